@@ -1,0 +1,99 @@
+"""Schemes and storage formats: frozen records, one line each.
+
+A `Format` says how one matrix is stored; a `Scheme` says which format the matrices of a model get, and the dtype of everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from argosy.support.errors import SchemeError
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one (n, k) matrix is stored.
+
+    Float formats (`bits` 0) are one tensor `weight` of dtype `dtype`. Integer formats are groups of `group` values along k:
+    `q_weight` uint32 (n, ceil(k / group) * words_per_group), `per_word` values to a word, the first in the lowest bits;
+    `q_scale` of dtype `dtype` (n, ceil(k / group)); with `has_min` also `q_min`, like `q_scale`.
+    Value: (q - zero) * scale, or q * scale + min with `has_min`.
+    """
+
+    name: str
+    dtype: str
+    bits: int = 0
+    group: int = 0
+    zero: int = 0
+    has_min: bool = False
+
+    @property
+    def per_word(self) -> int:
+        """Values in one 32-bit word."""
+        return 32 // self.bits
+
+    @property
+    def words_per_group(self) -> int:
+        """32-bit words in one group."""
+        return self.group // self.per_word
+
+    def tensors(self, shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Suffix -> (shape, dtype) of the tensors that store a matrix of `shape`."""
+        if self.bits == 0:
+            return {"weight": (shape, self.dtype)}
+        n, k = shape
+        groups = -(-k // self.group)
+        out = {"q_weight": ((n, groups * self.words_per_group), "uint32"), "q_scale": ((n, groups), self.dtype)}
+        if self.has_min:
+            out["q_min"] = ((n, groups), self.dtype)
+        return out
+
+
+F32 = Format("f32", "float32")
+F16 = Format("f16", "float16")
+INT4_F16 = Format("int4_f16", "float16", bits=4, group=32, zero=7)
+INT4_F32 = Format("int4_f32", "float32", bits=4, group=32, zero=7)
+INT4_MIN_F16 = Format("int4_min_f16", "float16", bits=4, group=32, has_min=True)
+INT3_F16 = Format("int3_f16", "float16", bits=3, group=40, zero=3)
+INT8_F16 = Format("int8_f16", "float16", bits=8, group=32, zero=128)
+
+FORMATS: dict[str, Format] = {
+    f.name: f for f in (F32, F16, INT4_F16, INT4_F32, INT4_MIN_F16, INT3_F16, INT8_F16)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What the matrices of a model are stored as, and what everything else (norms, biases) is stored as.
+
+    `matrix` None means: as the checkpoint has them (`keep`).
+    """
+
+    name: str
+    plain: Format
+    matrix: Format | None
+    summary: str
+
+
+SCHEMES: dict[str, Scheme] = {
+    s.name: s
+    for s in (
+        Scheme("q0f32", F32, F32, "unquantized, 32-bit floats"),
+        Scheme("q0f16", F16, F16, "unquantized, 16-bit floats"),
+        Scheme("q3f16_1", F16, INT3_F16, "3-bit groups of 40, 16-bit scales"),
+        Scheme("q4f16_1", F16, INT4_F16, "4-bit groups of 32, 16-bit scales"),
+        Scheme("q4f32_1", F32, INT4_F32, "4-bit groups of 32, 32-bit scales"),
+        Scheme("q8f16_1", F16, INT8_F16, "8-bit groups of 32, 16-bit scales"),
+        Scheme("keep", F32, None, "the blocks of a GGUF file as they are"),
+    )
+}
+
+
+def scheme_named(name: str) -> Scheme:
+    """The scheme called `name`.
+
+    Raises SchemeError for an unknown name.
+    """
+    if name not in SCHEMES:
+        raise SchemeError(f"unknown quantization scheme `{name}`", f"one of: {', '.join(SCHEMES)}")
+    return SCHEMES[name]
