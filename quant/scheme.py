@@ -33,6 +33,11 @@ class Format:
         return 32 // self.bits
 
     @property
+    def max_int(self) -> int:
+        """Steps from zero to the outermost code that has a counterpart on the other side."""
+        return (1 << (self.bits - 1)) - 1
+
+    @property
     def words_per_group(self) -> int:
         """32-bit words in one group."""
         return self.group // self.per_word

@@ -1,0 +1,146 @@
+"""Conversion: a checkpoint and a plan go in, the graph's tensors come out one by one, each checkpoint tensor used exactly once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Protocol
+
+import numpy as np
+
+from argosy.quant.formats import Tensors, blocks_fit, empty, pack, pack_blocks
+from argosy.quant.inputs import Checkpoint, Parameter, Source
+from argosy.quant.plan import Plan
+from argosy.quant.scheme import Format
+from argosy.support.errors import CheckpointError
+
+# Buffers that old versions of transformers saved beside the weights: rope frequencies and causal masks.
+IGNORABLE = (
+    "*.rotary_emb.inv_freq",
+    "*.attn.bias",
+    "*.attn.masked_bias",
+    "*.attention.bias",
+    "*.attention.masked_bias",
+)
+HEAD = "lm_head"
+TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # a model without `lm_head` uses its embedding; a copy is left out
+NAMES_SHOWN = 5
+
+Sink = Callable[[str, np.ndarray], None]
+
+
+class Progress(Protocol):
+    """Hears how far long work has come."""
+
+    def report(self, stage: str, done: int, total: int) -> None: ...
+
+
+def expected_tensors(parameters: Sequence[Parameter], plan: Plan) -> list[tuple[str, tuple[int, ...], str]]:
+    """(name, shape, dtype) of every tensor that `convert` emits, in its order."""
+    return [
+        (_tensor_name(p, suffix), shape, dtype)
+        for p in parameters
+        for suffix, (shape, dtype) in plan.format_of(p).tensors(p.shape).items()
+    ]
+
+
+def _tensor_name(parameter: Parameter, suffix: str) -> str:
+    return parameter.name if parameter.kind == "plain" else f"{parameter.name}.{suffix}"
+
+
+def check_sources(
+    parameters: Sequence[Parameter], checkpoint: Checkpoint, ignorable: Sequence[str] = IGNORABLE
+) -> None:
+    """Check that every source is in the checkpoint with its shape, and that nothing is left over but `ignorable` patterns.
+
+    Raises CheckpointError naming the tensors.
+    """
+    sources = [source for p in parameters for source in p.sources]
+    twice = [name for name, count in Counter(s.name for s in sources).items() if count > 1]
+    assert not twice, f"used twice: {twice}"
+    present = set(checkpoint.names())
+    missing = [f"`{s.name}`" for s in sources if s.name not in present]
+    if missing:
+        raise CheckpointError(
+            f"the checkpoint lacks {_listed(missing)}", "its config asks for them; check that every file of it is there"
+        )
+    wrong = [
+        f"`{s.name}` {list(checkpoint.shape(s.name))} instead of {list(s.shape)}"
+        for s in sources
+        if tuple(checkpoint.shape(s.name)) != tuple(s.shape)
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"tensors have other shapes than the config says: {_listed(wrong)}",
+            "config and weights must come from the same model",
+        )
+    patterns = (*ignorable, *(() if any(p.name == HEAD for p in parameters) else TIED_HEADS))
+    unused = present - {s.name for s in sources}
+    extra = [f"`{name}`" for name in sorted(unused) if not any(fnmatchcase(name, pattern) for pattern in patterns)]
+    if extra:
+        raise CheckpointError(
+            f"the checkpoint holds tensors that this architecture has no use for: {_listed(extra)}",
+            "leaving them out would change the model; its architecture is probably not the one its config names",
+        )
+
+
+def _listed(items: Sequence[str]) -> str:
+    shown = ", ".join(items[:NAMES_SHOWN])
+    return shown if len(items) <= NAMES_SHOWN else f"{shown} and {len(items) - NAMES_SHOWN} more"
+
+
+def convert(
+    parameters: Sequence[Parameter],
+    plan: Plan,
+    checkpoint: Checkpoint,
+    rounding: str,
+    sink: Sink,
+    progress: Progress,
+    *,
+    ignorable: Sequence[str] = IGNORABLE,
+) -> None:
+    """Give `sink` every tensor of `expected_tensors(parameters, plan)`, in that order, as C-contiguous arrays.
+
+    The checkpoint is checked first (`check_sources`). At any time there is at most one source tensor in memory (two where
+    it is adapted) and the tensors of one parameter. Blocks of a GGUF file that the chosen format stores without loss are
+    taken as they are, whatever `rounding` says. Progress is counted in weights.
+
+    Raises CheckpointError, or SchemeError for weights that cannot be stored in the chosen format.
+    """
+    check_sources(parameters, checkpoint, ignorable)
+    total = sum(prod(p.shape) for p in parameters)
+    done = 0
+    progress.report("converting weights", done, total)
+    for parameter in parameters:
+        for suffix, array in _stored(parameter, plan.format_of(parameter), checkpoint, rounding).items():
+            sink(_tensor_name(parameter, suffix), array)
+        done += prod(parameter.shape)
+        progress.report("converting weights", done, total)
+
+
+def _stored(parameter: Parameter, fmt: Format, checkpoint: Checkpoint, rounding: str) -> Tensors:
+    """All tensors of one parameter, filled source by source."""
+    out = empty(fmt, parameter.shape)
+    start = 0
+    for source in parameter.sources:
+        start += _fill(source, fmt, checkpoint, rounding, out, start)
+    assert start == parameter.shape[0], (parameter.name, start)
+    return out
+
+
+def _fill(source: Source, fmt: Format, checkpoint: Checkpoint, rounding: str, out: Tensors, start: int) -> int:
+    """Store `source` in the rows of `out` from `start` on; how many rows it has."""
+    if source.reorders_rows_only and blocks_fit(checkpoint.stored_type(source.name), fmt):
+        blocks = checkpoint.read_blocks(source.name)
+        if blocks is not None:
+            _, packed = pack_blocks(blocks, fmt, name=source.name)
+            count = len(blocks.q)
+            for suffix, tensor in packed.items():
+                out[suffix][start : start + count] = source.rows(tensor)
+            return count
+    values = source.rows(checkpoint.read(source.name))
+    target = {suffix: tensor[start : start + len(values)] for suffix, tensor in out.items()}
+    pack(fmt, values, rounding, name=source.name, out=target)
+    return len(values)

@@ -1,0 +1,48 @@
+"""What conversion asks of its inputs: the protocols of a checkpoint, of a parameter and of its sources.
+
+They are met by `argosy.model_defs`, which builds on this package and is therefore not imported by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from argosy.quant.formats import Blocks
+
+
+class Checkpoint(Protocol):
+    """Tensors under their Hugging Face names, read one at a time."""
+
+    def names(self) -> tuple[str, ...]: ...
+    def shape(self, name: str) -> tuple[int, ...]: ...
+    def stored_type(self, name: str) -> str: ...
+    def read(self, name: str) -> np.ndarray: ...
+    def read_blocks(self, name: str) -> Blocks | None: ...
+
+
+class Source(Protocol):
+    """A checkpoint tensor that becomes rows of a parameter."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def reorders_rows_only(self) -> bool: ...
+    def rows(self, array: np.ndarray) -> np.ndarray: ...
+
+
+class Parameter(Protocol):
+    """A tensor of the network: `linear` and `embedding` are matrices that may be quantized, `plain` is kept."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def sources(self) -> Sequence[Source]: ...

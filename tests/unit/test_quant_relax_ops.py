@@ -1,0 +1,67 @@
+"""Dequantization in the graph against numpy, for every format and both computing dtypes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from argosy.quant.formats import pack, unpack
+from argosy.quant.relax_ops import ATTRIBUTE, dequantize, dequantize_rows
+from argosy.quant.scheme import FORMATS, Format
+from tvm import relax
+from tvm.relax.frontend import nn
+
+N, K = 6, 72  # 72: whole groups of neither 32 nor 40
+TOLERANCE = {"float32": 1e-6, "float16": 2e-3}
+
+
+class Reader(nn.Module):
+    """A matrix stored as `fmt`, read as a whole and by rows."""
+
+    def __init__(self, fmt: Format, dtype: str) -> None:
+        self.fmt, self.dtype = fmt, dtype
+        self.suffixes = list(fmt.tensors((N, K)))
+        for suffix, (shape, stored) in fmt.tensors((N, K)).items():
+            setattr(self, suffix, nn.Parameter(shape, stored))
+
+    def stored(self) -> dict[str, nn.Tensor]:
+        return {suffix: getattr(self, suffix) for suffix in self.suffixes}
+
+    def whole(self) -> nn.Tensor:
+        return dequantize(self.fmt, self.stored(), (N, K), self.dtype)
+
+    def rows(self, ids: nn.Tensor) -> nn.Tensor:
+        return dequantize_rows(self.fmt, self.stored(), ids, K, self.dtype)
+
+
+def exported(fmt: Format, dtype: str) -> tvm.IRModule:
+    spec = {"whole": {}, "rows": {"ids": nn.spec.Tensor(["n"], "int32")}}
+    mod, _ = Reader(fmt, dtype).export_tvm(spec=spec)
+    return mod
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
+def test_graph_agrees_with_numpy(fmt: Format, dtype: str) -> None:
+    values = np.random.default_rng(3).normal(size=(N, K)).astype(np.float32)
+    tensors = pack(fmt, values)
+    expected = unpack(fmt, tensors, K)
+    machine = relax.VirtualMachine(relax.build(exported(fmt, dtype), target="llvm"), tvm.cpu())
+    params = [tvm.runtime.tensor(tensor) for tensor in tensors.values()]
+
+    ids = np.array([5, 0, 0, 3], np.int32)
+    whole = machine["whole"](*params).numpy()
+    rows = machine["rows"](tvm.runtime.tensor(ids), *params).numpy()
+    assert whole.dtype == rows.dtype == dtype
+    assert whole.shape == (N, K)
+    scale = np.abs(expected).max()
+    assert np.abs(whole - expected).max() <= TOLERANCE[dtype] * scale
+    np.testing.assert_array_equal(rows, whole[ids])
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
+def test_primfunc_carries_the_format(fmt: Format) -> None:
+    """Passes find dequantization by the attribute; a float matrix of the right dtype needs none."""
+    for dtype in ("float32", "float16"):
+        found = [f.attrs[ATTRIBUTE] for f in exported(fmt, dtype).functions.values() if ATTRIBUTE in (f.attrs or {})]
+        assert found == ([] if fmt.bits == 0 and fmt.dtype == dtype else [fmt.name])
