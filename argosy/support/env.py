@@ -1,0 +1,114 @@
+"""Environment variables go in, typed values come out: the one table of `ARGOSY_*` variables.
+
+`env.THREADS.get()` is an `int | None`. A value that is not allowed is a UsageError, never a silent default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from argosy.support.errors import UsageError
+from argosy.support.text import did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable(Generic[T]):
+    """One environment variable: `parse` raises ValueError, and `allowed` says what it wants to see instead."""
+
+    name: str
+    allowed: str
+    default: T
+    default_text: str
+    summary: str
+    parse: Callable[[str], T]
+
+    def get(self) -> T:
+        """The typed value; the default when the variable is unset or empty.
+
+        Raises UsageError for a value that is not allowed.
+        """
+        text = os.environ.get(self.name, "").strip()
+        if not text:
+            return self.default
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise UsageError(
+                f"environment variable {self.name} has the value `{text}`", f"allowed: {self.allowed}"
+            ) from None
+
+
+def _thread_count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 1024:
+        raise ValueError
+    return count
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError
+    return words[text.lower()]
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError
+        return text.lower()
+
+    return parse
+
+
+THREADS: Variable[int | None] = Variable(
+    "ARGOSY_THREADS", "a number from 1 to 1024", None, "the physical cores this process may use",
+    "threads that compute on the CPU (sets TVM_NUM_THREADS)", _thread_count,
+)
+DIST: Variable[Path | None] = Variable(
+    "ARGOSY_DIST", "a directory", None, "`dist/out` in a checkout, else `./dist`",
+    "where `argosy build` puts artefacts and looks for them", Path,
+)
+PROGRESS: Variable[str] = Variable(
+    "ARGOSY_PROGRESS", "auto, bars, lines or off", "auto", "auto",
+    "how long work reports to stderr; auto is bars on a terminal, else one line a stage",
+    _one_of("auto", "bars", "lines", "off"),
+)
+NO_COLOR: Variable[bool] = Variable(
+    "ARGOSY_NO_COLOR", "1 or 0", False, "0", "1 prints without colour, as does NO_COLOR", _switch,
+)
+DEBUG: Variable[bool] = Variable(
+    "ARGOSY_DEBUG", "1 or 0", False, "0", "1 prints the traceback of an error after its sentence", _switch,
+)
+
+VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | Variable[bool], ...] = (
+    THREADS, DIST, PROGRESS, NO_COLOR, DEBUG,
+)
+
+
+def colour_wanted() -> bool:
+    """False when ARGOSY_NO_COLOR is on, or NO_COLOR is set to anything (no-color.org)."""
+    return not (NO_COLOR.get() or os.environ.get("NO_COLOR"))
+
+
+def check_environment() -> None:
+    """Raise UsageError for any `ARGOSY_*` variable that is unknown or holds a value that is not allowed."""
+    names = [variable.name for variable in VARIABLES]
+    for name in os.environ:
+        if name.startswith("ARGOSY_") and name not in names:
+            raise UsageError(f"unknown environment variable `{name}`", did_you_mean(name, names))
+    for variable in VARIABLES:
+        variable.get()
+
+
+def markdown_table() -> str:
+    """The table of variables for the documentation."""
+    rows = ["| variable | values | default | what it does |", "|---|---|---|---|"]
+    rows += [f"| `{v.name}` | {v.allowed} | {v.default_text} | {v.summary} |" for v in VARIABLES]
+    return "\n".join(rows) + "\n"

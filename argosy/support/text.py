@@ -1,0 +1,47 @@
+"""Numbers go in, the words that people read come out: sizes, times, lists, near misses."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def human_size(size: int) -> str:
+    """Bytes as decimal units: `human_size(81_200_000) == "81.2 MB"`."""
+    if size < 1000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1000:.1f} TB"
+
+
+def human_time(seconds: float) -> str:
+    """Seconds for people: `0.004 -> "4 ms"`, `1.31 -> "1.3 s"`, `125 -> "2 min 5 s"`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """A hint: the nearest of `allowed` if one is near, else all of them."""
+    names = list(allowed)
+    lowered = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), list(lowered), n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(f"`{lowered[name]}`" for name in near) + "?"
+    return "one of: " + ", ".join(names)
+
+
+def shorten(value: object, length: int = 60) -> str:
+    """`repr(value)` cut to `length` characters, for error messages that quote hostile input."""
+    text = repr(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
