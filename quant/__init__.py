@@ -1,1 +1,1 @@
-"""How weights are stored: a float matrix and a scheme go in, packed words, scales and (where the format has them) minima come out."""
+"""How weights are stored: a float matrix and a scheme go in; packed words, scales and minima come out."""

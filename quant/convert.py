@@ -1,12 +1,11 @@
-"""Conversion: a checkpoint and a plan go in, the graph's tensors come out one by one, each checkpoint tensor used exactly once."""
+"""Conversion: a checkpoint and a plan go in, the graph's tensors come out; every checkpoint tensor is used once."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from math import prod
-from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from argosy.quant.inputs import Checkpoint, Parameter, Source
 from argosy.quant.plan import Plan
 from argosy.quant.scheme import Format
 from argosy.support.errors import CheckpointError
+from argosy.support.progress import Progress
 
 # Buffers that old versions of transformers saved beside the weights: rope frequencies and causal masks.
 IGNORABLE = (
@@ -27,14 +27,9 @@ IGNORABLE = (
 HEAD = "lm_head"
 TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # a model without `lm_head` uses its embedding; a copy is left out
 NAMES_SHOWN = 5
+STAGE = "convert weights"
 
 Sink = Callable[[str, np.ndarray], None]
-
-
-class Progress(Protocol):
-    """Hears how far long work has come."""
-
-    def report(self, stage: str, done: int, total: int) -> None: ...
 
 
 def expected_tensors(parameters: Sequence[Parameter], plan: Plan) -> list[tuple[str, tuple[int, ...], str]]:
@@ -53,7 +48,7 @@ def _tensor_name(parameter: Parameter, suffix: str) -> str:
 def check_sources(
     parameters: Sequence[Parameter], checkpoint: Checkpoint, ignorable: Sequence[str] = IGNORABLE
 ) -> None:
-    """Check that every source is in the checkpoint with its shape, and that nothing is left over but `ignorable` patterns.
+    """Check that every source is in the checkpoint with its shape, and that only `ignorable` patterns are left over.
 
     Raises CheckpointError naming the tensors.
     """
@@ -103,21 +98,23 @@ def convert(
 ) -> None:
     """Give `sink` every tensor of `expected_tensors(parameters, plan)`, in that order, as C-contiguous arrays.
 
-    The checkpoint is checked first (`check_sources`). At any time there is at most one source tensor in memory (two where
-    it is adapted) and the tensors of one parameter. Blocks of a GGUF file that the chosen format stores without loss are
-    taken as they are, whatever `rounding` says. Progress is counted in weights.
+    The checkpoint is checked first (`check_sources`). At any time there is at most one source tensor in memory (two
+    where it is adapted) and the tensors of one parameter. Blocks of a GGUF file that the chosen format stores without
+    loss are taken as they are, whatever `rounding` says. Progress is counted in bytes given to the
+    sink.
 
     Raises CheckpointError, or SchemeError for weights that cannot be stored in the chosen format.
     """
     check_sources(parameters, checkpoint, ignorable)
-    total = sum(prod(p.shape) for p in parameters)
+    total = sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in expected_tensors(parameters, plan))
     done = 0
-    progress.report("converting weights", done, total)
+    progress.report(STAGE, done, total, "bytes")
     for parameter in parameters:
         for suffix, array in _stored(parameter, plan.format_of(parameter), checkpoint, rounding).items():
             sink(_tensor_name(parameter, suffix), array)
-        done += prod(parameter.shape)
-        progress.report("converting weights", done, total)
+            done += array.nbytes
+            progress.report(STAGE, done, total, "bytes")
+        del array  # or it would be kept while the next parameter is read
 
 
 def _stored(parameter: Parameter, fmt: Format, checkpoint: Checkpoint, rounding: str) -> Tensors:
@@ -125,22 +122,22 @@ def _stored(parameter: Parameter, fmt: Format, checkpoint: Checkpoint, rounding:
     out = empty(fmt, parameter.shape)
     start = 0
     for source in parameter.sources:
-        start += _fill(source, fmt, checkpoint, rounding, out, start)
+        start += _fill(source, fmt, checkpoint, rounding, {suffix: tensor[start:] for suffix, tensor in out.items()})
     assert start == parameter.shape[0], (parameter.name, start)
     return out
 
 
-def _fill(source: Source, fmt: Format, checkpoint: Checkpoint, rounding: str, out: Tensors, start: int) -> int:
-    """Store `source` in the rows of `out` from `start` on; how many rows it has."""
+def _fill(source: Source, fmt: Format, checkpoint: Checkpoint, rounding: str, out: Tensors) -> int:
+    """Store `source` in the first rows of `out`; how many rows it has."""
     if source.reorders_rows_only and blocks_fit(checkpoint.stored_type(source.name), fmt):
         blocks = checkpoint.read_blocks(source.name)
-        if blocks is not None:
-            _, packed = pack_blocks(blocks, fmt, name=source.name)
-            count = len(blocks.q)
-            for suffix, tensor in packed.items():
-                out[suffix][start : start + count] = source.rows(tensor)
-            return count
+        assert blocks is not None, source.name
+        _, packed = pack_blocks(blocks, fmt, name=source.name)
+        count = len(blocks.q)
+        for suffix, tensor in packed.items():
+            out[suffix][:count] = source.rows(tensor)
+        return count
     values = source.rows(checkpoint.read(source.name))
-    target = {suffix: tensor[start : start + len(values)] for suffix, tensor in out.items()}
-    pack(fmt, values, rounding, name=source.name, out=target)
-    return len(values)
+    count = len(values)
+    pack(fmt, values, rounding, name=source.name, out={suffix: tensor[:count] for suffix, tensor in out.items()})
+    return count

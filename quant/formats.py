@@ -1,6 +1,6 @@
-"""Packing: a float matrix, or a GGUF file's own blocks, and a `Format` go in; packed words, scales and minima come out, and back.
+"""Packing: a float matrix or a GGUF file's blocks, and a `Format`, go in; words, scales and minima come out, and back.
 
-Layout (MLC's): groups along k, uint32 words, the first value in the lowest bits; k is padded to whole groups with codes of 0.
+Layout (MLC's): groups along k, uint32 words, the first value in the lowest bits; k is padded to whole groups with 0.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from argosy.quant.rounding import rounding_named
+from argosy.quant.rounding import Rounding, rounding_named
 from argosy.quant.scheme import INT4_F16, INT4_MIN_F16, INT8_F16, Format
 from argosy.support.errors import SchemeError
 
@@ -52,37 +52,44 @@ def pack(
 ) -> Tensors:
     """Store `values` (n, k) as `fmt`; float formats take any shape.
 
-    `rounding` is a name in `ROUNDINGS`, `importance` (k,) float32 says what an error in each column costs (see `Rounding`),
-    `name` is what errors call the matrix, `out` are tensors to fill (for example rows of larger ones).
+    `rounding` is a name in `ROUNDINGS`, `importance` (k,) float32 says what an error in each column costs (see
+    `Rounding`), `name` is what errors call the matrix, `out` are tensors to fill (for example rows of larger ones).
     Raises SchemeError for NaN, infinity, and values or scales that the format's dtype cannot hold.
     """
     out = empty(fmt, values.shape) if out is None else out
-    if fmt.bits == 0:
-        _store(values, out["weight"], name)
-        return out
+    assert {s: (t.shape, str(t.dtype)) for s, t in out.items()} == fmt.tensors(values.shape), (name, values.shape)
     choice = rounding_named(rounding)
-    n, k = values.shape
-    weights = None if importance is None else _grouped(fmt, importance[None])[0]  # (groups, group)
-    step = max(1, CHUNK_VALUES // k)
-    for start in range(0, n, step):
-        rows = slice(start, min(n, start + step))
-        groups = _grouped(fmt, values[rows])  # (r, groups, group)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scale, minimum = choice.choose(fmt, groups, weights)
-        _store(scale, out["q_scale"][rows], name, groups)
-        if minimum is not None:
-            _store(minimum, out["q_min"][rows], name, groups)
-        stored_min = out["q_min"][rows] if minimum is not None else None
-        codes = _nearest(fmt, groups, out["q_scale"][rows], stored_min, choice.symmetric)
-        codes.reshape(len(codes), -1)[:, k:] = 0
-        pack_codes(fmt, codes, out["q_weight"][rows])
+    cost = None if importance is None or fmt.bits == 0 else _grouped(fmt, importance[None])[0]  # (groups, group)
+    step = max(1, CHUNK_VALUES // max(1, values[:1].size))
+    for start in range(0, len(values), step):
+        rows = slice(start, start + step)
+        target = {suffix: tensor[rows] for suffix, tensor in out.items()}
+        if fmt.bits == 0:
+            _store(values[rows], target["weight"], name)
+        else:
+            _pack_rows(fmt, values[rows], choice, cost, target, name)
     return out
 
 
-def _store(values: np.ndarray, out: np.ndarray, name: str, origin: np.ndarray | None = None) -> None:
-    """Write `values` into `out` (of a float dtype); `origin` are the weights they were computed from, if not themselves.
+def _pack_rows(
+    fmt: Format, values: np.ndarray, choice: Rounding, cost: np.ndarray | None, out: Tensors, name: str
+) -> None:
+    """`pack` for a few rows of an integer format."""
+    groups = _grouped(fmt, values)  # (r, groups, group)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale, minimum = choice.choose(fmt, groups, cost)
+    _store(scale, out["q_scale"], name, groups)
+    if minimum is not None:
+        _store(minimum, out["q_min"], name, groups)
+    codes = _nearest(fmt, groups, out["q_scale"], out.get("q_min"), choice.symmetric)
+    codes.reshape(len(codes), -1)[:, values.shape[1] :] = 0
+    pack_codes(fmt, codes, out["q_weight"])
 
-    Raises SchemeError where something is not finite afterwards, saying whether the checkpoint or the format is to blame.
+
+def _store(values: np.ndarray, out: np.ndarray, name: str, origin: np.ndarray | None = None) -> None:
+    """Write `values` into `out`, which is float; `origin` are the weights they were computed from, if not themselves.
+
+    Raises SchemeError where a number is not finite afterwards, saying whether the checkpoint or the format is to blame.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         out[...] = values
@@ -99,7 +106,7 @@ def _store(values: np.ndarray, out: np.ndarray, name: str, origin: np.ndarray | 
 
 
 def _grouped(fmt: Format, values: np.ndarray) -> np.ndarray:
-    """(r, k) -> (r, groups, group) float32, filled up with zeros; with minima by the last column, so that no range widens."""
+    """(r, k) -> (r, groups, group) float32, filled up with zeros, or the last column where zero could widen a range."""
     r, k = values.shape
     padding = -k % fmt.group
     values = np.asarray(values, np.float32)
@@ -178,9 +185,9 @@ def blocks_fit(kind: str, fmt: Format) -> bool:
 def pack_blocks(blocks: Blocks, fmt: Format | None = None, *, name: str = "matrix") -> tuple[Format, Tensors]:
     """Store a GGUF file's blocks without loss, as `fmt` (by default the smallest format that can).
 
-    Every value dequantizes to exactly the file's (only -0.0 and 0.0 may trade places). A Q4_0 block with the negative of
-    its scale and 15 - q is a block of our int4; with the minimum -8 * scale it is one of int4 with minima.
-    Raises SchemeError for scales that are not finite, and where -8 * scale is too large.
+    Every value dequantizes to exactly the file's (only -0.0 and 0.0 may trade places). A Q4_0 block with the negative
+    of its scale and 15 - q is a block of our int4; with the minimum -8 * scale it is one of int4 with minima. Raises
+    SchemeError for scales that are not finite, and where -8 * scale is too large.
     """
     fmt = BLOCK_FORMATS[blocks.kind] if fmt is None else fmt
     assert blocks_fit(blocks.kind, fmt), (blocks.kind, fmt.name)

@@ -1,4 +1,4 @@
-"""Choosing formats: the parameters of a model, a scheme and a checkpoint go in, the format of every matrix comes out."""
+"""Choosing formats: a model's parameters, a scheme and a checkpoint go in, the format of every matrix comes out."""
 
 from __future__ import annotations
 

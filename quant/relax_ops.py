@@ -1,6 +1,6 @@
-"""Dequantization in the graph: the tensors of a stored matrix go in, its float values (all, or the rows asked for) come out.
+"""Dequantization in the graph: the tensors of a stored matrix go in, its float values (or some rows) come out.
 
-Both functions emit `call_tir` of one small elementwise PrimFunc, so that fusion can put it into whatever consumes the values.
+Both functions emit `call_tir` of one small elementwise PrimFunc, which fusion can put into whatever uses the values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ATTRIBUTE = "argosy.dequantize"  # on the PrimFunc: the name of the format it re
 def dequantize(fmt: Format, tensors: dict[str, nn.Tensor], shape: tuple[int, int], dtype: str) -> nn.Tensor:
     """The whole (n, k) matrix stored in `tensors` (by suffix), as `dtype`.
 
-    The PrimFunc carries the attribute `argosy.dequantize`. A float matrix that has `dtype` already is returned as it is.
+    The PrimFunc carries the attribute `argosy.dequantize`. A float matrix of `dtype` is returned as it is.
     """
     if fmt.bits == 0 and fmt.dtype == dtype:
         return tensors["weight"]

@@ -21,11 +21,11 @@ Scales = tuple[np.ndarray, np.ndarray | None]
 class Rounding:
     """One way of choosing grids.
 
-    `choose(fmt, groups, importance)`: groups float32 (n, groups, group), the end of a row filled up; importance float32
-    (groups, group) or None, for example the mean square of the activations that meet each column. Methods that look at
-    the weights alone take no notice of it. It returns the scale and, for formats with one, the minimum: float32 (n, groups),
-    not yet rounded to the storage dtype; NaN or infinity in a group must give NaN or infinity here.
-    `symmetric`: codes stay within `Format.max_int` of zero.
+    `choose(fmt, groups, importance)`: groups float32 (n, groups, group), the end of a row filled up; importance
+    float32 (groups, group) or None, for example the mean square of the activations that meet each column. Methods that
+    look at the weights alone take no notice of it. It returns the scale and, for formats with one, the minimum:
+    float32 (n, groups), not yet rounded to the storage dtype; NaN or infinity in a group must give NaN or infinity
+    here. `symmetric`: codes stay within `Format.max_int` of zero.
     """
 
     name: str
@@ -49,7 +49,7 @@ def _symmetric(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -
 
 
 def _all_levels(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -> Scales:
-    """The element of largest magnitude gets the code farthest from zero, by a scale of either sign: ggml's Q4_0 in our layout.
+    """The weight of largest magnitude gets the code farthest from zero, by a scale of either sign, as ggml's Q4_0 does.
 
     Codes reach from -zero to 2^bits - 1 - zero, one step farther on one side: int4 to 8, int3 to 4, int8 to -128.
     """

@@ -1,6 +1,7 @@
 """Schemes and storage formats: frozen records, one line each.
 
-A `Format` says how one matrix is stored; a `Scheme` says which format the matrices of a model get, and the dtype of everything else.
+A `Format` says how one matrix is stored; a `Scheme` says which format the matrices of a model get, and the dtype of
+everything else.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from argosy.support.errors import SchemeError
 class Format:
     """How one (n, k) matrix is stored.
 
-    Float formats (`bits` 0) are one tensor `weight` of dtype `dtype`. Integer formats are groups of `group` values along k:
-    `q_weight` uint32 (n, ceil(k / group) * words_per_group), `per_word` values to a word, the first in the lowest bits;
-    `q_scale` of dtype `dtype` (n, ceil(k / group)); with `has_min` also `q_min`, like `q_scale`.
-    Value: (q - zero) * scale, or q * scale + min with `has_min`.
+    Float formats (`bits` 0) are one tensor `weight` of dtype `dtype`. Integer formats are groups of `group` values
+    along k: `q_weight` uint32 (n, ceil(k / group) * words_per_group), `per_word` values to a word, the first in the
+    lowest bits; `q_scale` of dtype `dtype` (n, ceil(k / group)); with `has_min` also `q_min`, like `q_scale`. Value:
+    (q - zero) * scale, or q * scale + min with `has_min`.
     """
 
     name: str
@@ -62,9 +63,7 @@ INT4_MIN_F16 = Format("int4_min_f16", "float16", bits=4, group=32, has_min=True)
 INT3_F16 = Format("int3_f16", "float16", bits=3, group=40, zero=3)
 INT8_F16 = Format("int8_f16", "float16", bits=8, group=32, zero=128)
 
-FORMATS: dict[str, Format] = {
-    f.name: f for f in (F32, F16, INT4_F16, INT4_F32, INT4_MIN_F16, INT3_F16, INT8_F16)
-}
+FORMATS: dict[str, Format] = {f.name: f for f in (F32, F16, INT4_F16, INT4_F32, INT4_MIN_F16, INT3_F16, INT8_F16)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
+from tvm.relax.frontend import nn
+
 from argosy.quant.formats import pack, unpack
 from argosy.quant.relax_ops import ATTRIBUTE, dequantize, dequantize_rows
 from argosy.quant.scheme import FORMATS, Format
-from tvm import relax
-from tvm.relax.frontend import nn
 
 N, K = 6, 72  # 72: whole groups of neither 32 nor 40
 TOLERANCE = {"float32": 1e-6, "float16": 2e-3}
