@@ -1,0 +1,36 @@
+"""The targets by name: a word from the command line goes in, a `TargetRecord` comes out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from argosy.support.errors import TargetError
+
+if TYPE_CHECKING:
+    from argosy.compiler.targets.record import TargetRecord
+
+# name -> one line for `argosy list targets`
+TARGETS: dict[str, str] = {"cpu": "this machine's processor"}
+
+
+def _cpu() -> TargetRecord:
+    from argosy.compiler.targets.cpu.target import cpu_target
+
+    return cpu_target()
+
+
+_MAKERS: dict[str, Callable[[], TargetRecord]] = {"cpu": _cpu}
+
+
+def target_named(name: str) -> TargetRecord:
+    """The record of the target called `name`.
+
+    Raises TargetError for an unknown name.
+    """
+    if name not in TARGETS:
+        near = difflib.get_close_matches(name, TARGETS, n=1)
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        raise TargetError(f"unknown target `{name}`", f"{hint}one of: {', '.join(TARGETS)}")
+    return _MAKERS[name]()

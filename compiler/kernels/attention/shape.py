@@ -1,0 +1,51 @@
+"""What the attention kernels are specialised for: numbers of a model and a target in, compile-time constants out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+PAGE = 16  # tokens in a page of the cache, and lanes of a row of scores
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """Head counts, sizes and dtype of one model's attention, and how many query rows a kernel keeps in registers.
+
+    `softcap` c turns a score s into c * tanh(s / c). `window` is the width in tokens of the sliding layers, if any.
+    `rows` (at most 16): a row is one query head of one token; the rows of a tile share a KV head.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    dtype: str
+    softcap: float | None = None
+    window: int | None = None
+    rows: int = 12
+
+    @property
+    def group(self) -> int:
+        """Query heads to a KV head."""
+        return self.heads // self.kv_heads
+
+    @property
+    def lanes(self) -> int:
+        """Elements of a head that are handled as one vector."""
+        return math.gcd(self.head_dim, 16)
+
+    @property
+    def decode_rows(self) -> int:
+        """Rows of a tile when each sequence has one query token: the group, in equal tiles of at most `rows`."""
+        tiles = -(-self.group // self.rows)
+        return -(-self.group // tiles)
+
+    @property
+    def side_elements(self) -> int:
+        """Elements of the keys, or of the values, of one KV head in one page."""
+        return PAGE * self.head_dim
+
+    @property
+    def page_elements(self) -> int:
+        """Elements of a page: keys of every KV head, then values of every KV head."""
+        return 2 * self.kv_heads * self.side_elements

@@ -1,0 +1,48 @@
+"""Sixteen-lane vectors for the kernel generators: small functions that make TIR expressions, legalised by LLVM for any CPU."""
+
+import tvm
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+LANES = 16
+
+
+def dtype(scalar: str, lanes: int = LANES) -> str:
+    """The vector dtype of `lanes` elements of `scalar`."""
+    return f"{scalar}x{lanes}"
+
+
+def load(buffer: tirx.Buffer, *index: tirx.Expr | int, lanes: int = LANES) -> tirx.Expr:
+    """`lanes` neighbouring elements along the last axis."""
+    return buffer.vload(list(index), dtype=dtype(str(buffer.dtype), lanes))
+
+
+def store(buffer: tirx.Buffer, value: tirx.Expr, *index: tirx.Expr | int, lanes: int = LANES) -> None:
+    """Writes `lanes` neighbouring elements along the last axis."""
+    *outer, last = index
+    T.buffer_store(buffer, value, [*outer, T.Ramp(last, 1, lanes)])
+
+
+def splat(value: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
+    """The same value in every lane."""
+    return T.Broadcast(value, lanes)
+
+
+def constant(value: float, scalar: str = "float32", lanes: int = LANES) -> tirx.Expr:
+    """The same constant in every lane."""
+    return T.Broadcast(tirx.const(value, scalar), lanes)
+
+
+def convert(value: tirx.Expr, scalar: str, lanes: int = LANES) -> tirx.Expr:
+    """Every lane converted to `scalar`."""
+    return T.Cast(dtype(scalar, lanes), value)
+
+
+def reduce_sum(value: tirx.Expr) -> tirx.Expr:
+    """The sum of the sixteen lanes: halves are added to halves (LLVM's own reduction of floats is sequential)."""
+    width = LANES // 2
+    while width > 1:
+        low = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width)])
+        high = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width, 2 * width)])
+        value, width = T.Bind(low + high), width // 2
+    return T.Shuffle([value], [tirx.const(0, "int32")]) + T.Shuffle([value], [tirx.const(1, "int32")])

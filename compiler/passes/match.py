@@ -1,0 +1,61 @@
+"""What the fusing passes share: a relax function goes in, who defines and who uses each variable comes out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from tvm import IRModule, ir, relax
+
+from argosy.quant.relax_ops import ATTRIBUTE
+from argosy.quant.scheme import F16, F32, FORMATS, Format
+
+
+class Dataflow:
+    """Definitions and users of the variables of one relax function."""
+
+    def __init__(self, mod: IRModule, function: relax.Function) -> None:
+        self.mod = mod
+        self.values: dict[relax.Var, relax.Expr] = {}
+        self.users: dict[relax.Var, list[relax.Var]] = defaultdict(list)
+        for block in function.body.blocks:
+            for binding in block.bindings:
+                self.values[binding.var] = binding.value
+                for var in relax.analysis.free_vars(binding.value):
+                    self.users[var].append(binding.var)
+        for var in relax.analysis.free_vars(function.body.body):
+            self.users[var].append(var)  # the function's result counts as a use
+
+    def value(self, expr: relax.Expr) -> relax.Expr:
+        """What `expr` is bound to, if it is a bound variable, else `expr`."""
+        return self.values.get(expr, expr) if isinstance(expr, relax.Var) else expr
+
+    def call(self, expr: relax.Expr, op: str) -> relax.Call | None:
+        """The call of relax operator `op` that `expr` is bound to."""
+        value = self.value(expr)
+        if isinstance(value, relax.Call) and isinstance(value.op, ir.Op) and value.op.name == op:
+            return value
+        return None
+
+    def only_user(self, var: relax.Var) -> relax.Var | None:
+        """The variable whose definition is the one use of `var`."""
+        users = self.users[var]
+        return users[0] if len(users) == 1 and not users[0].same_as(var) else None
+
+    def uncast(self, expr: relax.Expr) -> relax.Expr:
+        """`expr` without the conversion of its dtype, if it is one."""
+        cast = self.call(expr, "relax.astype")
+        return cast.args[0] if cast is not None else expr
+
+    def weight(self, expr: relax.Expr) -> tuple[Format, list[relax.Expr]] | None:
+        """The format and the stored tensors of the (n, k) matrix `expr`, if it is a parameter or a dequantized one."""
+        call = self.call(expr, "relax.call_tir")
+        if call is not None:
+            attrs = self.mod[call.args[0]].attrs
+            if attrs is not None and ATTRIBUTE in attrs:
+                return FORMATS[attrs[ATTRIBUTE]], list(call.args[1])
+            return None
+        formats = {"float32": F32, "float16": F16}
+        stored = self.uncast(expr)
+        if isinstance(stored.ty, relax.TensorType) and str(stored.ty.dtype) in formats and stored.ty.ndim == 2:
+            return formats[str(stored.ty.dtype)], [stored]
+        return None

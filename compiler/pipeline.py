@@ -1,0 +1,67 @@
+"""From a lowered IRModule to one that the virtual machine runs: five named phases, each a list of passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax
+from tvm.ir.transform import Pass
+
+from argosy.compiler.passes.fuse_linear import FuseLinear
+from argosy.compiler.schedule.cpu import ScheduleCpu
+from argosy.compiler.targets.record import TargetRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A step of the pipeline that has a name in dumps and timings."""
+
+    name: str
+    passes: tuple[Pass, ...]
+
+
+def pipeline(target: TargetRecord) -> tuple[Phase, ...]:
+    """The phases that compile a lowered module for `target`, in order."""
+    return (
+        Phase("fuse", (FuseLinear(target.linear_tile),)),
+        Phase(
+            "legalize",
+            (
+                relax.transform.LegalizeOps(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FoldConstant(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                relax.transform.DeadCodeElimination(),
+            ),
+        ),
+        Phase("schedule", (ScheduleCpu(),)),
+        Phase(
+            "plan-memory",
+            (
+                relax.transform.RewriteDataflowReshape(),
+                relax.transform.ToNonDataflow(),
+                relax.transform.RemovePurityChecking(),
+                relax.transform.CallTIRRewrite(),
+                relax.transform.StaticPlanBlockMemory(),
+            ),
+        ),
+        Phase(
+            "vm",
+            (
+                relax.transform.LowerAllocTensor(),
+                relax.transform.KillAfterLastUse(),
+                relax.transform.LowerRuntimeBuiltin(),
+                relax.transform.ComputePrimValue(),
+                relax.transform.VMShapeLower(),
+                relax.transform.AttachGlobalSymbol(),
+            ),
+        ),
+    )
+
+
+def run(mod: tvm.IRModule, phase: Phase, target: TargetRecord) -> tvm.IRModule:
+    """`mod` after one phase."""
+    with target.tvm_target:
+        return tvm.transform.Sequential(list(phase.passes), name=phase.name)(mod)

@@ -1,0 +1,90 @@
+"""ScheduleCpu: the PrimFuncs that no kernel of ours replaced go in, the same with vector and parallel loops come out.
+
+    for i, j: out[i, j] = f(in[i, j])   ->   parallel for i_j_outer: vector for j_inner: ...
+
+Rules are tried from specific to general; a rule answers None for "not mine", and the last one leaves the function serial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tvm
+from tvm import s_tir, tirx
+
+from argosy.compiler.kernels.lanes import LANES
+
+# Elements below which starting the thread pool costs more than it saves.
+PARALLEL_ELEMENTS = 16384
+
+Rule = Callable[[tirx.PrimFunc], "tirx.PrimFunc | None"]
+
+
+def ScheduleCpu() -> tvm.transform.Pass:
+    """The pass. It leaves alone what carries `tirx.is_scheduled`, so running it twice changes nothing."""
+
+    @tvm.transform.module_pass(opt_level=0, name="ScheduleCpu")
+    def schedule(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+        out = mod.clone()
+        for name, function in mod.functions_items():
+            if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
+                done = next(made for rule in RULES if (made := rule(function)) is not None)
+                out.update_func(name, done.with_attr("tirx.is_scheduled", True))
+        return out
+
+    return schedule
+
+
+def _is_scheduled(function: tirx.PrimFunc) -> bool:
+    attrs = function.attrs
+    return attrs is not None and "tirx.is_scheduled" in attrs and bool(attrs["tirx.is_scheduled"])
+
+
+def _inline_then_loops(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
+    """Producers are computed where they are used, then every block that is left gets its loops arranged."""
+    try:
+        sch = s_tir.Schedule(function)
+        for block in sch.get_child_blocks(sch.get_sblock("root"))[:-1]:
+            if not _reduces(sch, block):
+                try:
+                    sch.compute_inline(block)
+                except s_tir.ScheduleError:
+                    continue  # used by a block that may not hold it: stays a loop of its own
+        for block in sch.get_child_blocks(sch.get_sblock("root")):
+            _arrange(sch, block)
+    except s_tir.ScheduleError:
+        return None
+    return sch.mod["main"]
+
+
+def _reduces(sch: s_tir.Schedule, block) -> bool:
+    return any(v.iter_type == tirx.IterVar.CommReduce for v in sch.get(block).iter_vars)
+
+
+def _arrange(sch: s_tir.Schedule, block) -> None:
+    """Spatial loops fused and spread over the threads; the innermost split into vectors where nothing is reduced."""
+    kinds = [v.iter_type for v in sch.get(block).iter_vars]
+    loops = sch.get_loops(block)
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    if not spatial or kinds[: len(spatial)] != [tirx.IterVar.DataPar] * len(spatial):
+        return
+    extents = [sch.get(loop).extent for loop in spatial]
+    static = 1
+    for extent in extents:
+        static *= int(extent) if isinstance(extent, tirx.IntImm) else 1
+    dynamic = not all(isinstance(extent, tirx.IntImm) for extent in extents)
+    last = extents[-1]
+    fused = sch.fuse(*spatial) if len(spatial) > 1 else spatial[0]
+    if len(spatial) == len(kinds) and isinstance(last, tirx.IntImm) and int(last) % LANES == 0:
+        fused, inner = sch.split(fused, [None, LANES])
+        sch.vectorize(inner)
+    if static >= PARALLEL_ELEMENTS or (dynamic and static >= LANES):
+        sch.parallel(fused)
+
+
+def _serial(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The total fallback."""
+    return function
+
+
+RULES: tuple[Rule, ...] = (_inline_then_loops, _serial)

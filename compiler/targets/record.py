@@ -1,0 +1,37 @@
+"""What the compiler knows of a target: a frozen record of capabilities, which code asks instead of the target's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from argosy.compiler.kernels.linear import TileShape
+
+if TYPE_CHECKING:
+    import tvm
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRecord:
+    """A device family to compile for.
+
+    `activation_dtype` is what the graph computes in; `lanes` how many float32 one vector register holds; `features` the
+    instruction-set extensions a library for this target needs, as LLVM spells them; `package` links an executable into a file.
+    """
+
+    name: str
+    summary: str
+    tvm_target: tvm.target.Target
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    activation_dtype: str
+    linear_tile: TileShape
+    library_suffix: str
+    package: Callable[[tvm.runtime.Executable, Path], None]
+
+    def describe(self) -> dict[str, object]:
+        """The part of the record that a library's metadata carries."""
+        return {"name": self.name, "triple": self.triple, "cpu": self.cpu, "features": list(self.features)}
