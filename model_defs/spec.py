@@ -46,7 +46,8 @@ class RopeSpec:
 class AttentionSpec:
     """Multi-head attention with grouped keys and values.
 
-    `qk_norm` is applied to q and k before the rotation: over each head (`per_head`), or over the whole projection.
+    `qk_norm` is applied to q and k before the rotation: over each head, with one weight for all (`per_head`) or one for
+    each (`each_head`), or over the whole projection.
     `scale` multiplies q k^T. `softcap` c turns a score s into c * tanh(s / c).
     """
 
@@ -57,7 +58,7 @@ class AttentionSpec:
     qkv_bias: bool = False
     output_bias: bool = False
     qk_norm: NormSpec | None = None
-    qk_norm_scope: Literal["per_head", "projection"] = "per_head"
+    qk_norm_scope: Literal["per_head", "each_head", "projection"] = "per_head"
     softcap: float | None = None
 
 

@@ -1,0 +1,142 @@
+"""Reading a Hugging Face `config.json`: a dict from a stranger goes in, checked values or one clear error come out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NoReturn, TypeVar
+
+from argosy.support.errors import CheckpointError, UnsupportedModelError, UsageError
+
+T = TypeVar("T")
+LIMIT = 1 << 31  # no size in a config is larger
+
+
+class Config:
+    """A model's configuration with typed access.
+
+    A key that is absent or null takes the default that the family's reference implementation has; without a default it
+    is an error. `chosen_window` is the context window asked for by whoever builds, or None.
+    """
+
+    def __init__(self, values: Mapping[str, object], chosen_window: int | None = None) -> None:
+        if not isinstance(values, Mapping):
+            raise CheckpointError(f"`config.json` holds a {type(values).__name__}, not an object")
+        self.values = values
+        self.chosen_window = chosen_window
+
+    def __contains__(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def integer(self, key: str, default: int | None = None, least: int = 1) -> int:
+        """The whole number at `key`, at least `least`."""
+        value = self._value(key, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._wrong(key, value, "a whole number")
+        if not least <= value < LIMIT:
+            self._wrong(key, value, f"a whole number from {least} to {LIMIT - 1}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """The finite number at `key`."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self._wrong(key, value, "a finite number")
+        return float(value)
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """The finite number above zero at `key`."""
+        value = self.number(key, default)
+        if value <= 0:
+            self._wrong(key, value, "a number above zero")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """The truth value at `key`."""
+        value = self._value(key, default)
+        if not isinstance(value, bool):
+            self._wrong(key, value, "true or false")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The text at `key`."""
+        value = self._value(key, default)
+        if not isinstance(value, str):
+            self._wrong(key, value, "text")
+        return value
+
+    def numbers(self, key: str, count: int) -> list[float]:
+        """The list of `count` finite numbers above zero at `key`."""
+        value = self._value(key, None)
+        if not isinstance(value, list) or len(value) != count:
+            self._wrong(key, value, f"a list of {count} numbers")
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, int | float) or not 0 < item < math.inf:
+                self._wrong(key, item, "numbers above zero")
+        return [float(item) for item in value]
+
+    def words(self, key: str, count: int) -> list[str] | None:
+        """The list of `count` words at `key`, or None where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != count or not all(isinstance(item, str) for item in value):
+            self._wrong(key, value, f"a list of {count} words")
+        return value
+
+    def section(self, key: str) -> Config | None:
+        """The object at `key` with its own typed access, or None where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            self._wrong(key, value, "an object")
+        return Config(value, self.chosen_window)
+
+    def only(self, key: str, *allowed: object) -> None:
+        """Refuse a setting that changes the computation in a way that is not implemented.
+
+        The first of `allowed` is what an absent key means.
+        """
+        value = self.values.get(key)
+        if value is not None and value not in allowed:
+            words = " or ".join(f"`{a}`" for a in allowed)
+            raise UnsupportedModelError(f"`{key}: {shown(value)}` is not supported; only {words} is")
+
+    def choice(self, key: str, table: Mapping[str, T], default: str) -> T:
+        """What `table` holds for the word at `key`; a word it does not hold is not supported."""
+        word = self.text(key, default)
+        if word not in table:
+            raise UnsupportedModelError(f"`{key}: {shown(word)}` is not supported", f"one of: {', '.join(table)}")
+        return table[word]
+
+    def context_window(self, limit: int) -> int:
+        """The chosen context window, or `limit` where none was chosen."""
+        if self.chosen_window is None:
+            return limit
+        if not 1 <= self.chosen_window <= limit:
+            raise UsageError(
+                f"a context window of `{self.chosen_window}` tokens is outside what the model knows",
+                f"choose from 1 to {limit}",
+            )
+        return self.chosen_window
+
+    def _value(self, key: str, default: object) -> object:
+        value = self.values.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise CheckpointError(f"`config.json` lacks `{key}`")
+        return value
+
+    def _wrong(self, key: str, value: object, wanted: str) -> NoReturn:
+        raise CheckpointError(f"`{key}` in `config.json` is `{shown(value)}`, which is not {wanted}")
+
+
+def shown(value: object) -> str:
+    """`value` as one short line for a message."""
+    text = repr(value) if not isinstance(value, str) else value
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 60 else text[:57] + "..."
