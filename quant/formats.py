@@ -5,7 +5,7 @@ Layout (MLC's): groups along k, uint32 words, the first value in the lowest bits
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -59,7 +59,9 @@ def pack(
     out = empty(fmt, values.shape) if out is None else out
     assert {s: (t.shape, str(t.dtype)) for s, t in out.items()} == fmt.tensors(values.shape), (name, values.shape)
     choice = rounding_named(rounding)
-    cost = None if importance is None or fmt.bits == 0 else _grouped(fmt, importance[None])[0]  # (groups, group)
+    cost = None  # (groups, group)
+    if importance is not None and fmt.bits:
+        cost = _grouped(fmt, importance[None], "constant")[0]
     step = max(1, CHUNK_VALUES // max(1, values[:1].size))
     for start in range(0, len(values), step):
         rows = slice(start, start + step)
@@ -75,7 +77,7 @@ def _pack_rows(
     fmt: Format, values: np.ndarray, choice: Rounding, cost: np.ndarray | None, out: Tensors, name: str
 ) -> None:
     """`pack` for a few rows of an integer format."""
-    groups = _grouped(fmt, values)  # (r, groups, group)
+    groups = _grouped(fmt, values, "edge" if fmt.has_min else "constant")  # (r, groups, group); no range widens
     with np.errstate(over="ignore", invalid="ignore"):
         scale, minimum = choice.choose(fmt, groups, cost)
     _store(scale, out["q_scale"], name, groups)
@@ -105,13 +107,13 @@ def _store(values: np.ndarray, out: np.ndarray, name: str, origin: np.ndarray | 
     )
 
 
-def _grouped(fmt: Format, values: np.ndarray) -> np.ndarray:
-    """(r, k) -> (r, groups, group) float32, filled up with zeros, or the last column where zero could widen a range."""
+def _grouped(fmt: Format, values: np.ndarray, fill: Literal["constant", "edge"]) -> np.ndarray:
+    """(r, k) -> (r, groups, group) float32, filled up with zeros or with the last column."""
     r, k = values.shape
     padding = -k % fmt.group
     values = np.asarray(values, np.float32)
     if padding:
-        values = np.pad(values, ((0, 0), (0, padding)), mode="edge" if fmt.has_min else "constant")
+        values = np.pad(values, ((0, 0), (0, padding)), mode=fill)
     return values.reshape(r, -1, fmt.group)
 
 
