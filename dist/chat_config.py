@@ -1,0 +1,207 @@
+"""What a model's config and tokenizer files say goes in, `mlc-chat-config.json` comes out, and the other way round."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from argosy.dist.records import Fields, is_plain_name, read_json
+from argosy.support.files import write_json_atomic
+
+CHAT_CONFIG_NAME = "mlc-chat-config.json"
+MLC_VERSION = "0.1.0"  # of the file's format, as MLC counts it
+
+
+@dataclass(frozen=True, slots=True)
+class ChatConfig:
+    """The fields of `mlc-chat-config.json` that runtimes read.
+
+    -1 in `sliding_window_size` and `attention_sink_size` means: not used. `top_k` (0: off) and `min_p` are ours; MLC
+    ignores them. `conv_template` is None where MLC's form cannot say what the model's Jinja template says.
+    """
+
+    model_type: str
+    quantization: str
+    model_config: dict[str, object]
+    vocab_size: int
+    context_window_size: int
+    prefill_chunk_size: int
+    sliding_window_size: int = -1
+    attention_sink_size: int = -1
+    tensor_parallel_shards: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
+    tokenizer_files: tuple[str, ...] = ()
+    tokenizer_info: dict[str, object] = dataclasses.field(default_factory=dict)
+    conv_template: dict[str, object] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The object as MLC spells it."""
+        values: dict[str, object] = {"version": MLC_VERSION}
+        values |= {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        eos = list(values.pop("eos_token_ids"))  # type: ignore[call-overload]
+        if eos:
+            values["eos_token_id"] = eos[0] if len(eos) == 1 else eos
+        values["tokenizer_files"] = list(self.tokenizer_files)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def make_chat_config(
+    *,
+    model_type: str,
+    quantization: str,
+    model_config: Mapping[str, object],
+    vocab_size: int,
+    context_window_size: int,
+    prefill_chunk_size: int,
+    max_batch_size: int,
+    sliding_window_size: int = -1,
+    tokenizer_files: Mapping[str, bytes],
+    conv_template: dict[str, object] | None = None,
+) -> ChatConfig:
+    """The chat config of a model: sampling defaults and special ids come from `generation_config.json` among its files.
+
+    `model_config` is the checkpoint's `config.json`; it is carried along for runtimes that look into it.
+    """
+    generation = _json_object(tokenizer_files.get("generation_config.json"))
+    samples = generation.get("do_sample", True) is not False
+    bounds = {
+        "context_window_size": context_window_size, "prefill_chunk_size": prefill_chunk_size,
+        "sliding_window_size": sliding_window_size, "max_batch_size": max_batch_size, "tensor_parallel_shards": 1,
+    }  # fmt: skip
+
+    def token_id(name: str) -> int | None:
+        ids = _token_ids(generation.get(name)) or _token_ids(model_config.get(name))
+        return ids[0] if ids else None
+
+    def number(name: str, default: float) -> float:
+        value = generation.get(name)
+        return float(value) if samples and isinstance(value, int | float) else default
+
+    return ChatConfig(
+        model_type=model_type,
+        quantization=quantization,
+        model_config={**model_config, **bounds},
+        vocab_size=vocab_size,
+        context_window_size=context_window_size,
+        prefill_chunk_size=prefill_chunk_size,
+        sliding_window_size=sliding_window_size,
+        temperature=number("temperature", 1.0),
+        top_p=number("top_p", 1.0),
+        top_k=int(number("top_k", 0)),
+        min_p=number("min_p", 0.0),
+        repetition_penalty=number("repetition_penalty", 1.0),
+        pad_token_id=token_id("pad_token_id"),
+        bos_token_id=token_id("bos_token_id"),
+        eos_token_ids=_token_ids(generation.get("eos_token_id")) or _token_ids(model_config.get("eos_token_id")),
+        tokenizer_files=tuple(sorted(tokenizer_files)),
+        tokenizer_info=tokenizer_info(_json_object(tokenizer_files.get("tokenizer.json"))),
+        conv_template=conv_template,
+    )
+
+
+def tokenizer_info(tokenizer: Mapping[str, object]) -> dict[str, object]:
+    """What MLC's grammar engine wants to know about the content of a `tokenizer.json`."""
+    decoders = _steps(tokenizer.get("decoder"), "decoders")
+    normalizers = _steps(tokenizer.get("normalizer"), "normalizers")
+    before = _steps(tokenizer.get("pre_tokenizer"), "pretokenizers")
+    kinds = {step.get("type") for step in decoders}
+    prepends = any(step.get("type") == "Prepend" for step in normalizers) or any(
+        step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never" for step in before
+    )
+    return {
+        "token_postproc_method": "byte_level" if "ByteLevel" in kinds else "byte_fallback",
+        "prepend_space_in_encode": prepends,
+        "strip_space_in_decode": "Strip" in kinds,
+    }
+
+
+def _steps(part: object, name: str) -> list[dict[str, object]]:
+    """The steps of one part of a tokenizer, whether it is a sequence or a single step."""
+    if not isinstance(part, dict):
+        return []
+    steps = part.get(name) if part.get("type") == "Sequence" else [part]
+    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+
+
+def _json_object(data: bytes | None) -> dict[str, object]:
+    """The object in `data`; empty where there is none (readers of checkpoints complain about broken files)."""
+    try:
+        value = json.loads(data) if data else {}
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _token_ids(value: object) -> tuple[int, ...]:
+    items = value if isinstance(value, list) else [value]
+    return tuple(item for item in items if type(item) is int and item >= 0)
+
+
+def write_chat_config(directory: Path, config: ChatConfig) -> None:
+    """Write `mlc-chat-config.json` into `directory`."""
+    write_json_atomic(directory / CHAT_CONFIG_NAME, config.to_json())
+
+
+def read_chat_config(directory: Path, hint: str | None = None) -> ChatConfig:
+    """Read `mlc-chat-config.json` from `directory`, ours or MLC's.
+
+    Raises ArtefactError for a file that is missing or malformed.
+    """
+    fields = read_json(directory / CHAT_CONFIG_NAME, hint)
+    files = fields.texts("tokenizer_files")
+    for name in files:
+        if not is_plain_name(name):
+            raise fields.error("tokenizer_files", f"holds `{name[:60]}`, which is not a plain file name")
+    return ChatConfig(
+        model_type=fields.text("model_type"),
+        quantization=fields.text("quantization"),
+        model_config=fields.child("model_config").values,
+        vocab_size=fields.integer("vocab_size", minimum=1),
+        context_window_size=fields.integer("context_window_size", minimum=-1),
+        prefill_chunk_size=fields.integer("prefill_chunk_size", minimum=1),
+        sliding_window_size=fields.integer("sliding_window_size", minimum=-1, default=-1),
+        attention_sink_size=fields.integer("attention_sink_size", minimum=-1, default=-1),
+        tensor_parallel_shards=fields.integer("tensor_parallel_shards", minimum=1, default=1),
+        temperature=fields.number("temperature", 1.0),
+        top_p=fields.number("top_p", 1.0),
+        top_k=fields.integer("top_k", minimum=0, default=0),
+        min_p=fields.number("min_p", 0.0),
+        presence_penalty=fields.number("presence_penalty", 0.0),
+        frequency_penalty=fields.number("frequency_penalty", 0.0),
+        repetition_penalty=fields.number("repetition_penalty", 1.0),
+        pad_token_id=_optional_id(fields, "pad_token_id"),
+        bos_token_id=_optional_id(fields, "bos_token_id"),
+        eos_token_ids=_read_eos(fields),
+        tokenizer_files=files,
+        tokenizer_info=fields.child("tokenizer_info").values if "tokenizer_info" in fields.values else {},
+        conv_template=_read_template(fields),
+    )
+
+
+def _optional_id(fields: Fields, name: str) -> int | None:
+    return None if fields.values.get(name) is None else fields.integer(name)
+
+
+def _read_eos(fields: Fields) -> tuple[int, ...]:
+    value = fields.values.get("eos_token_id")
+    if value is None:
+        return ()
+    return fields.integers("eos_token_id") if isinstance(value, list) else (fields.integer("eos_token_id", minimum=0),)
+
+
+def _read_template(fields: Fields) -> dict[str, object] | None:
+    """Old MLC directories name a template instead of spelling it out; its name says nothing to us."""
+    value = fields.values.get("conv_template")
+    return None if value is None or isinstance(value, str) else fields.child("conv_template").values

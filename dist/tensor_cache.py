@@ -1,0 +1,295 @@
+"""Named arrays go in, MLC's `tensor-cache.json` and `params_shard_N.bin` come out, and the other way round.
+
+The format is the one that TVM (`vm.builtin.tensor_cache.load`), MLC and WebLLM read, with two additions that they
+ignore: a SHA-256 beside each shard's MD5, and tensors that start at multiples of 64 bytes, so that a memory map can be
+used as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import mmap
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from argosy.dist.records import Fields, read_json
+from argosy.support.errors import ArtefactError
+from argosy.support.files import disk_space_guard, publish, temp_path, write_json_atomic
+from argosy.support.layout import weights_layout
+from argosy.support.text import human_size, shorten
+
+CACHE_NAME = "tensor-cache.json"
+LEGACY_CACHE_NAME = "ndarray-cache.json"  # what MLC called it before 2025
+SHARD_BYTES = 32 << 20
+ALIGNMENT = 64  # TVM's kAllocAlignment: a pointer that is aligned so is taken without a copy
+
+DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRecord:
+    """Where one tensor lies in its shard. `format` is `raw`, or MLC's `f32-to-bf16`: the upper halves of float32."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    format: str
+    nbytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One `params_shard_N.bin`; MLC's own shards have no SHA-256."""
+
+    file: str
+    nbytes: int
+    records: tuple[TensorRecord, ...]
+    sha256: str | None
+    md5: str | None
+
+
+class TensorCacheWriter:
+    """Writes tensors to disk as they come and holds none of them.
+
+    with TensorCacheWriter(directory) as writer:
+        writer.add("model.norm.weight", array)
+
+    Shards have temporary names until `finish` (called when the block ends well), so what the directory held before
+    stays valid until then; when the block fails, they are removed. A tensor larger than `shard_bytes` gets a shard of
+    its own.
+    """
+
+    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        self._directory = directory
+        self._shard_bytes = shard_bytes
+        self._shards: list[dict[str, object]] = []
+        self._written: list[tuple[Path, Path]] = []
+        self._names: set[str] = set()
+        self._file: BinaryIO | None = None
+        self._offset = 0
+        self._total = 0
+
+    def __enter__(self) -> TensorCacheWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.discard()
+
+    def add(self, name: str, array: np.ndarray) -> None:
+        """Append `array` under `name`."""
+        dtype = str(array.dtype)
+        assert name not in self._names and dtype in DTYPES and array.size > 0, (name, dtype, array.shape)
+        self._names.add(name)
+        data = np.ascontiguousarray(array)
+        if not data.dtype.isnative or data.dtype.byteorder == ">":
+            data = data.astype(data.dtype.newbyteorder("<"))
+        with disk_space_guard(self._directory, self._total + data.nbytes):
+            if self._file is not None and self._offset + data.nbytes > self._shard_bytes:
+                self._end_shard()
+            if self._file is None:
+                self._begin_shard()
+            padding = -self._offset % ALIGNMENT
+            self._write(bytes(padding))
+            record = {"name": name, "shape": list(array.shape), "dtype": dtype, "format": "raw",
+                      "nbytes": data.nbytes, "byteOffset": self._offset}  # fmt: skip
+            self._records.append(record)
+            self._write(data.reshape(-1).view(np.uint8).data)
+
+    def finish(self) -> tuple[str, ...]:
+        """Give the shards their names, write `tensor-cache.json` last, remove shards of an older conversion.
+
+        Returns the names of all files.
+        """
+        with disk_space_guard(self._directory, self._total):
+            self._end_shard()
+            for temporary, final in self._written:
+                publish(temporary, final)
+        names = {str(shard["dataPath"]) for shard in self._shards}
+        for old in self._directory.glob("params_shard_*.bin"):
+            if old.name not in names:
+                old.unlink()
+        metadata = {"ParamSize": len(self._names), "ParamBytes": self._total}
+        write_json_atomic(self._directory / CACHE_NAME, {"metadata": metadata, "records": self._shards})
+        return (*sorted(names), CACHE_NAME)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        for temporary, _ in self._written:
+            temporary.unlink(missing_ok=True)
+
+    def _begin_shard(self) -> None:
+        final = self._directory / f"params_shard_{len(self._shards)}.bin"
+        temporary = temp_path(final)
+        self._written.append((temporary, final))
+        self._file = open(temporary, "wb", buffering=0)  # noqa: SIM115 - closed by _end_shard or discard
+        self._offset = 0
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._records: list[dict[str, object]] = []
+
+    def _write(self, data: bytes | memoryview) -> None:
+        assert self._file is not None
+        rest = memoryview(data)
+        while rest:  # an unbuffered write may be short; the next one then says why
+            rest = rest[self._file.write(rest) :]
+        self._sha256.update(data)
+        self._md5.update(data)
+        self._offset += len(data)
+        self._total += len(data)
+
+    def _end_shard(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        self._shards.append({
+            "dataPath": self._written[-1][1].name, "format": "raw-shard", "nbytes": self._offset,
+            "records": self._records, "md5sum": self._md5.hexdigest(), "sha256": self._sha256.hexdigest(),
+        })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorCache:
+    """A checked `tensor-cache.json`: no record points outside its shard, file names are plain, names are unique."""
+
+    directory: Path
+    shards: tuple[Shard, ...]
+    hint: str | None = None
+
+    @property
+    def records(self) -> dict[str, TensorRecord]:
+        """Every tensor by name, in the order of storage."""
+        return {record.name: record for shard in self.shards for record in shard.records}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def layout(self) -> str:
+        """The weights layout, to be compared with a library's."""
+        return weights_layout((r.name, r.shape, r.dtype) for r in self.records.values())
+
+    def load(self, verify: bool = True) -> dict[str, np.ndarray]:
+        """Every tensor by name, as views of private memory maps: nothing is copied, and writing never reaches the file.
+
+        `verify` reads every byte and compares the digests first. Raises ArtefactError for a shard that is missing, has
+        another size, or was altered.
+        """
+        maps = [self._map(shard) for shard in self.shards]
+        if verify:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                list(pool.map(self._check, self.shards, maps))
+        return {r.name: _view(data, r) for shard, data in zip(self.shards, maps, strict=True) for r in shard.records}
+
+    def _map(self, shard: Shard) -> mmap.mmap:
+        path = self.directory / shard.file
+        try:
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != shard.nbytes:
+                    sizes = f"{size} bytes instead of {shard.nbytes} ({human_size(shard.nbytes)})"
+                    raise ArtefactError(f"`{path}` has {sizes}", self.hint)
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except FileNotFoundError:
+            raise ArtefactError(f"`{path}` is missing", self.hint) from None
+        except OSError as error:
+            raise ArtefactError(f"`{path}` cannot be read: {error.strerror}", self.hint) from None
+
+    def _check(self, shard: Shard, data: mmap.mmap) -> None:
+        """Compare digests; hashlib lets go of the interpreter, so threads share the work."""
+        with contextlib.suppress(AttributeError, OSError):
+            data.madvise(mmap.MADV_WILLNEED)
+        if shard.sha256 is not None:
+            sound = hashlib.sha256(data).hexdigest() == shard.sha256
+        else:
+            sound = shard.md5 is None or hashlib.md5(data, usedforsecurity=False).hexdigest() == shard.md5
+        if not sound:
+            path = self.directory / shard.file
+            raise ArtefactError(f"`{path}` was altered: its digest is not the recorded one", self.hint)
+
+
+def _view(data: mmap.mmap, record: TensorRecord) -> np.ndarray:
+    if record.format == "f32-to-bf16":
+        upper = np.frombuffer(data, np.uint16, record.nbytes // 2, record.offset).astype(np.uint32)
+        return (upper << 16).view(np.float32).reshape(record.shape)
+    dtype = np.dtype(record.dtype)
+    return np.frombuffer(data, dtype, record.nbytes // dtype.itemsize, record.offset).reshape(record.shape)
+
+
+def cache_file(directory: Path) -> Path | None:
+    """The tensor cache of `directory` under its present or its former name, or None."""
+    for name in (CACHE_NAME, LEGACY_CACHE_NAME):
+        if (directory / name).is_file():
+            return directory / name
+    return None
+
+
+def read_tensor_cache(directory: Path, hint: str | None = None) -> TensorCache:
+    """Read and check the tensor cache in `directory`; `hint` is what every error about it suggests.
+
+    Raises ArtefactError.
+    """
+    path = cache_file(directory)
+    fields = read_json(path or directory / CACHE_NAME, hint)
+    shards = tuple(_shard(shard) for shard in fields.children("records"))
+    names: set[str] = set()
+    files: set[str] = set()
+    for shard in shards:
+        if shard.file in files:
+            raise fields.error("records", f"name the file `{shard.file}` twice")
+        files.add(shard.file)
+        for record in shard.records:
+            if record.name in names:
+                raise fields.error("records", f"name the tensor {shorten(record.name)} twice")
+            names.add(record.name)
+    return TensorCache(directory, shards, hint)
+
+
+def _shard(fields: Fields) -> Shard:
+    if fields.text("format") != "raw-shard":
+        raise fields.error(f"{fields.where}.format", f"is {shorten(fields.text('format'))} and not raw-shard")
+    nbytes = fields.integer("nbytes", minimum=1)
+    records = tuple(_record(record, nbytes) for record in fields.children("records"))
+    sha256 = fields.sha256("sha256") if "sha256" in fields.values else None
+    return Shard(fields.file_name("dataPath"), nbytes, records, sha256, fields.optional_text("md5sum"))
+
+
+def _record(fields: Fields, shard_bytes: int) -> TensorRecord:
+    record = TensorRecord(
+        fields.text("name"), fields.integers("shape"), fields.text("dtype"), fields.text("format"),
+        fields.integer("nbytes", minimum=0), fields.integer("byteOffset", minimum=0),
+    )  # fmt: skip
+    if not 0 < len(record.name) <= 512 or not record.name.isprintable():
+        raise fields.error(f"{fields.where}.name", f"is {shorten(record.name)} and not a tensor's name")
+    if record.dtype not in DTYPES:
+        raise fields.error(f"{fields.where}.dtype", f"is {shorten(record.dtype)} and not one of {', '.join(DTYPES)}")
+    half = record.format == "f32-to-bf16" and record.dtype == "float32"
+    if not half and record.format not in ("raw", "f32-to-bf16"):
+        raise fields.error(f"{fields.where}.format", f"is {shorten(record.format)} and not raw")
+    if len(record.shape) > 8 or any(dim < 0 for dim in record.shape):
+        raise fields.error(f"{fields.where}.shape", f"is {shorten(list(record.shape))} and not a shape")
+    itemsize = 2 if half else np.dtype(record.dtype).itemsize
+    if math.prod(record.shape) * itemsize != record.nbytes:
+        problem = f"is {record.nbytes}, which does not fit the shape {list(record.shape)}"
+        raise fields.error(f"{fields.where}.nbytes", problem)
+    if record.offset + record.nbytes > shard_bytes:
+        raise fields.error(f"{fields.where}.byteOffset", f"is {record.offset}: the tensor would end beyond its shard")
+    return record
