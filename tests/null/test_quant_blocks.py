@@ -39,7 +39,7 @@ class RawBlocks:
 
     @staticmethod
     def parse(kind: str, raw: np.ndarray) -> RawBlocks:
-        """ggml's structs: scale, minimum (Q4_1), then 32 int8, or 16 bytes of value i in the low and i + 16 in the high half."""
+        """ggml's structs: scale, minimum (Q4_1), then 32 int8, or 16 bytes: value i in the low half, i + 16 above."""
         n = len(raw)
         header = 4 if kind == "Q4_1" else 2
         blocks = raw.reshape(n, -1, header + (32 if kind == "Q8_0" else 16))
