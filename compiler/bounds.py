@@ -24,8 +24,8 @@ def bounds_for(
 ) -> Bounds:
     """The bounds a person asked for, or sensible ones.
 
-    A sliding window caps the prefill chunk: inside a chunk every token sees every earlier one, which is right only while the
-    chunk is no longer than the window.
+    A sliding window caps the prefill chunk: inside a chunk every token sees every earlier one, which is right only
+    while the chunk is no longer than the window.
 
     Raises UsageError for a value out of range.
     """

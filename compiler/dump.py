@@ -1,4 +1,4 @@
-"""What `--debug-dump DIR` writes: the IR after each phase, numbered in order, and the source the code generator made."""
+"""What `--debug-dump DIR` writes: the IR after each phase, numbered in order, and the generated source."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Sixteen-lane vectors for the kernel generators: small functions that make TIR expressions, legalised by LLVM for any CPU."""
+"""Sixteen-lane vectors for the kernel generators: TIR expressions go in and out, LLVM legalises them."""
 
-import tvm
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 

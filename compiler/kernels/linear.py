@@ -1,15 +1,15 @@
-"""Fused linear layers for CPUs: a `LinearKernel` record goes in, a scheduled PrimFunc that reads the stored weight words comes out.
+"""Fused linear layers for CPUs: a `LinearKernel` record goes in, a scheduled PrimFunc comes out.
 
-    O[m, n] = epilogue(sum_k X[m, k] * dequantize(W)[n, k])
+    O[m, n] = epilogue(sum_k norm(X)[m, k] * dequantize(W)[n, k])
 
-No dequantized weight is ever written to memory: sixteen of them at a time are unpacked into a vector register and multiplied
-into the accumulators of a tile of some weight rows by some input rows. The inputs are first copied into the order in which
-the unpacked lanes come out, so that unpacking needs no shuffles.
+No dequantized weight is ever written to memory: sixteen of them at a time are unpacked into a vector register and
+multiplied into the accumulators of a tile of some weight rows by some input rows. The inputs are first copied, and
+normalised on the way, into the order in which the unpacked lanes come out, so that unpacking needs no shuffles.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
@@ -24,16 +24,29 @@ TOKENS_PER_BLOCK = 192
 
 
 @dataclass(frozen=True, slots=True)
-class LinearKernel:
-    """What one kernel computes: O from X (..., k) and W (n, k) stored in `fmt`.
+class InputNorm:
+    """A norm of the input rows: `rms` or `layer`, as `NormSpec` defines them; dtypes of its weight and bias (k,)."""
 
-    Without `activation`: O (..., n) = X W^T (+ bias) (+ residual). With one, the first half of W's rows are the gates and the
-    second half the ups of a gated feed-forward, and O (..., n / 2) = activation(gate) * up; the bias comes before that.
+    kind: str
+    eps: float
+    offset: float
+    weight: str
+    bias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinearKernel:
+    """What one kernel computes: O from X (b, s, k) and W (n, k) stored in `fmt`.
+
+    Without `activation`: O (b, s, n) = norm(X) W^T (+ bias) (+ residual). With one, the first half of W's rows are the
+    gates and the second half the ups of a gated feed-forward, and O (b, s, n / 2) = activation(gate) * up; the bias
+    comes before that.
     """
 
     n: int
     k: int
     fmt: Format
+    norm: InputNorm | None = None
     bias: str | None = None  # its dtype
     residual: bool = False
     activation: str | None = None
@@ -41,7 +54,8 @@ class LinearKernel:
     @property
     def name(self) -> str:
         """For people who read dumps and profiles."""
-        parts = ["linear", self.fmt.name, f"{self.n}x{self.k}", self.activation or ""]
+        parts = [f"{self.norm.kind}norm" if self.norm else "", "linear", self.fmt.name, f"{self.n}x{self.k}"]
+        parts.append(self.activation or "")
         parts += ["bias" if self.bias else "", "residual" if self.residual else ""]
         return "_".join(p for p in parts if p)
 
@@ -51,22 +65,23 @@ class LinearKernel:
         return self.n // 2 if self.activation else self.n
 
     def fits(self) -> bool:
-        """Whether whole vectors make up the rows: float weights need k to be a multiple of the lanes."""
-        return self.fmt.bits > 0 or self.k % LANES == 0
+        """Whether rows are whole vectors where they must be: those of float weights and of inputs to be normalised."""
+        return self.k % LANES == 0 or (self.fmt.bits > 0 and self.norm is None)
 
 
 @dataclass(frozen=True, slots=True)
 class TileShape:
-    """One accumulator register for each of `rows` weight rows (even) times `tokens` input rows (heights, largest first, down to 1)."""
+    """One accumulator for each of `rows` weight rows times some input rows: heights, largest first, down to 1."""
 
     rows: int
     tokens: tuple[int, ...]
 
 
 def linear(kernel: LinearKernel, tile: TileShape) -> tirx.PrimFunc:
-    """The kernel's PrimFunc, with buffers X (b, s, k) float32, the weight tensors, [bias (n,)], [residual (b, s, n)], O (b, s, n).
+    """The kernel's PrimFunc; b and s are symbolic.
 
-    b and s are symbolic. The weight tensors are those of `Format.tensors`, in that order.
+    Buffers: X (b, s, k) float32, [norm weight (k,)], [norm bias (k,)], the tensors of `Format.tensors` in that order,
+    [bias (n,)], [residual (b, s, n) float32], O (b, s, n) float32.
     """
     return _Builder(kernel, tile).build()
 
@@ -91,7 +106,12 @@ class _Builder:
             handles = {name: T.arg(name, T.handle()) for name in self._argument_names()}
             x = T.match_buffer(handles["x"], (b, s, k.k), "float32")
             self.weights = {
-                suffix: T.match_buffer(handles[suffix], shape, dtype) for suffix, (shape, dtype) in k.fmt.tensors((k.n, k.k)).items()
+                suffix: T.match_buffer(handles[suffix], shape, dtype)
+                for suffix, (shape, dtype) in k.fmt.tensors((k.n, k.k)).items()
+            }
+            vectors = {"norm_weight": k.norm and k.norm.weight, "norm_bias": k.norm and k.norm.bias}
+            self.norm_vectors = {
+                name: T.match_buffer(handles[name], (k.k,), dtype) for name, dtype in vectors.items() if dtype
             }
             self.bias = T.match_buffer(handles["bias"], (k.n,), k.bias) if k.bias else None
             residual = T.match_buffer(handles["residual"], (b, s, k.n), "float32") if k.residual else None
@@ -102,7 +122,9 @@ class _Builder:
                 T.writes()
                 self.x = T.decl_buffer((self.m, k.k), "float32", data=x.data)
                 self.out = T.decl_buffer((self.m, k.outputs), "float32", data=out.data)
-                self.residual = T.decl_buffer((self.m, k.n), "float32", data=residual.data) if residual is not None else None
+                self.residual = (
+                    T.decl_buffer((self.m, k.n), "float32", data=residual.data) if residual is not None else None
+                )
                 self.ordered = T.sblock_alloc_buffer((self.m, self.steps * LANES), "float32")
                 self.words = self.weights["q_weight" if k.fmt.bits else "weight"]
                 self._reorder_inputs()
@@ -111,13 +133,14 @@ class _Builder:
 
     def _argument_names(self) -> list[str]:
         k = self.kernel
-        optional = [name for name, wanted in (("bias", k.bias), ("residual", k.residual)) if wanted]
-        return ["x", *k.fmt.tensors((k.n, k.k)), *optional, "out"]
+        norm = ["norm_weight"] * (k.norm is not None) + ["norm_bias"] * (k.norm is not None and k.norm.bias is not None)
+        after = ["bias"] * (k.bias is not None) + ["residual"] * k.residual
+        return ["x", *norm, *k.fmt.tensors((k.n, k.k)), *after, "out"]
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
     def _reorder_inputs(self) -> None:
-        """Copies X (m, k) to (m, steps * 16) in the order of the unpacked lanes, zero where a lane has no column."""
+        """Copies X (m, k), normalised, to (m, steps * 16) in the order of the unpacked lanes; idle lanes get zero."""
         with T.If(self.m <= 4):
             with T.Then(), T.serial(self.m) as row:
                 self._reorder_row(row)
@@ -126,15 +149,48 @@ class _Builder:
 
     def _reorder_row(self, row: tirx.Var) -> None:
         columns, k = self.unpack.columns, self.kernel.k
-        with T.serial(self.steps) as step:
-            for lane in range(LANES):
-                source = self.unpack.column_of_lane(lane)
-                column = step * columns + (source or 0)
-                inside = source is not None and self.steps * columns == k
-                value = self.x[row, column] if inside else tirx.const(0.0, "float32")
-                if source is not None and not inside:
-                    value = T.if_then_else(column < k, self.x[row, T.min(column, k - 1)], value)
-                T.buffer_store(self.ordered, value, [row, step * LANES + lane])
+        with T.sblock("row"):
+            T.reads()
+            T.writes()
+            normalise = self._row_norm(row)
+            with T.serial(self.steps) as step:
+                for lane in range(LANES):
+                    source = self.unpack.column_of_lane(lane)
+                    value = tirx.const(0.0, "float32")
+                    if source is not None:
+                        column = step * columns + source
+                        if self.steps * columns == k:
+                            value = normalise(self.x[row, column], column)
+                        else:
+                            inside = T.min(column, k - 1)
+                            value = T.if_then_else(column < k, normalise(self.x[row, inside], inside), value)
+                    T.buffer_store(self.ordered, value, [row, step * LANES + lane])
+
+    def _row_norm(self, row: tirx.Var) -> Callable[[tirx.Expr, tirx.Expr], tirx.Expr]:
+        """Computes the statistics of a row; the result normalises an element, given its column."""
+        norm = self.kernel.norm
+        if norm is None:
+            return lambda value, column: value
+        mean = self._row_mean(row, lambda x: x) if norm.kind == "layer" else tirx.const(0.0, "float32")
+        variance = self._row_mean(row, lambda x: (x - splat(mean)) * (x - splat(mean)))
+        scale = T.Bind(tirx.const(1.0, "float32") / T.sqrt(variance + tirx.const(norm.eps, "float32")))
+
+        def normalise(value: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+            weight = T.Cast("float32", self.norm_vectors["norm_weight"][column])
+            if norm.offset:
+                weight = weight + tirx.const(norm.offset, "float32")
+            value = (value - mean) * scale * weight if norm.kind == "layer" else value * scale * weight
+            return value + T.Cast("float32", self.norm_vectors["norm_bias"][column]) if norm.bias else value
+
+        return normalise
+
+    def _row_mean(self, row: tirx.Var, of: Callable[[tirx.Expr], tirx.Expr]) -> tirx.Expr:
+        """The mean over a row of `of` its vectors."""
+        total = T.sblock_alloc_buffer((LANES,), "float32")
+        store(total, constant(0.0), 0)
+        with T.serial(self.kernel.k // LANES) as step:
+            store(total, load(total, 0) + of(load(self.x, row, step * LANES)), 0)
+        return T.Bind(reduce_sum(load(total, 0)) * tirx.const(1.0 / self.kernel.k, "float32"))
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
@@ -151,7 +207,7 @@ class _Builder:
                 self._token_tiles(first, count, strip * per_tile)
 
     def _token_tiles(self, first: tirx.Expr, count: tirx.Expr, output: tirx.Expr) -> None:
-        """The tallest tile as often as it fits, then each smaller one at most once (heights are such that this covers the rest)."""
+        """The tallest tile as often as it fits, then each smaller one as often as the rest allows."""
         tallest, *smaller = self.tile.tokens
         with T.serial(count // tallest) as i:
             self._tile(tallest, first + i * tallest, output)
@@ -190,7 +246,9 @@ class _Builder:
             weights = []
             for row, scale_and_offset in zip(weight_rows, scales, strict=True):
                 codes = u.codes(self.words, row, at * u.words)
-                weights.append(T.Bind(codes if scale_and_offset is None else codes * scale_and_offset[0] + scale_and_offset[1]))
+                weights.append(
+                    T.Bind(codes if scale_and_offset is None else codes * scale_and_offset[0] + scale_and_offset[1])
+                )
             for t in range(height):
                 x = T.Bind(load(self.ordered, token + t, at * LANES))
                 for weight, total in zip(weights, totals, strict=True):

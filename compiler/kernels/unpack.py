@@ -1,7 +1,7 @@
 """Weight words to vectors: a storage format goes in, sixteen float weights per step come out.
 
 The words are expanded in the cheapest way there is (broadcast, shift, mask), which leaves the weights in an order of
-their own. `column_of_lane` says which column of W each lane holds, so that the kernel can put its inputs into that order.
+their own. `column_of_lane` says which column of W each lane holds, so that the kernel can put its inputs into it.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from argosy.quant.scheme import Format
 class Unpacker:
     """How sixteen lanes are filled from the words of a format.
 
-    `steps` lanes-full make one scale group (for float formats, one step); `words` 32-bit words (or elements) are read in a step.
+    `steps` lanes-full make one scale group (for float formats, one step); a step reads `words` 32-bit words (or floats).
     """
 
     fmt: Format
@@ -36,7 +36,7 @@ class Unpacker:
         return self.fmt.per_word if self.fmt.bits == 3 else LANES
 
     def codes(self, words: tirx.Buffer, row: tirx.Expr, word: tirx.Expr) -> tirx.Expr:
-        """Sixteen integer codes (as float32x16) of `row`, from word index `word` on; for float formats the weights themselves."""
+        """Sixteen codes (as float32x16) of `row`, from word index `word` on; for float formats the weights."""
         if self.fmt.bits == 0:
             return convert(load(words, row, word), "float32")
         if self.fmt.bits == 8:

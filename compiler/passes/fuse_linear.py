@@ -1,22 +1,22 @@
 """FuseLinear: matmuls with stored weights go in, calls of one fused kernel each come out.
 
-    w = call_tir(dequantize, (q_weight, q_scale)); y = matmul(x, permute_dims(w)); z = add(add(y, bias), residual)
+    w = call_tir(dequantize, (q_weight, q_scale)); y = matmul(rms_norm(x, g), permute_dims(w)); z = add(add(y, bias), r)
     ->
-    z = call_tir(linear_int4, (x, q_weight, q_scale, bias, residual))
+    z = call_tir(rmsnorm_linear_int4, (x, g, q_weight, q_scale, bias, r))
 
 and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import tvm
 import tvm_ffi
 from tvm import IRModule, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from argosy.compiler.kernels.linear import LinearKernel, TileShape, linear
+from argosy.compiler.kernels.linear import InputNorm, LinearKernel, TileShape, linear
 from argosy.compiler.passes.match import Dataflow
 
 _ACTIVATIONS = {
@@ -35,12 +35,13 @@ class _Match:
     output: relax.Var
     x: relax.Expr
     weights: list[relax.Expr]
+    norm: list[relax.Expr] = field(default_factory=list)
     bias: relax.Expr | None = None
     residual: relax.Expr | None = None
 
     @property
     def operands(self) -> list[relax.Expr]:
-        return [self.x, *self.weights, *(e for e in (self.bias, self.residual) if e is not None)]
+        return [self.x, *self.norm, *self.weights, *(e for e in (self.bias, self.residual) if e is not None)]
 
 
 def FuseLinear(tile: TileShape) -> tvm.transform.Pass:
@@ -102,7 +103,7 @@ def _match(flow: Dataflow, var: relax.Var) -> _Match | None:
     match = _Match(LinearKernel(n, k, fmt), var, x, weights)
     if not match.kernel.fits():
         return None
-    return _take_residual(flow, _take_gate(flow, _take_bias(flow, match)))
+    return _take_norm(flow, _take_residual(flow, _take_gate(flow, _take_bias(flow, match))))
 
 
 def _take_bias(flow: Dataflow, match: _Match) -> _Match:
@@ -122,7 +123,11 @@ def _take_gate(flow: Dataflow, match: _Match) -> _Match:
     split = flow.call(halves, "relax.split") if halves is not None else None
     if split is None or match.kernel.n % 2:
         return match
-    items = {flow.values[user].index: user for user in flow.users[halves] if isinstance(flow.values[user], relax.TupleGetItem)}
+    items = {
+        flow.values[user].index: user
+        for user in flow.users[halves]
+        if isinstance(flow.values[user], relax.TupleGetItem)
+    }
     if len(items) != 2 or len(flow.users[halves]) != 2:
         return match
     activated, product = flow.only_user(items[0]), flow.only_user(items[1])
@@ -144,6 +149,38 @@ def _take_residual(flow: Dataflow, match: _Match) -> _Match:
     if tvm_ffi.structural_equal(residual.ty, match.output.ty):
         match.kernel, match.output, match.residual = replace(match.kernel, residual=True), user, residual
     return match
+
+
+def _take_norm(flow: Dataflow, match: _Match) -> _Match:
+    """The norm that makes the input, where nothing else wants its result."""
+    norm, kind = flow.call(match.x, "relax.nn.rms_norm"), "rms"
+    if norm is None:
+        norm, kind = flow.call(match.x, "relax.nn.layer_norm"), "layer"
+    if norm is None or flow.only_user(match.x) is None or [int(axis) for axis in norm.attrs.axes] not in ([-1], [2]):
+        return match
+    weight, offset = _weight_and_offset(flow, norm.args[1])
+    vectors = [weight]
+    if kind == "layer" and not _is_constant(flow.value(norm.args[2]), 0.0):
+        vectors.append(flow.uncast(norm.args[2]))
+    dtypes = [str(vector.ty.dtype) for vector in vectors]
+    record = InputNorm(kind, float(norm.attrs.epsilon), offset, *dtypes)
+    kernel = replace(match.kernel, norm=record)
+    if kernel.fits() and all(dtype in ("float32", "float16") for dtype in dtypes):
+        match.kernel, match.x, match.norm = kernel, norm.args[0], vectors
+    return match
+
+
+def _weight_and_offset(flow: Dataflow, weight: relax.Expr) -> tuple[relax.Expr, float]:
+    """A norm's weight, taken apart where it is a stored weight plus a scalar constant."""
+    add = flow.call(weight, "relax.add")
+    if add is not None and isinstance(add.args[1], relax.Constant) and add.args[1].ty.ndim == 0:
+        return flow.uncast(add.args[0]), float(add.args[1].data.numpy())
+    return flow.uncast(weight), 0.0
+
+
+def _is_constant(expr: relax.Expr, value: float) -> bool:
+    """Whether `expr` is a constant with `value` everywhere."""
+    return isinstance(expr, relax.Constant) and bool((expr.data.numpy() == value).all())
 
 
 def _other(add: relax.Call, var: relax.Var) -> relax.Expr:

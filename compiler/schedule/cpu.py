@@ -2,7 +2,7 @@
 
     for i, j: out[i, j] = f(in[i, j])   ->   parallel for i_j_outer: vector for j_inner: ...
 
-Rules are tried from specific to general; a rule answers None for "not mine", and the last one leaves the function serial.
+Rules are tried from specific to general; a rule answers None for "not mine", and the last one changes nothing.
 """
 
 from __future__ import annotations

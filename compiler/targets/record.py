@@ -1,4 +1,4 @@
-"""What the compiler knows of a target: a frozen record of capabilities, which code asks instead of the target's name."""
+"""What the compiler knows of a target: a frozen record of capabilities, which code asks instead of a name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class TargetRecord:
     """A device family to compile for.
 
-    `activation_dtype` is what the graph computes in; `lanes` how many float32 one vector register holds; `features` the
-    instruction-set extensions a library for this target needs, as LLVM spells them; `package` links an executable into a file.
+    `activation_dtype` is what the graph computes in; `features` the instruction-set extensions a library for this target
+    needs, as LLVM spells them; `package` links an executable into a file.
     """
 
     name: str

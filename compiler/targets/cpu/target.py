@@ -8,7 +8,7 @@ from tvm.target import codegen
 from argosy.compiler.kernels.linear import TileShape
 from argosy.compiler.targets.cpu.link import package
 from argosy.compiler.targets.record import TargetRecord
-ISA_FEATURES=frozenset(); host_features=lambda: set()
+from argosy.dist.cpu_features import CHECKED, host_features
 
 
 def cpu_target() -> TargetRecord:
@@ -18,9 +18,12 @@ def cpu_target() -> TargetRecord:
     so those are switched off again.
     """
     cpu, triple = codegen.llvm_get_system_cpu(), codegen.llvm_get_system_triple()
-    named = {str(feature) for feature in codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": cpu}))}
-    relevant = sorted(named & ISA_FEATURES)
-    present = host_features()
+    named = {
+        str(feature) for feature in codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": cpu}))
+    }
+    relevant = sorted(named & CHECKED)
+    known = host_features()
+    present = frozenset(relevant) if known is None else known
     usable = [feature for feature in relevant if feature in present]
     hidden = [f"-{feature}" for feature in relevant if feature not in present]
     config: dict[str, object] = {"kind": "llvm", "mcpu": cpu, "mtriple": triple}
