@@ -95,18 +95,34 @@ def test_columns_that_fill_a_group_are_code_zero(fmt: Format, rounding: str) -> 
     assert not unpack_codes(fmt, words, 2 * fmt.group)[:, fmt.group + 5 :].any()
 
 
-def test_rtn_is_what_mlc_does() -> None:
-    """Its own formulas, one value at a time."""
-    values = gaussian(4, 64)
-    tensors = pack(INT4_F16, values, "rtn")
-    codes = unpack_codes(INT4_F16, tensors["q_weight"], 64)
-    for row in range(4):
-        for group in range(2):
-            weights = values[row, group * 32 : group * 32 + 32]
-            scale = np.float16(np.abs(weights).max() / np.float32(7))
-            assert tensors["q_scale"][row, group] == scale
-            levels = [min(max(round(float(w) / float(scale) + 7), 0), 14) for w in weights]
-            assert codes[row, group * 32 : group * 32 + 32].tolist() == levels
+@pytest.mark.parametrize("fmt", [INT4_F16, INT4_F32, INT3_F16, INT8_F16], ids=lambda fmt: fmt.name)
+def test_rtn_is_what_mlc_does(fmt: Format) -> None:
+    """Its own formulas; codes are those of the scale as it is stored."""
+    values = gaussian(512, 8 * fmt.group)
+    tensors = pack(fmt, values, "rtn")
+    groups = values.reshape(512, 8, fmt.group)
+    max_int = {4: 7, 3: 3, 8: 127}[fmt.bits]
+    scale = (np.abs(groups).max(axis=-1) / np.float32(max_int)).astype(fmt.dtype)
+    assert np.array_equal(tensors["q_scale"], scale)
+    levels = np.rint(groups / scale.astype(np.float32)[..., None] + np.float32(fmt.zero))
+    codes = unpack_codes(fmt, tensors["q_weight"], values.shape[1])
+    assert np.array_equal(codes, levels.clip(fmt.zero - max_int, fmt.zero + max_int).reshape(values.shape))
+    assert set(np.unique(codes)) == set(range(fmt.zero - max_int, fmt.zero + max_int + 1))
+
+
+def test_rtn_never_uses_the_last_level() -> None:
+    """Not even where the scale is so small that storing it halves it."""
+    values = np.full((1, 32), 1.4 * 7 * 2**-24, np.float32)
+    assert np.unique(unpack_codes(INT4_F16, pack(INT4_F16, values, "rtn")["q_weight"], 32)).tolist() == [14]
+
+
+@roundings
+def test_filled_up_columns_do_not_widen_the_range(rounding: str) -> None:
+    """A (scale, minimum) group of one value between 5 and 6 has no zero to reach."""
+    values = np.linspace(5, 6, 33, dtype=np.float32)[None]
+    tensors = pack(INT4_MIN_F16, values, rounding)
+    assert tensors["q_min"].tolist() == [[5.0, 6.0]]
+    assert tensors["q_scale"][0, 1] == 0
 
 
 @pytest.mark.parametrize(("fmt", "far"), [(INT4_F16, 15), (INT4_F32, 15), (INT3_F16, 7), (INT8_F16, 0)], ids=str)
@@ -142,8 +158,10 @@ def test_full_never_loses_to_rtn_on_gaussians(seed: int, size: float) -> None:
 def test_groups_of_zeros_and_constants(fmt: Format, rounding: str) -> None:
     values = np.zeros((2, 3 * fmt.group), np.float32)
     values[1, fmt.group : 2 * fmt.group] = 0.25
-    decoded = unpack(fmt, pack(fmt, values, rounding), values.shape[1])
+    tensors = pack(fmt, values, rounding)
+    decoded = unpack(fmt, tensors, values.shape[1])
     assert not decoded[0].any()
+    assert (unpack_codes(fmt, tensors["q_weight"], values.shape[1])[0] == fmt.zero).all()
     np.testing.assert_allclose(decoded[1], values[1], rtol=2e-3)
 
 
