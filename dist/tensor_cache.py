@@ -62,10 +62,10 @@ class TensorCacheWriter:
 
     with TensorCacheWriter(directory) as writer:
         writer.add("model.norm.weight", array)
+        writer.finish()
 
-    Shards have temporary names until `finish` (called when the block ends well), so what the directory held before
-    stays valid until then; when the block fails, they are removed. A tensor larger than `shard_bytes` gets a shard of
-    its own.
+    Shards have temporary names until `finish`, so what the directory held before stays valid until then; a block that
+    ends without it leaves nothing behind. A tensor larger than `shard_bytes` gets a shard of its own.
     """
 
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -84,10 +84,10 @@ class TensorCacheWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.discard()
+        if self._file is not None:
+            self._file.close()
+        for temporary, _ in self._written:
+            temporary.unlink(missing_ok=True)
 
     def add(self, name: str, array: np.ndarray) -> None:
         """Append `array` under `name`."""
@@ -126,19 +126,11 @@ class TensorCacheWriter:
         write_json_atomic(self._directory / CACHE_NAME, {"metadata": metadata, "records": self._shards})
         return (*sorted(names), CACHE_NAME)
 
-    def discard(self) -> None:
-        """Remove what was written."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        for temporary, _ in self._written:
-            temporary.unlink(missing_ok=True)
-
     def _begin_shard(self) -> None:
         final = self._directory / f"params_shard_{len(self._shards)}.bin"
         temporary = temp_path(final)
         self._written.append((temporary, final))
-        self._file = open(temporary, "wb", buffering=0)  # noqa: SIM115 - closed by _end_shard or discard
+        self._file = open(temporary, "wb", buffering=0)  # noqa: SIM115 - closed by _end_shard or __exit__
         self._offset = 0
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)

@@ -1,8 +1,8 @@
 """Bytes go in, complete files come out: atomic writes, a lock per directory, digests, a clear word about a full disk.
 
-A file is written under a temporary name that contains `TEMP_MARK`, flushed to the disk, then renamed. Whatever a killed
-build left behind therefore has a name that the next build recognises (`remove_leftovers`), and no reader sees half
-a file.
+A file is written under a temporary name that starts with `TEMP_MARK`, flushed to the disk, then renamed. Whatever a
+killed build left behind therefore has a name that the next build recognises (`remove_leftovers`), and no reader sees
+half a file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _counter = itertools.count()
 
 
 def temp_path(final: Path) -> Path:
-    """A fresh name beside `final` that `remove_leftovers` recognises."""
-    return final.with_name(f".{final.name}{TEMP_MARK}{os.getpid()}-{next(_counter)}")
+    """A fresh name beside `final`, with its suffix, that `remove_leftovers` recognises."""
+    return final.with_name(f"{TEMP_MARK}{os.getpid()}-{next(_counter)}-{final.name}")
 
 
 def sync_directory(directory: Path) -> None:
@@ -127,7 +127,7 @@ def remove_leftovers(directory: Path) -> tuple[str, ...]:
     """Remove what a killed build left in `directory`; call it with the directory's lock held. Returns the names."""
     removed = []
     for path in sorted(directory.iterdir()):
-        if path.name.startswith(".") and TEMP_MARK in path.name and (path.is_symlink() or path.is_file()):
+        if path.name.startswith(TEMP_MARK) and (path.is_symlink() or path.is_file()):
             path.unlink()
             removed.append(path.name)
     return tuple(removed)

@@ -1,0 +1,253 @@
+"""An artefact directory goes in, what a runtime needs comes out, or one sentence that says why not and what mends it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from argosy.dist.chat_config import CHAT_CONFIG_NAME, ChatConfig, read_chat_config
+from argosy.dist.cpu_features import CHECKED, architecture, missing_features, operating_system
+from argosy.dist.manifest import (
+    ABI,
+    MANIFEST_NAME,
+    LibraryRecord,
+    Manifest,
+    argosy_version,
+    read_manifest,
+    rebuild_command,
+    target_record,
+    tvm_version,
+)
+from argosy.dist.records import Fields
+from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
+from argosy.support.errors import ArtefactError
+from argosy.support.text import did_you_mean, shorten
+
+_HALF_BUILT_HINT = "run the same `argosy build` again: it goes on where it stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryMetadata:
+    """What a loaded library says of itself in `_metadata`, checked against the manifest; `values` is all of it."""
+
+    params: tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape, dtype, in the order of the packed parameters
+    context_window_size: int
+    prefill_chunk_size: int
+    max_batch_size: int
+    page_size: int
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    sliding_window_size: int
+    kv_bytes_per_token: int
+    values: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """An opened artefact directory. `manifest` is None for a directory that MLC made: weights, and no library."""
+
+    directory: Path
+    manifest: Manifest | None
+    config: ChatConfig
+    cache: TensorCache
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.directory.resolve().name
+
+    def rebuild_hint(self, target: str = "cpu") -> str:
+        """The command that makes this artefact again."""
+        if self.manifest is not None:
+            return self.manifest.rebuild_command(target)
+        return rebuild_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
+
+    def library(self, target: str | None = None) -> LibraryRecord:
+        """The library for `target`, or without one the library that suits this machine best.
+
+        Raises ArtefactError when there is none that this machine can run with these weights.
+        """
+        if self.manifest is None:
+            sentence = f"`{self.directory}` was made by MLC: it holds weights, and no library that Argosy can run"
+            raise ArtefactError(sentence, self.rebuild_hint())
+        libraries = self.manifest.libraries
+        if not libraries:
+            raise ArtefactError(f"`{self.directory}` holds no library yet", self.rebuild_hint(target or "cpu"))
+        if target is not None:
+            if target not in libraries:
+                built = f"`{self.directory}` holds no library for `{target}`; it holds {', '.join(sorted(libraries))}"
+                raise ArtefactError(built, self.rebuild_hint(target))
+            self.check_library(libraries[target])
+            return libraries[target]
+        return self._best(libraries)
+
+    def _best(self, libraries: dict[str, LibraryRecord]) -> LibraryRecord:
+        """The sound library with the most instruction sets; the first one's problem where there is none."""
+        problems = []
+        for library in sorted(libraries.values(), key=lambda item: (-_checked_features(item), item.target.name)):
+            try:
+                self.check_library(library)
+            except ArtefactError as problem:
+                problems.append(problem)
+            else:
+                return library
+        raise problems[0]
+
+    def check_library(self, library: LibraryRecord) -> None:
+        """Raise ArtefactError unless `library` is unaltered, fits the weights, and runs on this machine."""
+        assert self.manifest is not None
+        hint = self.rebuild_hint(library.target.name)
+        problem = (
+            _other_abi(library)
+            or _other_tvm(library)
+            or _other_machine(library)
+            or self._other_weights(library)
+            or self.manifest.file_problem(self.directory, library.file)
+        )
+        if problem is not None:
+            raise ArtefactError(problem, hint)
+
+    def _other_weights(self, library: LibraryRecord) -> str | None:
+        if library.weights_layout == self.cache.layout():
+            return None
+        return f"the library `{library.file}` was compiled for other weights than those in `{self.directory}`"
+
+    def library_path(self, library: LibraryRecord) -> Path:
+        """Where the library lies."""
+        return self.directory / library.file
+
+    def tokenizer_path(self, name: str = "tokenizer.json") -> Path:
+        """A tokenizer file.
+
+        Raises ArtefactError when the artefact has none of that name.
+        """
+        if name not in self.config.tokenizer_files or not (self.directory / name).is_file():
+            raise ArtefactError(f"`{self.directory / name}` is missing", self.rebuild_hint())
+        return self.directory / name
+
+    def load_params(self, verify: bool = True) -> dict[str, np.ndarray]:
+        """Every weight by name, as views of memory maps, after every byte was compared with its SHA-256."""
+        return self.cache.load(verify)
+
+    def check_metadata(self, library: LibraryRecord, text: str) -> LibraryMetadata:
+        """Compare what the loaded library says of itself (`_metadata`) with the manifest, and return it.
+
+        Raises ArtefactError when they differ.
+        """
+        path, hint = self.library_path(library), self.rebuild_hint(library.target.name)
+        try:
+            fields = Fields(json.loads(text), path, "_metadata", hint)
+        except ValueError:
+            raise ArtefactError(f"`{path}` is malformed: its `_metadata` is not JSON", hint) from None
+        said = {
+            "abi": (fields.integer("abi"), library.abi),
+            "tvm_version": (fields.text("tvm_version"), library.tvm_version),
+            "weights_layout": (fields.sha256("weights_layout"), library.weights_layout),
+            "spec_digest": (fields.text("spec_digest"), library.spec_digest),
+            "target": (target_record(fields.child("target")), library.target),
+        }
+        for name, (of_library, of_manifest) in said.items():
+            if of_library != of_manifest:
+                values = f"{shorten(of_library)} in the library, {shorten(of_manifest)} in the manifest"
+                raise ArtefactError(f"`{path}` is not the library that the manifest describes: `{name}` is {values}", hint)
+        params = ((p.text("name"), p.integers("shape"), p.text("dtype")) for p in fields.children("params"))
+        numbers = ("context_window_size", "prefill_chunk_size", "max_batch_size", "page_size", "vocab_size",
+                   "hidden_size", "num_layers", "sliding_window_size", "kv_bytes_per_token")  # fmt: skip
+        return LibraryMetadata(tuple(params), *(fields.integer(name) for name in numbers), fields.values)
+
+
+def open_artefact(path: str | Path) -> Artefact:
+    """Open and check an artefact directory: everything but the shards and the libraries is verified here.
+
+    Shards are verified by `load_params`, a library by `library`. A directory that MLC made opens too. Raises ArtefactError.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise _no_directory(directory)
+    if not (directory / MANIFEST_NAME).is_file():
+        return _open_without_manifest(directory)
+    manifest = read_manifest(directory, _HALF_BUILT_HINT)
+    hint = manifest.rebuild_command(next(iter(manifest.libraries), "cpu"))
+    if manifest.weights is None or manifest.config is None:
+        missing = "weights" if manifest.weights is None else "chat config"
+        raise ArtefactError(f"`{directory}` is half-built: its {missing} are not complete", hint)
+    for name in (*manifest.config.files, *manifest.weights.files):
+        problem = None if name.endswith(".bin") else manifest.file_problem(directory, name)
+        if problem is not None:
+            raise ArtefactError(problem, hint)
+    cache = read_tensor_cache(directory, hint)
+    for shard in cache.shards:
+        record = manifest.files.get(shard.file)
+        if record is None or shard.sha256 != record.sha256 or shard.nbytes != record.bytes:
+            raise ArtefactError(f"`{directory}` names other digests of `{shard.file}` in its two lists", hint)
+    if cache.layout() != manifest.weights.layout:
+        raise ArtefactError(f"`{directory}` holds other weights than its manifest says", hint)
+    return Artefact(directory, manifest, read_chat_config(directory, hint), cache)
+
+
+def _no_directory(directory: Path) -> ArtefactError:
+    if directory.exists():
+        return ArtefactError(f"`{directory}` is a file and not an artefact directory", "`argosy list` shows artefacts")
+    parent = directory.parent
+    siblings = [item.name for item in parent.iterdir() if is_artefact(item)] if parent.is_dir() else []
+    hint = did_you_mean(directory.name, siblings) if siblings else rebuild_command("smollm2-135m", "cpu", "q4f16_1")
+    return ArtefactError(f"there is no artefact directory `{directory}`", hint)
+
+
+def _open_without_manifest(directory: Path) -> Artefact:
+    has_config, has_cache = (directory / CHAT_CONFIG_NAME).is_file(), cache_file(directory) is not None
+    if has_config and has_cache:
+        hint = "fetch the directory again: Argosy did not make it"
+        return Artefact(directory, None, read_chat_config(directory, hint), read_tensor_cache(directory, hint))
+    if has_config or has_cache or any(directory.glob("params_shard_*.bin")):
+        raise ArtefactError(f"`{directory}` is half-built: it has no `{MANIFEST_NAME}`", _HALF_BUILT_HINT)
+    hint = rebuild_command("smollm2-135m", "cpu", "q4f16_1") + " makes one"
+    raise ArtefactError(f"`{directory}` is not an artefact directory: it has no `{MANIFEST_NAME}`", hint)
+
+
+def is_artefact(path: Path) -> bool:
+    """Whether `path` is a directory that Argosy made, complete or not."""
+    return (path / MANIFEST_NAME).is_file()
+
+
+def list_artefacts(root: Path) -> list[Path]:
+    """The artefact directories right below `root`, by name."""
+    return sorted(path for path in root.iterdir() if is_artefact(path)) if root.is_dir() else []
+
+
+def _checked_features(library: LibraryRecord) -> int:
+    return len({name.removeprefix("+") for name in library.target.features} & CHECKED)
+
+
+def _other_abi(library: LibraryRecord) -> str | None:
+    if library.abi == ABI:
+        return None
+    return f"the library `{library.file}` has ABI {library.abi}, and Argosy {argosy_version()} runs ABI {ABI}"
+
+
+def _other_tvm(library: LibraryRecord) -> str | None:
+    if library.tvm_version == tvm_version():
+        return None
+    versions = f"with TVM {library.tvm_version}, and TVM {tvm_version()} is installed"
+    return f"the library `{library.file}` was compiled {versions}"
+
+
+def _other_machine(library: LibraryRecord) -> str | None:
+    """Why this machine cannot run the library; only CPU libraries are driven by this runtime."""
+    target = library.target
+    if target.name.split("-")[0] != "cpu":
+        return f"the library `{library.file}` is for `{target.name}`, which this runtime does not drive"
+    arch, *rest = target.triple.split("-")
+    system = next((name for name in ("linux", "macos", "windows") if any(part.startswith(name) for part in rest)), None)
+    if arch != architecture() or (system is not None and system != operating_system()):
+        here = f"{architecture()} {operating_system()}"
+        return f"the library `{library.file}` was compiled for `{target.triple}`, and this machine is {here}"
+    missing = missing_features(target.features)
+    if missing:
+        names = ", ".join(missing)
+        return f"the library `{library.file}` needs the CPU features `{names}`, which this machine lacks"
+    return None

@@ -1,0 +1,163 @@
+"""An output directory goes in; the stages of a build are checked, replaced and recorded in it, one at a time.
+
+    with open_build_directory(path, model=..., quantization=..., checkpoint_digest=...) as build:
+        if not build.has_weights(key):
+            with build.weights_writer() as writer:
+                ...                                     # writer.add(name, array)
+                build.publish_weights(writer, key=key, rounding="full")
+
+A stage is struck from the manifest before its files are replaced, and entered again when they are complete. Whenever
+the build is killed, the manifest therefore tells the truth, and the next build does what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from argosy.dist.chat_config import CHAT_CONFIG_NAME, ChatConfig, write_chat_config
+from argosy.dist.fingerprint import is_current
+from argosy.dist.manifest import (
+    ABI,
+    MANIFEST_NAME,
+    ConfigRecord,
+    LibraryRecord,
+    Manifest,
+    TargetRecord,
+    WeightsRecord,
+    argosy_version,
+    read_manifest,
+    tvm_version,
+    write_manifest,
+)
+from argosy.dist.records import is_plain_name
+from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
+from argosy.support import env
+from argosy.support.errors import ArtefactError, UsageError
+from argosy.support.files import atomic_path, directory_lock, disk_space_guard, remove_leftovers, write_bytes_atomic
+
+
+def output_root() -> Path:
+    """Where artefacts go: ARGOSY_DIST, `dist/out` when the current directory is a checkout of Argosy, else `dist`."""
+    chosen = env.DIST.get()
+    if chosen is not None:
+        return chosen
+    return Path("dist/out") if Path("dist/build_directory.py").is_file() else Path("dist")
+
+
+def artefact_name(model: str, quantization: str) -> str:
+    """`smollm2-135m-q4f16_1`: the directory of a model (a name, an id or a path) in one scheme."""
+    return f"{model_slug(model)}-{quantization}"
+
+
+def model_slug(model: str) -> str:
+    """The last part of a name, an id or a path, in letters that are safe in file names."""
+    last = Path(model).name.removesuffix(".gguf")
+    slug = re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
+    if not slug:
+        raise UsageError(f"no file name can be made of the model `{model}`", "name the directory with `--output DIR`")
+    return slug
+
+
+class BuildDirectory:
+    """A locked output directory and its manifest; see the module's docstring."""
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory = directory
+        self.manifest = manifest
+
+    def has_weights(self, key: str) -> bool:
+        """Whether the weights were made with `key` and are complete and unaltered."""
+        return is_current(self.manifest, self.directory, self.manifest.weights, key)
+
+    def has_config(self, key: str) -> bool:
+        """Whether chat config and tokenizer were made with `key` and are complete and unaltered."""
+        return is_current(self.manifest, self.directory, self.manifest.config, key)
+
+    def has_library(self, target: str, key: str) -> bool:
+        """Whether the library for `target` was made with `key` and is unaltered."""
+        return is_current(self.manifest, self.directory, self.manifest.libraries.get(target), key)
+
+    def weights_writer(self) -> TensorCacheWriter:
+        """A writer into this directory; hand it to `publish_weights` inside its block."""
+        return TensorCacheWriter(self.directory)
+
+    def publish_weights(self, writer: TensorCacheWriter, *, key: str, rounding: str) -> None:
+        """Make what `writer` has written the weights of this directory."""
+        self._record(weights=None)
+        files = writer.finish()
+        layout = read_tensor_cache(self.directory).layout()
+        self.manifest = self.manifest.with_files(self.directory, files)
+        self._record(weights=WeightsRecord(key, layout, rounding, files))
+
+    def publish_config(self, config: ChatConfig, tokenizer_files: Mapping[str, bytes], *, key: str) -> None:
+        """Write the chat config and the tokenizer's files.
+
+        Raises ArtefactError for a tokenizer file whose name is not a plain file name.
+        """
+        for name in tokenizer_files:
+            if not is_plain_name(name):
+                raise ArtefactError(f"the checkpoint has a tokenizer file with the name `{name}`", "rename the file")
+        self._record(config=None)
+        with disk_space_guard(self.directory):
+            for name, data in tokenizer_files.items():
+                write_bytes_atomic(self.directory / name, data)
+            write_chat_config(self.directory, config)
+        files = (*sorted(tokenizer_files), CHAT_CONFIG_NAME)
+        self.manifest = self.manifest.with_files(self.directory, files)
+        self._record(config=ConfigRecord(key, files))
+
+    @contextlib.contextmanager
+    def new_library(
+        self, target: TargetRecord, *, key: str, weights_layout: str, spec_digest: str, suffix: str = ".so"
+    ) -> Iterator[Path]:
+        """A path to write the library for `target` to; it is published and recorded when the block ends well."""
+        name = f"{artefact_name(self.manifest.model, self.manifest.quantization)}-{target.name}{suffix}"
+        others = {other: record for other, record in self.manifest.libraries.items() if other != target.name}
+        with atomic_path(self.directory / name) as temporary:
+            yield temporary
+            self._record(libraries=others)
+        record = LibraryRecord(
+            key=key, file=name, abi=ABI, argosy_version=argosy_version(), tvm_version=tvm_version(), target=target,
+            weights_layout=weights_layout, spec_digest=spec_digest,
+        )  # fmt: skip
+        self.manifest = self.manifest.with_files(self.directory, [name])
+        self._record(libraries={**others, target.name: record})
+
+    def _record(self, **changes: object) -> None:
+        self.manifest = dataclasses.replace(self.manifest, **changes)  # type: ignore[arg-type]
+        write_manifest(self.directory, self.manifest)
+
+
+@contextlib.contextmanager
+def open_build_directory(
+    directory: Path, *, model: str, quantization: str, checkpoint_digest: str
+) -> Iterator[BuildDirectory]:
+    """Lock `directory`, remove what a killed build left, and read what earlier builds finished.
+
+    A manifest that cannot be read, or that is of another ABI, is treated as if nothing had been built. Raises
+    ArgosyError when another build is running there, or when the directory holds something that is not an artefact.
+    """
+    with directory_lock(directory):
+        remove_leftovers(directory)
+        _refuse_foreign(directory)
+        fresh = Manifest(model=model, quantization=quantization, checkpoint_digest=checkpoint_digest)
+        manifest = fresh
+        with contextlib.suppress(ArtefactError):
+            found = read_manifest(directory)
+            manifest = dataclasses.replace(
+                fresh, weights=found.weights, config=found.config, libraries=found.libraries, files=found.files
+            )
+        yield BuildDirectory(directory, manifest)
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Never write among files of which not one looks like ours."""
+    names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    ours = {MANIFEST_NAME, CHAT_CONFIG_NAME, "tensor-cache.json", "tokenizer.json"}
+    if names and not names & ours and not any(name.startswith("params_shard_") for name in names):
+        sentence = f"`{directory}` holds other files (`{min(names)}`) and no artefact"
+        raise ArtefactError(sentence, "choose an empty directory with `--output`")

@@ -1,0 +1,69 @@
+"""What a stage of the build is made from goes in, its key comes out; a recorded key that is still right means: skip it.
+
+Keys cover our own sources too, package by package, so that a change of a kernel compiles the library again and leaves
+the weights as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+
+from argosy.dist.manifest import Manifest, Stage, tvm_version
+from argosy.support.files import sha256_file
+
+
+def stage_key(stage: str, **parts: object) -> str:
+    """SHA-256 (hex) of the stage's name and everything it depends on; `parts` are what JSON can say."""
+    text = json.dumps([stage, parts], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def weights_key(*, checkpoint_digest: str, scheme: str, rounding: str, spec_digest: str) -> str:
+    """The key of converting weights."""
+    converter = source_digest("argosy.model_defs", "argosy.quant", "argosy.dist.tensor_cache")
+    return stage_key(
+        "weights", checkpoint=checkpoint_digest, scheme=scheme, rounding=rounding, spec=spec_digest, converter=converter
+    )
+
+
+def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int]) -> str:
+    """The key of writing the chat config and the tokenizer files; `bounds` are window, chunk and batch sizes."""
+    writer = source_digest("argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.conv_template")
+    return stage_key("config", checkpoint=checkpoint_digest, scheme=scheme, bounds=bounds, writer=writer)
+
+
+def library_key(*, spec_digest: str, formats: dict[str, str], target: dict[str, object], bounds: dict[str, int]) -> str:
+    """The key of compiling: `formats` is parameter name -> format name, `target` what the library is compiled for."""
+    compiler = source_digest("argosy.compiler", "argosy.model_defs", "argosy.quant")
+    return stage_key(
+        "library", spec=spec_digest, formats=formats, target=target, bounds=bounds, compiler=compiler, tvm=tvm_version()
+    )
+
+
+@functools.cache
+def source_digest(*modules: str) -> str:
+    """SHA-256 (hex) of the source files of packages and modules, none of which is imported but their parents."""
+    digest = hashlib.sha256()
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, module
+        if spec.submodule_search_locations:
+            folder = Path(next(iter(spec.submodule_search_locations)))
+            files = [path for path in sorted(folder.rglob("*.py")) if "__pycache__" not in path.parts]
+        else:
+            assert spec.origin is not None, module
+            folder, files = Path(spec.origin).parent, [Path(spec.origin)]
+        for path in files:
+            digest.update(f"{module}/{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def is_current(manifest: Manifest, directory: Path, stage: Stage | None, key: str) -> bool:
+    """Whether `stage` was made with `key`, and all its files lie in `directory` unaltered."""
+    if stage is None or stage.key != key:
+        return False
+    return all(manifest.file_problem(directory, name) is None for name in stage.files)

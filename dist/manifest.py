@@ -1,0 +1,220 @@
+"""What a build made goes in, `argosy-manifest.json` comes out, and the other way round.
+
+The manifest is written after the files it names, so a directory without one is half-built. It records each stage of the
+build with the key of what the stage was made from (`fingerprint.py`), so that a rebuild does only what changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from argosy.dist.records import Fields, read_json
+from argosy.support.errors import ArtefactError
+from argosy.support.files import sha256_file, write_json_atomic
+
+MANIFEST_NAME = "argosy-manifest.json"
+ABI = 1
+"""Version of what a library exports and what an artefact directory holds; the runtime takes this one only."""
+
+
+@functools.cache
+def argosy_version() -> str:
+    """The version of this package."""
+    return importlib.metadata.version("argosy")
+
+
+@functools.cache
+def tvm_version() -> str:
+    """The version of the installed TVM, read without importing it where its package data is there."""
+    try:
+        return importlib.metadata.version("apache-tvm")
+    except importlib.metadata.PackageNotFoundError:  # runtime-only files come without package data
+        import tvm
+
+        return str(tvm.__version__)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size and SHA-256 of one file of the directory."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRecord:
+    """What a library was compiled for, as in the library's own `_metadata`."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRecord:
+    """The weights stage: `layout` ties it to libraries."""
+
+    key: str
+    layout: str
+    rounding: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRecord:
+    """The config stage: chat config and tokenizer files."""
+
+    key: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryRecord:
+    """The library stage of one target."""
+
+    key: str
+    file: str
+    abi: int
+    argosy_version: str
+    tvm_version: str
+    target: TargetRecord
+    weights_layout: str
+    spec_digest: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file, as the other stages have it."""
+        return (self.file,)
+
+
+Stage: TypeAlias = "WeightsRecord | ConfigRecord | LibraryRecord"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The record of an artefact directory.
+
+    `model` is what was given to `argosy build --model` (a name, a Hugging Face id, or the last part of a path).
+    """
+
+    model: str
+    quantization: str
+    checkpoint_digest: str
+    abi: int = ABI
+    argosy_version: str = dataclasses.field(default_factory=argosy_version)
+    weights: WeightsRecord | None = None
+    config: ConfigRecord | None = None
+    libraries: dict[str, LibraryRecord] = dataclasses.field(default_factory=dict)
+    files: dict[str, FileRecord] = dataclasses.field(default_factory=dict)
+
+    def with_files(self, directory: Path, names: Iterable[str]) -> Manifest:
+        """The manifest with the sizes and digests of `names` as they lie in `directory` now."""
+        fresh = {name: FileRecord(sha256_file(directory / name), (directory / name).stat().st_size) for name in names}
+        return dataclasses.replace(self, files={**self.files, **fresh})
+
+    def used_files(self) -> tuple[str, ...]:
+        """The files that some stage names."""
+        stages: tuple[Stage | None, ...] = (self.weights, self.config, *self.libraries.values())
+        return tuple(sorted({name for stage in stages if stage is not None for name in stage.files}))
+
+    def file_problem(self, directory: Path, name: str) -> str | None:
+        """What is wrong with the file `name`: a sentence without a full stop, or None."""
+        path, record = directory / name, self.files[name]
+        if not path.is_file():
+            return f"`{path}` is missing"
+        size = path.stat().st_size
+        if size != record.bytes:
+            return f"`{path}` has {size} bytes instead of {record.bytes}"
+        if sha256_file(path) != record.sha256:
+            return f"`{path}` was altered: its SHA-256 is not the recorded one"
+        return None
+
+    def rebuild_command(self, target: str = "cpu") -> str:
+        """The command that makes this artefact again."""
+        return rebuild_command(self.model, target, self.quantization)
+
+
+def rebuild_command(model: str, target: str, quantization: str) -> str:
+    """`argosy build` with these arguments."""
+    return f"argosy build --model {model} --target {target} --quantization {quantization}"
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `argosy-manifest.json`; files that no stage names any more are dropped from it."""
+    used = set(manifest.used_files())
+    missing = used - manifest.files.keys()
+    assert not missing, f"no digest recorded for {missing}"
+    kept = {name: record for name, record in sorted(manifest.files.items()) if name in used}
+    write_json_atomic(directory / MANIFEST_NAME, dataclasses.asdict(dataclasses.replace(manifest, files=kept)))
+
+
+def read_manifest(directory: Path, hint: str | None = None) -> Manifest:
+    """Read `argosy-manifest.json` from `directory`.
+
+    Raises ArtefactError when it is missing, malformed, of another ABI, or names files that it has no digest for.
+    """
+    fields = read_json(directory / MANIFEST_NAME, hint)
+    abi = fields.integer("abi")
+    if abi != ABI:
+        known = f"this version of Argosy reads ABI {ABI}"
+        newer = "pip install --upgrade argosy" if abi > ABI else hint
+        raise ArtefactError(f"`{directory}` has the artefact ABI {abi}, and {known}", newer)
+    manifest = Manifest(
+        model=fields.text("model"),
+        quantization=fields.text("quantization"),
+        checkpoint_digest=fields.text("checkpoint_digest"),
+        argosy_version=fields.text("argosy_version"),
+        weights=None if fields.values.get("weights") is None else _weights(fields.child("weights")),
+        config=None if fields.values.get("config") is None else _config(fields.child("config")),
+        libraries={target: _library(library) for target, library in fields.items("libraries")},
+        files={name: _file(file) for name, file in fields.items("files")},
+    )
+    for name in manifest.used_files():
+        if name not in manifest.files:
+            raise fields.error("files", f"has no digest of `{name}`")
+    return manifest
+
+
+def _file(fields: Fields) -> FileRecord:
+    return FileRecord(fields.sha256("sha256"), fields.integer("bytes", minimum=0))
+
+
+def _names(fields: Fields, name: str) -> tuple[str, ...]:
+    names = fields.texts(name)
+    for index, file in enumerate(names):
+        Fields({"name": file}, fields.file, f"{fields.where}.{name}[{index}]", fields.hint).file_name("name")
+    return names
+
+
+def _weights(fields: Fields) -> WeightsRecord:
+    return WeightsRecord(fields.text("key"), fields.sha256("layout"), fields.text("rounding"), _names(fields, "files"))
+
+
+def _config(fields: Fields) -> ConfigRecord:
+    return ConfigRecord(fields.text("key"), _names(fields, "files"))
+
+
+def _library(fields: Fields) -> LibraryRecord:
+    return LibraryRecord(
+        key=fields.text("key"),
+        file=fields.file_name("file"),
+        abi=fields.integer("abi"),
+        argosy_version=fields.text("argosy_version"),
+        tvm_version=fields.text("tvm_version"),
+        target=target_record(fields.child("target")),
+        weights_layout=fields.sha256("weights_layout"),
+        spec_digest=fields.text("spec_digest"),
+    )
+
+
+def target_record(fields: Fields) -> TargetRecord:
+    """The `target` object of a manifest or of a library's `_metadata`."""
+    return TargetRecord(fields.text("name"), fields.text("triple"), fields.text("cpu"), fields.texts("features"))

@@ -1,0 +1,43 @@
+"""Checked arrays go in, TVM tensors come out: the one place of this package that imports TVM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from argosy.support.errors import ArtefactError
+
+if TYPE_CHECKING:
+    import tvm
+
+_ALIGNMENT = 64
+
+
+def to_tvm(array: np.ndarray) -> tvm.runtime.Tensor:
+    """A CPU tensor that shares the memory of `array` where it is aligned and writable, and is a copy otherwise."""
+    import tvm
+
+    if array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable:
+        return tvm.runtime.from_dlpack(array)
+    return tvm.runtime.tensor(np.ascontiguousarray(array))
+
+
+def packed_params(
+    arrays: Mapping[str, np.ndarray], params: Iterable[tuple[str, tuple[int, ...], str]], hint: str | None = None
+) -> list[tvm.runtime.Tensor]:
+    """The tensors of a library's `_metadata()["params"]` (name, shape, dtype), in that order.
+
+    Raises ArtefactError when one is missing or has another shape or dtype.
+    """
+    tensors = []
+    for name, shape, dtype in params:
+        if name not in arrays:
+            raise ArtefactError(f"the weights lack the tensor `{name}` that the library wants", hint)
+        array = arrays[name]
+        if array.shape != shape or str(array.dtype) != dtype:
+            held, wanted = f"{array.dtype} {list(array.shape)}", f"{dtype} {list(shape)}"
+            raise ArtefactError(f"the tensor `{name}` is {held} in the weights, and the library wants {wanted}", hint)
+        tensors.append(to_tvm(array))
+    return tensors
