@@ -16,14 +16,6 @@ from argosy.quant.scheme import Format
 from argosy.support.errors import CheckpointError
 from argosy.support.progress import Progress
 
-# Buffers that old versions of transformers saved beside the weights: rope frequencies and causal masks.
-IGNORABLE = (
-    "*.rotary_emb.inv_freq",
-    "*.attn.bias",
-    "*.attn.masked_bias",
-    "*.attention.bias",
-    "*.attention.masked_bias",
-)
 HEAD = "lm_head"
 TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # a model without `lm_head` uses its embedding; a copy is left out
 NAMES_SHOWN = 5
@@ -45,11 +37,10 @@ def _tensor_name(parameter: Parameter, suffix: str) -> str:
     return parameter.name if parameter.kind == "plain" else f"{parameter.name}.{suffix}"
 
 
-def check_sources(
-    parameters: Sequence[Parameter], checkpoint: Checkpoint, ignorable: Sequence[str] = IGNORABLE
-) -> None:
-    """Check that every source is in the checkpoint with its shape, and that only `ignorable` patterns are left over.
+def check_sources(parameters: Sequence[Parameter], checkpoint: Checkpoint, ignorable: Sequence[str]) -> None:
+    """Check that every source is in the checkpoint with its shape, and that only `ignorable` ones are left over.
 
+    `ignorable` are `fnmatch` patterns of what carries nothing, such as causal masks (`model_defs.registry.ignorable`).
     Raises CheckpointError naming the tensors.
     """
     sources = [source for p in parameters for source in p.sources]
@@ -94,7 +85,7 @@ def convert(
     sink: Sink,
     progress: Progress,
     *,
-    ignorable: Sequence[str] = IGNORABLE,
+    ignorable: Sequence[str],
 ) -> None:
     """Give `sink` every tensor of `expected_tensors(parameters, plan)`, in that order, as C-contiguous arrays.
 
