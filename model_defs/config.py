@@ -46,6 +46,10 @@ class Config:
             self._wrong(key, value, "a finite number")
         return float(value)
 
+    def optional(self, key: str, absent: int | None) -> int | None:
+        """The whole number above zero at `key`, None where it is null, `absent` where there is no such key."""
+        return self.integer(key) if key in self else (None if key in self.values else absent)
+
     def positive(self, key: str, default: float | None = None) -> float:
         """The finite number above zero at `key`."""
         value = self.number(key, default)
@@ -95,15 +99,21 @@ class Config:
             self._wrong(key, value, "an object")
         return Config(value, self.chosen_window)
 
+    def renamed(self, names: Mapping[str, str]) -> Config:
+        """The same config, with what it has under other names (`names`: theirs -> ours) under ours."""
+        return Config({names.get(key, key): value for key, value in self.values.items()}, self.chosen_window)
+
     def only(self, key: str, *allowed: object) -> None:
         """Refuse a setting that changes the computation in a way that is not implemented.
 
-        The first of `allowed` is what an absent key means.
+        Null or absent is always allowed.
         """
         value = self.values.get(key)
         if value is not None and value not in allowed:
-            words = " or ".join(f"`{a}`" for a in allowed)
-            raise UnsupportedModelError(f"`{key}: {shown(value)}` is not supported; only {words} is")
+            words = " or ".join(f"`{shown(a)}`" for a in allowed)
+            raise UnsupportedModelError(
+                f"`{key}: {shown(value)}` is not supported" + (f"; only {words} is" if words else "")
+            )
 
     def choice(self, key: str, table: Mapping[str, T], default: str) -> T:
         """What `table` holds for the word at `key`; a word it does not hold is not supported."""
@@ -112,10 +122,11 @@ class Config:
             raise UnsupportedModelError(f"`{key}: {shown(word)}` is not supported", f"one of: {', '.join(table)}")
         return table[word]
 
-    def context_window(self, limit: int) -> int:
-        """The chosen context window, or `limit` where none was chosen."""
+    def context_window(self, promised: int, limit: int | None = None) -> int:
+        """The chosen context window, at most `limit`; `promised` where none was chosen, which is also the usual limit."""
+        limit = promised if limit is None else limit
         if self.chosen_window is None:
-            return limit
+            return promised
         if not 1 <= self.chosen_window <= limit:
             raise UsageError(
                 f"a context window of `{self.chosen_window}` tokens is outside what the model knows",

@@ -25,6 +25,7 @@ class Layer(nn.Module):
         name = f"model.layers.{index}"
         self.index = index
         self.rope = spec.layers[index].rope
+        self.scale = spec.attention.scale * spec.layers[index].scale
         self.combine = TOPOLOGIES[spec.topology]
         self.self_attn = Attention(spec, f"{name}.self_attn", storage)
         self.mlp = FEED_FORWARDS[spec.feed_forward.kind](spec, f"{name}.mlp", storage)
@@ -34,7 +35,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, kv: PagedKVCache, rotations: list[Rotation]) -> Tensor:
         turn = rotations[self.rope] if rotations else None
-        return self.combine(self, x, lambda y: self.self_attn(y, kv, self.index, turn))
+        return self.combine(self, x, lambda y: self.self_attn(y, kv, self.index, self.scale, turn))
 
     def norm(self, place: str, x: Tensor) -> Tensor:
         """The norm that stands at `place` (see `parameters.NORMS`)."""

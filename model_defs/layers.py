@@ -158,14 +158,14 @@ class Attention(nn.Module):
             self.q_norm = Norm(a.qk_norm, qk_norm_shape(spec, a.heads), storage)
             self.k_norm = Norm(a.qk_norm, qk_norm_shape(spec, a.kv_heads), storage)
 
-    def forward(self, x: Tensor, kv: PagedKVCache, layer: int, rotation: Rotation | None) -> Tensor:
+    def forward(self, x: Tensor, kv: PagedKVCache, layer: int, scale: float, rotation: Rotation | None) -> Tensor:
         a = self.spec
         b, s, _ = x.shape
         qkv = op.reshape(self.qkv_proj(x), (b, s, a.heads + 2 * a.kv_heads, a.head_dim))
         qkv = self._normalise(qkv)
         if rotation is not None:
             qkv = rotate(qkv, rotation, a.heads + a.kv_heads)
-        y = kv.attention_with_fused_qkv(layer, qkv, a.heads, a.scale)  # (b, s, h, d)
+        y = kv.attention_with_fused_qkv(layer, qkv, a.heads, scale)  # (b, s, h, d)
         return self.o_proj(op.reshape(y, (b, s, a.heads * a.head_dim)))
 
     def _normalise(self, qkv: Tensor) -> Tensor:

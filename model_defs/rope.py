@@ -44,50 +44,61 @@ def read_settings(
     head_dim: int,
     *,
     positions: int,
+    trained: int | None = None,
     layer_type: str | None = None,
     theta_key: str = "rope_theta",
     theta: float = 10000.0,
     partial_key: str = "partial_rotary_factor",
-    partial: float = 1.0,
+    partial: float | None = None,
     aliases: Mapping[str, str] | None = None,
     scaled: bool = True,
 ) -> RopeSettings:
     """The rope settings of `config` for layers of `layer_type`.
 
-    `theta` and `partial` are the family's defaults, `theta_key` and `partial_key` its spelling outside the rope section,
-    `aliases` its other names for rope types. `scaled` False leaves an un-nested `rope_scaling` to the other layer type.
+    `theta`, `partial` and `trained` are the family's defaults (`partial` None: the family always rotates whole heads),
+    `theta_key` and `partial_key` its spelling outside the rope section, `aliases` its other names for rope types.
+    `scaled` False: `rope_scaling` is meant for another layer type.
     """
-    new, old = config.section("rope_parameters"), config.section("rope_scaling")
-    if new is not None and layer_type is not None and layer_type in new:
-        new = new.section(layer_type)
-    values = (new or Config({})).values
-    if old is not None and scaled:
-        values = {**values, **old.values}
-    if any(isinstance(value, Mapping) for value in values.values()):
-        raise UnsupportedModelError("a rope for each layer type is not supported for this model type")
-    values = Config(values)
+    values = _section(config, layer_type, scaled)
     kind = values.text("rope_type", values.text("type", "default"))
     kind = (aliases or {}).get(kind, kind)
     if kind not in ROPES:
         raise UnsupportedModelError(f"rope type `{shown(kind)}` is not supported", f"one of: {', '.join(ROPES)}")
-    if "mrope_section" in values:
-        raise UnsupportedModelError("`mrope_section` (multimodal rope) is not supported")
-    share = values.positive("partial_rotary_factor", config.positive(partial_key, partial))
-    rotary_dim = int(head_dim * share)
-    if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
-        raise UnsupportedModelError(f"rotating `{rotary_dim}` of {head_dim} dimensions of a head is not supported")
+    values.only("mrope_section")
     base = values.positive("rope_theta", config.positive(theta_key, theta))
     if base <= 1:
         raise CheckpointError(f"`rope_theta` in `config.json` is `{base}`, which is not above one")
-    trained = "original_max_position_embeddings"
-    return RopeSettings(
-        kind,
-        base,
-        rotary_dim,
-        config.integer(trained) if trained in config else values.integer(trained, positions),
-        positions,
-        values,
-    )
+    key = "original_max_position_embeddings"
+    before = config.integer(key) if key in config else values.integer(key, trained or positions)
+    return RopeSettings(kind, base, _rotary_dim(config, values, head_dim, partial_key, partial), before, positions, values)
+
+
+def _section(config: Config, layer_type: str | None, scaled: bool) -> Config:
+    """The rope settings for `layer_type` alone, from whichever section of `config` has them."""
+    new, old = config.section("rope_parameters"), config.section("rope_scaling")
+    values = dict(new.values) if new is not None else {}
+    if layer_type is not None and values:
+        if any(not isinstance(value, Mapping) for value in values.values() if value is not None):
+            raise UnsupportedModelError("`rope_parameters` without a section for each layer type is not supported")
+        section = new.section(layer_type)
+        values = dict(section.values) if section is not None else {}
+    if old is not None and scaled:
+        values.update(old.values)
+    if any(isinstance(value, Mapping) for value in values.values()):
+        raise UnsupportedModelError("a rope for each layer type is not supported for this model type")
+    return Config(values)
+
+
+def _rotary_dim(config: Config, values: Config, head_dim: int, partial_key: str, partial: float | None) -> int:
+    if partial is None:
+        values.only("partial_rotary_factor", 1.0)
+        config.only(partial_key, 1.0)
+        rotary_dim = head_dim
+    else:
+        rotary_dim = int(head_dim * values.positive("partial_rotary_factor", config.positive(partial_key, partial)))
+    if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
+        raise UnsupportedModelError(f"rotating `{rotary_dim}` of {head_dim} dimensions of a head is not supported")
+    return rotary_dim
 
 
 def rope_spec(settings: RopeSettings, context_window: int) -> RopeSpec:

@@ -74,10 +74,15 @@ class FeedForwardSpec:
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
-    """What may differ from one layer to the next: the attention window in tokens, and which rope is used."""
+    """What may differ from one layer to the next.
+
+    A token sees itself and the `window - 1` tokens before it, or every earlier one. `rope` is an index into
+    `DecoderSpec.ropes`. `scale` multiplies `AttentionSpec.scale`.
+    """
 
     window: int | None = None
-    rope: int = 0  # index into DecoderSpec.ropes
+    rope: int = 0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from argosy.model_defs.spec import AttentionSpec, DecoderSpec
 
 def spec(config: Config) -> DecoderSpec:
     """The network of a `LlamaForCausalLM` config."""
-    # Above 1 the reference multiplies slices of the matrices one by one: the same product in another order.
-    config.integer("pretraining_tp", 1)
     heads, kv_heads = heads_of(config)
     head_dim = head_dim_of(config)
     bias = config.flag("attention_bias", False)
@@ -22,7 +20,7 @@ def spec(config: Config) -> DecoderSpec:
         norm=rms_norm(config, 1e-6),
         attention=AttentionSpec(heads, kv_heads, head_dim, head_dim**-0.5, qkv_bias=bias, output_bias=bias),
         feed_forward=gated(config, config.flag("mlp_bias", False)),
-        rope=read_settings(config, head_dim, positions=config.integer("max_position_embeddings", 2048)),
+        ropes=(read_settings(config, head_dim, positions=config.integer("max_position_embeddings", 2048)),),
     )
 
 

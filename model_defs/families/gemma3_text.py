@@ -1,0 +1,131 @@
+"""gemma3_text, and the text half of gemma3: norms on both sides, two ropes, local layers with a window between global ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from argosy.model_defs.config import Config
+from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, heads_of, rms_norm, sliding, windowed
+from argosy.model_defs.family import Family, Names
+from argosy.model_defs.rope import RopeSettings, read_settings
+from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec
+from argosy.support.errors import CheckpointError
+
+# What a config may leave out: published ones hold little more than their differences from these.
+DEFAULTS = {
+    "vocab_size": 262208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+}
+
+
+def spec(config: Config) -> DecoderSpec:
+    """The network of a `Gemma3ForCausalLM` config.
+
+    `attn_logit_softcapping` means here what it means for gemma2; no published gemma3 sets it.
+    """
+    config = Config({**DEFAULTS, **config.values}, config.chosen_window)
+    config.only("use_bidirectional_attention", False)
+    heads, kv_heads = heads_of(config, kv_absent=4)
+    head_dim = config.integer("head_dim", 256)
+    norm = rms_norm(config, 1e-6, offset=1.0)
+    bias = config.flag("attention_bias", False)
+    attention = AttentionSpec(
+        heads,
+        kv_heads,
+        head_dim,
+        config.positive("query_pre_attn_scalar", 256) ** -0.5,
+        qkv_bias=bias,
+        output_bias=bias,
+        qk_norm=norm,
+        softcap=_cap(config, "attn_logit_softcapping"),
+    )
+    pattern = config.integer("sliding_window_pattern", 6)
+    slides = sliding(config, tuple((i + 1) % pattern > 0 for i in range(config.integer("num_hidden_layers"))))
+    layers = windowed(slides, config.optional("sliding_window", 4096))
+    activation = config.choice("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh")
+    network = decoder(
+        config,
+        topology="sandwich",
+        norm=norm,
+        attention=attention,
+        feed_forward=FeedForwardSpec("gated", config.integer("intermediate_size"), activation),
+        ropes=_ropes(config, head_dim),
+        layers=tuple(replace(layer, rope=int(s)) for layer, s in zip(layers, slides, strict=True)),
+        tied=True,
+    )
+    return replace(
+        network,
+        embedding_scale=network.hidden_size**0.5,
+        logit_softcap=_cap(config, "final_logit_softcapping"),
+    )
+
+
+def wrapped_spec(config: Config) -> DecoderSpec:
+    """The text network of a `Gemma3ForConditionalGeneration` config."""
+    text = config.section("text_config")
+    if text is None:
+        raise CheckpointError("`config.json` lacks `text_config`")
+    tied = {"tie_word_embeddings": config.flag("tie_word_embeddings", True)}
+    return spec(Config({"model_type": "gemma3_text", **tied, **text.values}, config.chosen_window))
+
+
+def _ropes(config: Config, head_dim: int) -> tuple[RopeSettings, ...]:
+    """The rope of the global layers, and that of the local ones, which is never scaled by `rope_scaling`."""
+    positions = config.integer("max_position_embeddings", 131072)
+    everywhere = read_settings(config, head_dim, positions=positions, layer_type="full_attention", theta=1e6)
+    nearby = read_settings(
+        config,
+        head_dim,
+        positions=positions,
+        layer_type="sliding_attention",
+        theta_key="rope_local_base_freq",
+        theta=1e4,
+        scaled=False,
+    )
+    return everywhere, nearby
+
+
+def _cap(config: Config, key: str) -> float | None:
+    return config.positive(key) if key in config else None
+
+
+TINY = {
+    "model_type": "gemma3_text",
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 128,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": 24,
+    "sliding_window_pattern": 3,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+}
+
+FAMILY = Family(spec, TINY)
+
+WRAPPED = Family(
+    wrapped_spec,
+    {"model_type": "gemma3", "text_config": TINY},
+    Names(
+        prefix=(
+            ("model.", "model.language_model."),
+            ("model.", "language_model.model."),
+            ("lm_head.", "language_model.lm_head."),
+        ),
+        ignored=(
+            "vision_tower.*",
+            "multi_modal_projector.*",
+            "model.vision_tower.*",
+            "model.multi_modal_projector.*",
+            "language_model.lm_head.weight",
+        ),
+    ),
+    notice="`gemma3` also sees images; its vision tower is left out, this library reads text only",
+)
