@@ -1,0 +1,123 @@
+"""What every checkpoint offers, whatever its file format: names, shapes, one tensor at a time, tokenizer files, a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from argosy.model_defs.checkpoint.storage import printable
+from argosy.support.errors import CheckpointError
+
+SAMPLE = 4096  # bytes that the digest takes from the beginning, the middle and the end of each tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A quantized (n, k) matrix as its file has it: groups of 32 along k.
+
+    `q` is (n, k) uint8 in 0..15 for Q4_0 and Q4_1, int8 for Q8_0; `scale` and `min` are (n, k / 32) float16.
+    Value: (q - 8) * scale for Q4_0, q * scale + min for Q4_1, q * scale for Q8_0.
+    """
+
+    kind: Literal["Q4_0", "Q4_1", "Q8_0"]
+    q: np.ndarray
+    scale: np.ndarray
+    min: np.ndarray | None = None
+
+    def values(self) -> np.ndarray:
+        """The matrix as float32 (n, k)."""
+        n, k = self.q.shape
+        q = self.q.astype(np.float32).reshape(n, k // 32, 32)
+        if self.kind == "Q4_0":
+            q -= 8
+        q *= self.scale.astype(np.float32)[..., None]
+        if self.min is not None:
+            q += self.min.astype(np.float32)[..., None]
+        return q.reshape(n, k)
+
+    def rows(self, order: np.ndarray) -> Blocks:
+        """The same matrix with its rows in another order."""
+        return Blocks(self.kind, self.q[order], self.scale[order], None if self.min is None else self.min[order])
+
+
+class Checkpoint(ABC):
+    """An opened checkpoint. Its headers are checked; tensors are read when they are asked for, one at a time.
+
+    `config` is what a Hugging Face `config.json` says (built from the metadata for a GGUF file). All names are Hugging
+    Face names. Reading goes through `pread`-like calls rather than a mapping, so a file that shrinks while it is read
+    is an error and not a crash, and memory holds one tensor.
+    """
+
+    def __init__(self, path: Path, format: Literal["safetensors", "bin", "gguf"], config: dict[str, object]) -> None:
+        self.path = path
+        self.format = format
+        self.config = config
+
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The names of all tensors."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of `name` as Hugging Face has it."""
+
+    @abstractmethod
+    def stored_type(self, name: str) -> str:
+        """How `name` is stored: "F32", "F16", "BF16", "Q4_1", ..."""
+
+    @abstractmethod
+    def read(self, name: str) -> np.ndarray:
+        """The values of `name`: float16 and float32 as stored, every other kind of float and all blocks as float32.
+
+        Raises CheckpointError for an unknown name and for a file that ends early.
+        """
+
+    def read_blocks(self, name: str) -> Blocks | None:
+        """The quantized blocks of `name`, or None where it is not stored in Q4_0, Q4_1 or Q8_0 blocks along its last axis."""
+        return None
+
+    @abstractmethod
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """File name -> content: always `tokenizer.json` and `tokenizer_config.json`, which has the chat template inside.
+
+        Beside them what the checkpoint has of `generation_config.json`, `special_tokens_map.json`, `chat_template.jinja`.
+        """
+
+    @abstractmethod
+    def _identity(self) -> Iterator[bytes]:
+        """What the digest takes besides the tensors."""
+
+    @abstractmethod
+    def _sample(self, name: str, size: int) -> bytes:
+        """At most `size` raw bytes each from the beginning, the middle and the end of `name`."""
+
+    def digest(self) -> str:
+        """SHA-256 (hex) that tells checkpoints apart without reading all of them.
+
+        It covers the config, the tokenizer, and of every tensor the name, shape, type and 12 KB of its bytes: beginning,
+        middle and end. It does not depend on the path or on file times, and it is no protection against a forger.
+        """
+        state = hashlib.sha256(self.format.encode())
+        for part in self._identity():
+            state.update(hashlib.sha256(part).digest())
+        for name in sorted(self.names()):
+            state.update(json.dumps([name, self.shape(name), self.stored_type(name)]).encode())
+            state.update(self._sample(name, SAMPLE))
+        return state.hexdigest()
+
+    def _unknown(self, name: str) -> CheckpointError:
+        return CheckpointError(f"checkpoint `{printable(self.path)}` has no tensor `{printable(name)}`", "see `Checkpoint.names()`")
+
+
+def sample_ranges(length: int, size: int) -> tuple[tuple[int, int], ...]:
+    """Offsets and sizes of the beginning, the middle and the end of `length` bytes, at most `size` each."""
+    if length <= 3 * size:
+        return ((0, length),)
+    return ((0, size), ((length - size) // 2, size), (length - size, size))

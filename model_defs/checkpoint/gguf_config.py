@@ -1,0 +1,344 @@
+"""A GGUF file's metadata goes in, the Hugging Face config that says the same comes out.
+
+A key under the architecture's own prefix that no line here asks for would change the model, so it is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from argosy.model_defs.checkpoint.gguf_file import GgufFile, Value
+from argosy.model_defs.checkpoint.storage import printable
+from argosy.support.errors import CheckpointError, UnsupportedModelError
+
+LIMIT = 1 << 31
+# Keys that say nothing about the computation, or nothing that the tensors do not say.
+SILENT = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
+GEMMA3_LARGEST = 62  # layers of the 27B model, whose attention scale is hidden / heads and is not in the file
+GEMMA3_PATTERN = 6  # every sixth layer sees everything
+
+
+class Metadata:
+    """Typed access to the metadata of one architecture, which remembers what was asked for."""
+
+    def __init__(self, values: Mapping[str, Value], architecture: str) -> None:
+        self.values = values
+        self.architecture = architecture
+        self._asked = {f"{architecture}.{key}" for key in SILENT}
+
+    def get(self, key: str) -> Value | None:
+        """The value at `<architecture>.key`, or None."""
+        self._asked.add(f"{self.architecture}.{key}")
+        return self.values.get(f"{self.architecture}.{key}")
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """The whole number above zero at `key`; an array that says the same for every layer counts."""
+        value = self.get(key)
+        if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu" and (value == value[0]).all():
+            value = int(value[0])
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise CheckpointError(f"the GGUF file lacks `{self.architecture}.{key}`", "convert it again with llama.cpp")
+        if isinstance(value, np.ndarray):
+            raise UnsupportedModelError(f"`{self.architecture}.{key}` differs from layer to layer", "that is not supported")
+        if type(value) is not int or not 0 < value < LIMIT:
+            raise self._wrong(key, value, "a whole number above zero")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """The finite number at `key`."""
+        value = self.get(key)
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise CheckpointError(f"the GGUF file lacks `{self.architecture}.{key}`", "convert it again with llama.cpp")
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise self._wrong(key, value, "a finite number")
+        # GGUF rounds to 32 bits: 1e-5 reads back as 9.99999974e-06. The shortest decimal that rounds to it was meant.
+        return float(str(np.float32(value)))
+
+    def flag(self, key: str, default: bool) -> bool:
+        """The truth value at `key`."""
+        value = self.get(key)
+        if value is None:
+            return default
+        if type(value) is not bool:
+            raise self._wrong(key, value, "true or false")
+        return value
+
+    def only(self, key: str, allowed: object) -> None:
+        """Refuse any other value at `key` than `allowed`."""
+        value = self.get(key)
+        if value is not None and not (np.isscalar(value) and value == allowed):
+            raise UnsupportedModelError(
+                f"`{self.architecture}.{key}` is `{printable(value)}`, only `{allowed}` is supported", "use another model"
+            )
+
+    def refuse_rest(self) -> None:
+        """Refuse keys of the architecture that nothing asked for."""
+        for key in self.values:
+            if key.startswith(f"{self.architecture}.") and key not in self._asked:
+                raise UnsupportedModelError(
+                    f"the GGUF file asks for `{printable(key)}`, which is not supported", "use another model"
+                )
+
+    def _wrong(self, key: str, value: object, wanted: str) -> CheckpointError:
+        return CheckpointError(
+            f"`{self.architecture}.{key}` is `{printable(value)}`, which is not {wanted}", "the file is damaged"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What every architecture has."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    positions: int
+
+
+def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, object]:
+    """The Hugging Face config of a checked file.
+
+    Raises CheckpointError for missing and malformed values, UnsupportedModelError for values that ask for more than
+    the family has.
+    """
+    meta = Metadata(file.metadata, architecture)
+    meta.only("expert_count", 0)
+    meta.only("expert_used_count", 0)
+    meta.only("attention.causal", True)
+    hidden, heads = meta.integer("embedding_length"), meta.integer("attention.head_count")
+    head_dim = meta.integer("attention.key_length", max(hidden // heads, 1))
+    meta.only("attention.value_length", head_dim)
+    shape = Shape(
+        meta.integer("block_count"),
+        hidden,
+        heads,
+        meta.integer("attention.head_count_kv", heads),
+        head_dim,
+        meta.integer("context_length"),
+    )
+    if "token_embd.weight" not in file.tensors:
+        raise CheckpointError("the GGUF file has no tensor `token_embd.weight`", "it may hold a part of a model only")
+    config = {
+        "vocab_size": file.tensors["token_embd.weight"].shape[0],
+        "tie_word_embeddings": tied,
+        **_token_ids(file.metadata),
+        **BUILDERS[architecture](meta, shape, file),
+    }
+    meta.refuse_rest()
+    return config
+
+
+def _token_ids(values: Mapping[str, Value]) -> dict[str, object]:
+    ids = {f"{name}_token_id": values.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
+    return {key: value for key, value in ids.items() if type(value) is int}
+
+
+def _common(meta: Metadata, shape: Shape, file: GgufFile, model_type: str) -> dict[str, object]:
+    """The keys of llama and its relatives."""
+    return {
+        "model_type": model_type,
+        "hidden_size": shape.hidden,
+        "intermediate_size": meta.integer("feed_forward_length"),
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": shape.positions,
+        "hidden_act": "silu",
+        **_rope(meta, shape, file),
+    }
+
+
+def _rms(meta: Metadata) -> dict[str, object]:
+    return {"rms_norm_eps": meta.number("attention.layer_norm_rms_epsilon")}
+
+
+def _rope(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    """`rope_theta`, `partial_rotary_factor` and `rope_scaling`."""
+    rotary = meta.integer("rope.dimension_count", shape.head_dim)
+    out: dict[str, object] = {"rope_theta": meta.number("rope.freq_base", 10000.0)}
+    if rotary != shape.head_dim:
+        share = rotary / shape.head_dim
+        # int(head_dim * share) must give `rotary` again.
+        out["partial_rotary_factor"] = share if int(shape.head_dim * share) == rotary else math.nextafter(share, 2)
+    scaling = _rope_scaling(meta, shape)
+    factors = _rope_factors(file, "rope_freqs.weight", rotary // 2)
+    if factors is not None:
+        # llama 3's scaling comes as finished divisors, which "longrope" takes as they are.
+        if scaling is not None:
+            raise UnsupportedModelError("`rope_freqs.weight` beside rope scaling is not supported", "use another model")
+        scaling = {"rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0}
+        scaling |= {"factor": 1.0, "original_max_position_embeddings": shape.positions}
+    if scaling is not None:
+        out["rope_scaling"] = scaling
+    return out
+
+
+def _rope_scaling(meta: Metadata, shape: Shape) -> dict[str, object] | None:
+    """The `rope_scaling` that the metadata asks for, but for factors that lie in tensors."""
+    kind = meta.get("rope.scaling.type")
+    factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 1.0))
+    original = meta.integer("rope.scaling.original_context_length", shape.positions)
+    attention_factor = meta.number("rope.scaling.attn_factor", 1.0)
+    meta.only("rope.scaling.yarn_ext_factor", 1.0)
+    meta.only("rope.scaling.yarn_attn_factor", 1.0)
+    yarn = {"beta_fast": meta.number("rope.scaling.yarn_beta_fast", 32.0)}
+    yarn["beta_slow"] = meta.number("rope.scaling.yarn_beta_slow", 1.0)
+    if kind == "linear" or (kind is None and factor != 1.0):
+        return {"rope_type": "linear", "factor": factor}
+    if kind == "yarn":
+        heat = (0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0) * attention_factor
+        return {
+            "rope_type": "yarn",
+            "factor": factor,
+            "original_max_position_embeddings": original,
+            "attention_factor": heat,
+            **yarn,
+        }
+    if kind in (None, "none", "longrope"):  # longrope's factors are tensors; phi3 reads them
+        return None
+    raise UnsupportedModelError(f"rope scaling `{printable(kind)}` is not supported", "one of: none, linear, yarn, longrope")
+
+
+def _rope_factors(file: GgufFile, name: str, count: int) -> list[float] | None:
+    """The divisors of the rope frequencies that the tensor `name` holds, or None where there is none."""
+    info = file.tensors.get(name)
+    if info is None:
+        return None
+    if info.shape != (count,):
+        raise CheckpointError(f"`{name}` has the shape `{info.shape}` instead of `({count},)`", "the file is damaged")
+    values = file.values(info).astype(np.float64)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise CheckpointError(f"`{name}` holds values that are not above zero", "the file is damaged")
+    return values.tolist()
+
+
+def _llama(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    return {
+        **_common(meta, shape, file, "llama"),
+        **_rms(meta),
+        "attention_bias": "blk.0.attn_q.bias" in file.tensors,
+        "mlp_bias": "blk.0.ffn_gate.bias" in file.tensors,
+    }
+
+
+def _qwen2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    return {**_common(meta, shape, file, "qwen2"), **_rms(meta)}
+
+
+def _qwen3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    return {
+        **_common(meta, shape, file, "qwen3"),
+        **_rms(meta),
+        "attention_bias": "blk.0.attn_q.bias" in file.tensors,
+    }
+
+
+def _olmo2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    return {**_common(meta, shape, file, "olmo2"), **_rms(meta), "attention_bias": "blk.0.attn_q.bias" in file.tensors}
+
+
+def _gemma3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    """What the file leaves out is fixed for the published models: the layer pattern and the local rope base."""
+    pattern = meta.get("attention.sliding_window_pattern")
+    if isinstance(pattern, np.ndarray) and len(pattern) == shape.layers:
+        local = [bool(value) for value in pattern]
+    else:
+        every = meta.integer("attention.sliding_window_pattern", GEMMA3_PATTERN)
+        local = [(i + 1) % every != 0 for i in range(shape.layers)]
+    largest = shape.layers == GEMMA3_LARGEST
+    config = {
+        **_common(meta, shape, file, "gemma3_text"),
+        **_rms(meta),
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": shape.hidden // shape.heads if largest else shape.head_dim,
+        "sliding_window": meta.integer("attention.sliding_window"),
+        "layer_types": ["sliding_attention" if one else "full_attention" for one in local],
+        "rope_local_base_freq": meta.number("rope.freq_base_swa", 10000.0),
+        "attention_bias": False,
+    }
+    del config["hidden_act"]
+    if "gemma3.rope.freq_base" not in file.metadata:
+        config["rope_theta"] = 1000000.0
+    for key, name in (("final_logit_softcapping", "final_logit_softcapping"), ("attn_logit_softcapping",) * 2):
+        if meta.get(key) is not None:
+            config[name] = meta.number(key)
+    return config
+
+
+def _phi3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    config = {**_common(meta, shape, file, "phi3"), **_rms(meta)}
+    rotary = meta.integer("rope.dimension_count", shape.head_dim)
+    factors = [_rope_factors(file, f"rope_factors_{name}.weight", rotary // 2) for name in ("short", "long")]
+    original = meta.integer("rope.scaling.original_context_length", shape.positions)
+    if None not in factors:
+        scaling: dict[str, object] = {"rope_type": "longrope", "short_factor": factors[0], "long_factor": factors[1]}
+        if meta.get("rope.scaling.attn_factor") is not None:
+            scaling["attention_factor"] = meta.number("rope.scaling.attn_factor")
+        config |= {"rope_scaling": scaling, "original_max_position_embeddings": original}
+    elif factors != [None, None] or meta.get("rope.scaling.type") == "longrope":
+        raise CheckpointError("the GGUF file lacks rope factors, long or short", "convert it again with llama.cpp")
+    window = meta.get("attention.sliding_window")
+    if window not in (None, 0):
+        config["sliding_window"] = meta.integer("attention.sliding_window")
+    return config
+
+
+def _stablelm(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    return {
+        **_common(meta, shape, file, "stablelm"),
+        "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),
+        "use_parallel_residual": meta.flag("use_parallel_residual", False),
+        "use_qkv_bias": "blk.0.attn_q.bias" in file.tensors,
+        "qk_layernorm": "blk.0.attn_q_norm.weight" in file.tensors,
+    }
+
+
+def _gptneox(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    config = _common(meta, shape, file, "gpt_neox")
+    share = config.pop("partial_rotary_factor", 1.0)
+    return {
+        **config,
+        "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),
+        "use_parallel_residual": meta.flag("use_parallel_residual", True),
+        "rotary_pct": share,
+        "rotary_emb_base": config["rope_theta"],
+        "attention_bias": "blk.0.attn_qkv.bias" in file.tensors,
+        "hidden_act": "gelu",
+    }
+
+
+def _gpt2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+    return {
+        "model_type": "gpt2",
+        "n_embd": shape.hidden,
+        "n_layer": shape.layers,
+        "n_head": shape.heads,
+        "n_positions": shape.positions,
+        "n_inner": meta.integer("feed_forward_length"),
+        "layer_norm_epsilon": meta.number("attention.layer_norm_epsilon"),
+        "activation_function": "gelu_new",
+    }
+
+
+BUILDERS: dict[str, Callable[[Metadata, Shape, GgufFile], dict[str, object]]] = {
+    "llama": _llama,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "olmo2": _olmo2,
+    "gemma3": _gemma3,
+    "phi3": _phi3,
+    "stablelm": _stablelm,
+    "gptneox": _gptneox,
+    "gpt2": _gpt2,
+}

@@ -1,0 +1,206 @@
+"""A GGUF file's tokenizer metadata goes in, the tokenizer files of a Hugging Face directory come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from argosy.model_defs.checkpoint.gguf_file import Value
+from argosy.model_defs.checkpoint.pre_tokenizers import pre_tokenizer_named
+from argosy.model_defs.checkpoint.storage import printable
+from argosy.model_defs.checkpoint.tokenizer_json import SPACE, Added, byte_level_bpe, merges_of_scores, sentencepiece_bpe
+from argosy.support.errors import CheckpointError, UnsupportedModelError
+
+PREFIX = "tokenizer.ggml."
+DAMAGED = "download it or convert it again"
+# Tokens that end an answer though the file may name only one of them as end of sequence.
+ENDS_OF_TURN = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
+PHI3_KEEPS_SPACE = ("<unk>", "<s>", "<|endoftext|>")
+
+
+class Kind(IntEnum):
+    """`tokenizer.ggml.token_type`."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The vocabulary: texts, kinds and scores by id; `ids` by text, without the fillers of a padded vocabulary."""
+
+    texts: list[str]
+    kinds: list[int]
+    scores: list[float]
+    ids: dict[str, int]
+
+
+def tokenizer_files(
+    values: Mapping[str, Value], architecture: str, rows: int, positions: int
+) -> dict[str, bytes]:
+    """`tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
+
+    `rows` is the embedding's number of rows, `positions` the context length.
+    """
+    model = values.get(PREFIX + "model")
+    if model not in WRITERS:
+        what = "has no tokenizer" if model is None else f"has a tokenizer of kind `{printable(model)}`"
+        raise UnsupportedModelError(f"the GGUF file {what}", f"supported: {', '.join(WRITERS)}")
+    tokens = _tokens(values, rows)
+    special = {name: _token_id(values, f"{key}_token_id", tokens) for name, key in SPECIAL.items()}
+    add_bos, add_eos = _frame_flags(values, str(model))
+    before = [tokens.texts[special["bos_token"]]] if add_bos and special["bos_token"] is not None else []
+    after = [tokens.texts[special["eos_token"]]] if add_eos and special["eos_token"] is not None else []
+    added = _added(tokens, architecture, str(model))
+    named = {name: tokens.texts[i] for name, i in special.items() if i is not None}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": positions,
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": bool(before),
+        "add_eos_token": bool(after),
+        **named,
+        **_chat_template(values),
+        "added_tokens_decoder": {
+            str(token.id): {key: value for key, value in token.as_json().items() if key != "id"} for token in added
+        },
+    }
+    ends = [special["eos_token"], *(_token_id(values, f"{key}_token_id", tokens) for key in ("eot", "eom"))]
+    ends += [token.id for token in added if token.special and token.content in ENDS_OF_TURN]
+    generation = {
+        "bos_token_id": special["bos_token"],
+        "eos_token_id": list(dict.fromkeys(end for end in ends if end is not None)),
+        "pad_token_id": special["pad_token"],
+    }
+    return {
+        "tokenizer.json": WRITERS[str(model)](values, tokens, added, before, after),
+        "tokenizer_config.json": _json(config),
+        "generation_config.json": _json({key: value for key, value in generation.items() if value not in (None, [])}),
+    }
+
+
+SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _tokens(values: Mapping[str, Value], rows: int) -> Tokens:
+    """The vocabulary, its parts checked against each other and against the embedding."""
+    texts = _texts(values, "tokens")
+    if len(texts) > rows:
+        raise CheckpointError(f"the GGUF file has `{len(texts)}` tokens, but an embedding of {rows} rows", DAMAGED)
+    kinds = _numbers(values, "token_type", len(texts), Kind.NORMAL)
+    scores = _numbers(values, "scores", len(texts), 0.0)
+    ids: dict[str, int] = {}
+    for i, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
+        if not text or (kind == Kind.UNUSED and text == f"[PAD{i}]"):
+            continue
+        if text in ids:
+            raise CheckpointError(f"the GGUF file has the token `{printable(text)}` twice", DAMAGED)
+        ids[text] = i
+    return Tokens(texts, [int(kind) for kind in kinds], scores, ids)
+
+
+def _texts(values: Mapping[str, Value], key: str) -> list[str]:
+    value = values.get(PREFIX + key)
+    if not isinstance(value, list) or not value:
+        raise CheckpointError(f"the GGUF file has no list of strings at `{PREFIX}{key}`", DAMAGED)
+    return value
+
+
+def _numbers(values: Mapping[str, Value], key: str, count: int, default: float) -> list[float]:
+    """The list of `count` finite numbers at `key`, or `default` for each."""
+    value = values.get(PREFIX + key)
+    if value is None:
+        return [default] * count
+    if not isinstance(value, np.ndarray) or len(value) != count or not np.isfinite(value).all():
+        raise CheckpointError(f"`{PREFIX}{key}` does not hold a number for each of the {count} tokens", DAMAGED)
+    return value.tolist()
+
+
+def _token_id(values: Mapping[str, Value], key: str, tokens: Tokens) -> int | None:
+    """The token that `key` names, or None."""
+    value = values.get(PREFIX + key)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value < len(tokens.texts) or tokens.texts[value] not in tokens.ids:
+        raise CheckpointError(f"`{PREFIX}{key}` is `{printable(value)}`, which is not a token", DAMAGED)
+    return value
+
+
+def _frame_flags(values: Mapping[str, Value], model: str) -> tuple[bool, bool]:
+    """Are the beginning and the end of a text marked? Where the file does not say, llama.cpp's defaults hold."""
+    default = model == "llama" or pre_tokenizer_named(values.get(PREFIX + "pre")).add_bos
+    flags = []
+    for key, fallback in (("add_bos_token", default), ("add_eos_token", False)):
+        value = values.get(PREFIX + key, fallback)
+        if type(value) is not bool:
+            raise CheckpointError(f"`{PREFIX}{key}` is `{printable(value)}`, which is not true or false", DAMAGED)
+        flags.append(value)
+    return flags[0], flags[1]
+
+
+def _added(tokens: Tokens, architecture: str, model: str) -> list[Added]:
+    """Control tokens are special; user-defined ones are text that must stay whole."""
+    strips = architecture == "phi3" and model == "llama"  # its tokens swallow the space after them
+    return [
+        Added(
+            i,
+            text,
+            special=tokens.kinds[i] != Kind.USER_DEFINED,
+            rstrip=strips and tokens.kinds[i] == Kind.CONTROL and text not in PHI3_KEEPS_SPACE,
+        )
+        for text, i in tokens.ids.items()
+        if tokens.kinds[i] in (Kind.CONTROL, Kind.USER_DEFINED, Kind.UNKNOWN)
+    ]
+
+
+def _chat_template(values: Mapping[str, Value]) -> dict[str, object]:
+    template = values.get("tokenizer.chat_template")
+    if template is None:
+        return {}
+    if not isinstance(template, str):
+        raise CheckpointError("`tokenizer.chat_template` is not text", DAMAGED)
+    return {"chat_template": template}
+
+
+def _write_byte_level(
+    values: Mapping[str, Value], tokens: Tokens, added: list[Added], before: list[str], after: list[str]
+) -> bytes:
+    """The tokenizer of a file that says `gpt2`: byte-level BPE with the merges in the file."""
+    merges = _texts(values, "merges")
+    for merge in merges:
+        left, space, right = merge.partition(" ")
+        if not space or " " in right or not {left, right, left + right} <= tokens.ids.keys():
+            raise CheckpointError(f"the merge `{printable(merge)}` does not join two tokens to a third", DAMAGED)
+    pre = pre_tokenizer_named(values.get(PREFIX + "pre"))
+    return byte_level_bpe(tokens.ids, merges, added, pre, before, after)
+
+
+def _write_sentencepiece(
+    values: Mapping[str, Value], tokens: Tokens, added: list[Added], before: list[str], after: list[str]
+) -> bytes:
+    """The tokenizer of a file that says `llama`: sentencepiece BPE, whose merges follow from the scores."""
+    if PREFIX + "scores" not in values:
+        raise CheckpointError(f"the GGUF file has no `{PREFIX}scores`", DAMAGED)
+    plain = {text: i for text, i in tokens.ids.items() if tokens.kinds[i] == Kind.NORMAL}
+    scores = {text: tokens.scores[i] for text, i in plain.items() if len(text) > 1}
+    merges = merges_of_scores(tokens.ids, scores, frozenset(plain))
+    prefix = values.get(PREFIX + "add_space_prefix", True)
+    if type(prefix) is not bool:
+        raise CheckpointError(f"`{PREFIX}add_space_prefix` is `{printable(prefix)}`, not true or false", DAMAGED)
+    unknown = next((text for text, i in tokens.ids.items() if tokens.kinds[i] == Kind.UNKNOWN), None)
+    return sentencepiece_bpe(tokens.ids, merges, added, unknown, prefix, before, after)
+
+
+WRITERS = {"gpt2": _write_byte_level, "llama": _write_sentencepiece}

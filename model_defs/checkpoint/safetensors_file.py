@@ -1,0 +1,145 @@
+"""One safetensors file: its header is checked against the file before anything is used, then tensors are read one by one.
+
+Layout: 8 bytes little-endian header length, the header (a JSON object), the data. https://github.com/huggingface/safetensors
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from argosy.model_defs.checkpoint.base import sample_ranges
+from argosy.model_defs.checkpoint.storage import StoredFile, parse_object, printable
+from argosy.support.errors import CheckpointError, UnsupportedModelError
+
+HEADER_LIMIT = 100_000_000  # what the safetensors library allows
+DTYPES: dict[str, np.dtype] = {
+    "BOOL": np.dtype("bool"),
+    "U8": np.dtype("uint8"),
+    "I8": np.dtype("int8"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
+UNSUPPORTED = ("F8_", "F6_", "F4", "C64")
+AGAIN = "download or copy the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a tensor lies in its file, in bytes from its beginning."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+class SafetensorsFile:
+    """A safetensors file whose header has been checked."""
+
+    stored = "safetensors"
+
+    def __init__(self, path: Path) -> None:
+        self.file = StoredFile(path)
+        self.entries = _entries(self.file)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its tensors."""
+        return tuple(self.entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of `name`."""
+        return self.entries[name].shape
+
+    def stored_type(self, name: str) -> str:
+        """The dtype of `name` in the file's spelling."""
+        return self.entries[name].dtype
+
+    def read(self, name: str) -> np.ndarray:
+        """The values of `name`; bfloat16 and float64 become float32."""
+        entry = self.entries[name]
+        raw = self.file.read_at(entry.start, entry.size).view(DTYPES[entry.dtype]).reshape(entry.shape)
+        if entry.dtype == "BF16":
+            return bfloat16_to_float32(raw)
+        return raw.astype(np.float32) if entry.dtype == "F64" else raw
+
+    def sample(self, name: str, size: int) -> bytes:
+        """Raw bytes from the beginning, the middle and the end of `name`."""
+        entry = self.entries[name]
+        return b"".join(self.file.bytes_at(entry.start + at, n) for at, n in sample_ranges(entry.size, size))
+
+
+def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
+    """bfloat16, given as uint16, to float32, exactly: it is the upper half of one."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
+
+
+def _entries(file: StoredFile) -> dict[str, Entry]:
+    """The checked header of `file`."""
+    if file.size < 8:
+        raise CheckpointError(f"`{printable(file.path)}` has {file.size} bytes, too few for a safetensors file", AGAIN)
+    length = int.from_bytes(file.bytes_at(0, 8), "little")
+    if not 2 <= length <= HEADER_LIMIT or 8 + length > file.size:
+        raise CheckpointError(
+            f"`{printable(file.path)}` claims a header of `{length}` bytes, which does not fit into its {file.size} bytes", AGAIN
+        )
+    header = parse_object(file.bytes_at(8, length), f"the header of `{printable(file.path)}`")
+    header.pop("__metadata__", None)
+    where = f"in `{printable(file.path)}`"
+    entries = {name: _entry(name, value, 8 + length, where) for name, value in header.items()}
+    _check_layout(entries, 8 + length, file)
+    return entries
+
+
+def _entry(name: str, value: object, base: int, where: str) -> Entry:
+    """One line of the header."""
+    label = f"tensor `{printable(name)}` {where}"
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise CheckpointError(f"{label} is not described by dtype, shape and data_offsets", AGAIN)
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        if isinstance(dtype, str) and dtype.startswith(UNSUPPORTED):
+            raise UnsupportedModelError(f"{label} is stored as `{printable(dtype)}`", "use a BF16, F16 or F32 checkpoint")
+        raise CheckpointError(f"{label} has the unknown dtype `{printable(dtype)}`", f"one of: {', '.join(DTYPES)}")
+    if not _naturals(shape) or len(shape) > 8:
+        raise CheckpointError(f"{label} has the shape `{printable(shape)}`, which is not a short list of sizes", AGAIN)
+    if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise CheckpointError(f"{label} has the offsets `{printable(offsets)}`, which are not a range", AGAIN)
+    size = math.prod(shape) * DTYPES[dtype].itemsize
+    if offsets[1] - offsets[0] != size:
+        raise CheckpointError(
+            f"{label} needs {printable(size)} bytes for `{dtype}` `{printable(shape)}`, its offsets span {offsets[1] - offsets[0]}", AGAIN
+        )
+    return Entry(dtype, tuple(shape), base + offsets[0], size)
+
+
+def _naturals(value: object) -> bool:
+    """Is it a list of whole numbers, none negative, none beyond 63 bits?"""
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
+
+
+def _check_layout(entries: dict[str, Entry], base: int, file: StoredFile) -> None:
+    """Tensors fill the data part exactly, one after the other, as the format demands."""
+    end = base
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
+        if entry.start != end:
+            fault = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
+            raise CheckpointError(f"tensor `{printable(name)}` in `{printable(file.path)}` {fault}", AGAIN)
+        end = entry.start + entry.size
+        if end > file.size:
+            raise file.short(entry.start, entry.size)
+    if end != file.size:
+        raise CheckpointError(f"`{printable(file.path)}` has {file.size - end} bytes that belong to no tensor", AGAIN)

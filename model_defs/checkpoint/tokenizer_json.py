@@ -1,0 +1,169 @@
+"""Vocabularies, merges and special tokens go in, a `tokenizer.json` for the `tokenizers` library comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from argosy.model_defs.checkpoint.pre_tokenizers import PreTokenizer
+from argosy.model_defs.checkpoint.storage import printable
+from argosy.support.errors import CheckpointError
+
+SPACE = "\u2581"  # how sentencepiece writes a space
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A token that is found in the text before anything else. `special` ones are left out of decoded text."""
+
+    id: int
+    content: str
+    special: bool
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
+    single_word: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """The entry in `added_tokens`."""
+        return {
+            "id": self.id,
+            "content": self.content,
+            "single_word": self.single_word,
+            "lstrip": self.lstrip,
+            "rstrip": self.rstrip,
+            "normalized": self.normalized,
+            "special": self.special,
+        }
+
+
+def byte_level_bpe(
+    vocab: Mapping[str, int],
+    merges: Sequence[str],
+    added: Iterable[Added],
+    pre: PreTokenizer,
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+) -> bytes:
+    """A tokenizer like GPT-2's: words, then bytes, then merges. `before` and `after` frame every text."""
+    trim = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    frame = _frame(before, after, vocab)
+    return _written(
+        added,
+        normalizer={"type": "NFC"} if pre.nfc else None,
+        pre_tokenizer=pre.as_json(),
+        post_processor={"type": "Sequence", "processors": [trim, frame]} if frame else trim,
+        decoder=trim,
+        model=_model(vocab, merges, ignore_merges=pre.ignore_merges),
+    )
+
+
+def sentencepiece_bpe(
+    vocab: Mapping[str, int],
+    merges: Sequence[str],
+    added: Iterable[Added],
+    unknown: str | None,
+    space_prefix: bool,
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+) -> bytes:
+    """A tokenizer like llama 2's: spaces are letters, merges run over the whole text, unknown letters become bytes."""
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    steps: list[dict[str, object]] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
+    steps += [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    if space_prefix:
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return _written(
+        added,
+        normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": SPACE}, replace]}
+        if space_prefix
+        else replace,
+        pre_tokenizer=None,
+        post_processor=_frame(before, after, vocab),
+        decoder={"type": "Sequence", "decoders": steps},
+        model=_model(vocab, merges, unknown=unknown, byte_fallback=True),
+    )
+
+
+def merges_of_scores(vocab: Mapping[str, int], scores: Mapping[str, float], parts: frozenset[str]) -> list[str]:
+    """The merges that a sentencepiece vocabulary implies, best first.
+
+    A piece can be made of any two `parts` that it is the sum of; pieces with higher scores are made earlier. `scores`
+    holds the pieces that may be made.
+    """
+    found = []
+    for piece, score in scores.items():
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in parts and right in parts:
+                found.append((-score, vocab[piece], vocab[left], vocab[right], left, right))
+    found.sort()
+    return [f"{left} {right}" for *_, left, right in found]
+
+
+def verify(text: bytes, what: str) -> None:
+    """Raise CheckpointError, naming `what`, where the `tokenizers` library does not accept `text`."""
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_str(text.decode("utf-8"))
+    except BaseException as error:  # a panic in its Rust code is not an Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        reason = printable(str(error).split("\n")[0])
+        raise CheckpointError(f"{what} is not a working tokenizer: {reason}", "download or convert it again") from None
+
+
+def _model(
+    vocab: Mapping[str, int],
+    merges: Sequence[str],
+    unknown: str | None = None,
+    byte_fallback: bool = False,
+    ignore_merges: bool = False,
+) -> dict[str, object]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unknown,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": byte_fallback,
+        "byte_fallback": byte_fallback,
+        "ignore_merges": ignore_merges,
+        "vocab": dict(vocab),
+        "merges": list(merges),
+    }
+
+
+def _frame(before: Sequence[str], after: Sequence[str], vocab: Mapping[str, int]) -> dict[str, object] | None:
+    """The post-processor that puts special tokens around a text, or None where there are none."""
+    if not before and not after:
+        return None
+
+    def tokens(names: Sequence[str]) -> list[dict[str, object]]:
+        return [{"SpecialToken": {"id": name, "type_id": 0}} for name in names]
+
+    single = [*tokens(before), {"Sequence": {"id": "A", "type_id": 0}}, *tokens(after)]
+    second = [*tokens(before), {"Sequence": {"id": "B", "type_id": 1}}, *tokens(after)]
+    names = dict.fromkeys((*before, *after))
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, *second],
+        "special_tokens": {name: {"id": name, "ids": [vocab[name]], "tokens": [name]} for name in names},
+    }
+
+
+def _written(added: Iterable[Added], **parts: object) -> bytes:
+    """The file, checked by loading it."""
+    whole = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [token.as_json() for token in sorted(added, key=lambda token: token.id)],
+        **parts,
+    }
+    text = json.dumps(whole, ensure_ascii=False).encode("utf-8")
+    verify(text, "the tokenizer rebuilt from this checkpoint")
+    return text

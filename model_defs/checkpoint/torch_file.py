@@ -1,0 +1,123 @@
+"""One PyTorch `.bin` file: it is unpickled with `weights_only`, memory-mapped where its format allows, and read tensor by tensor."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from argosy.model_defs.checkpoint.base import sample_ranges
+from argosy.model_defs.checkpoint.storage import StoredFile, printable
+from argosy.support.errors import CheckpointError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import torch
+
+AGAIN = "download or copy the file again, or use a safetensors checkpoint"
+TYPES = {
+    "torch.float32": "F32",
+    "torch.float16": "F16",
+    "torch.bfloat16": "BF16",
+    "torch.float64": "F64",
+    "torch.bool": "BOOL",
+    "torch.uint8": "U8",
+    "torch.int8": "I8",
+    "torch.int16": "I16",
+    "torch.int32": "I32",
+    "torch.int64": "I64",
+}
+
+
+class TorchFile:
+    """A file that `torch.save` wrote, holding a dict of tensors.
+
+    Files older than PyTorch 1.6 are not zip archives and cannot be mapped: they are held in memory as a whole.
+    """
+
+    stored = "bin"
+
+    def __init__(self, path: Path) -> None:
+        StoredFile(path)  # exists, and is a regular file
+        self.path = path
+        self.tensors = _load(path)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its tensors."""
+        return tuple(self.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of `name`."""
+        return tuple(self.tensors[name].shape)
+
+    def stored_type(self, name: str) -> str:
+        """The dtype of `name` in the safetensors spelling."""
+        return TYPES[str(self.tensors[name].dtype)]
+
+    def read(self, name: str) -> np.ndarray:
+        """The values of `name`; bfloat16 and float64 become float32."""
+        tensor = self.tensors[name]
+        if self.stored_type(name) in ("BF16", "F64"):
+            tensor = tensor.float()
+        return np.array(tensor.numpy(), order="C")  # a copy: it must not keep the mapping alive
+
+    def sample(self, name: str, size: int) -> bytes:
+        """Raw bytes from the beginning, the middle and the end of `name`."""
+        import torch
+
+        flat = self.tensors[name].reshape(-1)
+        width = flat.element_size()
+        parts = (flat[at // width : (at + n) // width] for at, n in sample_ranges(flat.numel() * width, size))
+        return b"".join(part.clone().view(torch.uint8).numpy().tobytes() for part in parts)
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    """The checked contents of the file."""
+    try:
+        import torch
+    except ImportError:
+        raise CheckpointError(
+            f"`{printable(path)}` is a PyTorch file, and reading it needs torch", "pip install 'argosy[torch]'"
+        ) from None
+    mapped = zipfile.is_zipfile(path)
+    try:
+        if mapped:
+            _check_archive(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a broken or hostile pickle provokes
+        reason = printable(str(error).split("\n")[0]) or type(error).__name__
+        raise CheckpointError(f"`{printable(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
+    return _checked(loaded, path)
+
+
+def _check_archive(path: Path) -> None:
+    """Every member is stored uncompressed and inside the file: a mapping reads them in place."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.header_offset + member.file_size > size:
+                raise CheckpointError(f"`{printable(path)}` is a damaged archive at `{printable(member.filename)}`", AGAIN)
+
+
+def _checked(loaded: object, path: Path) -> dict[str, torch.Tensor]:
+    """`loaded`, if it is a dict of dense tensors of known types."""
+    import torch
+
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"`{printable(path)}` holds a {type(loaded).__name__}, not a dict of tensors", AGAIN)
+    for name, tensor in loaded.items():
+        label = f"entry `{printable(name)}` of `{printable(path)}`"
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(f"{label} is a {type(tensor).__name__}, not a named tensor", AGAIN)
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not dense or str(tensor.dtype) not in TYPES:
+            raise UnsupportedModelError(
+                f"{label} is stored as `{tensor.dtype}`, `{tensor.layout}`", "use a BF16, F16 or F32 checkpoint"
+            )
+        spread = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+        if tensor.numel() > max(spread, 1):
+            raise CheckpointError(f"{label} repeats its memory instead of holding values", AGAIN)
+    return {name: tensor.detach() for name, tensor in loaded.items()}
