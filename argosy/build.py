@@ -1,0 +1,292 @@
+"""Building: a model's name, a target and a scheme go in, a finished artefact directory comes out.
+
+    prepare -> weights -> config -> library
+
+`prepare` reads headers only and finds every mistake that can be found before work starts. The stages write files;
+one whose inputs are unchanged is skipped. The directory's manifest records each stage when its files are complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from argosy.dist.build_directory import BuildDirectory, artefact_name, open_build_directory, output_root
+from argosy.dist.fingerprint import config_key, library_key, weights_key
+from argosy.dist.manifest import ABI, Manifest, TargetRecord, argosy_version
+from argosy.support.errors import TargetError, UsageError
+from argosy.support.files import require_space
+
+if TYPE_CHECKING:
+    from argosy.compiler.bounds import Bounds
+    from argosy.model_defs.checkpoint import Checkpoint
+    from argosy.model_defs.parameters import Parameter
+    from argosy.model_defs.spec import DecoderSpec
+    from argosy.quant.plan import Plan
+    from argosy.quant.scheme import Scheme
+    from argosy.support.progress import Progress
+
+Stage = Literal["weights", "config", "library"]
+STAGES: tuple[Stage, ...] = ("weights", "config", "library")
+ROUNDINGS = ("full", "rtn")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asks for. None leaves the choice to the model; `force` runs stages that are up to date as well."""
+
+    model: str
+    target: str = "cpu"
+    quantization: str = "q4f16_1"
+    rounding: str = "full"
+    context_window: int | None = None
+    prefill_chunk: int | None = None
+    max_batch: int | None = None
+    output: Path | None = None
+    force: bool = False
+    debug_dump: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that is settled before the first byte is written."""
+
+    name: str
+    checkpoint: Checkpoint
+    config: dict[str, object]
+    spec: DecoderSpec
+    parameters: tuple[Parameter, ...]
+    plan: Plan
+    scheme: Scheme
+    rounding: str
+    target: str
+    bounds: Bounds
+    directory: Path
+    ignorable: tuple[str, ...]
+    digest: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What became of a stage: how long it took, how many bytes its files have."""
+
+    stage: str
+    seconds: float
+    skipped: bool
+    nbytes: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did. `complete`: the directory now has weights, config and a library for the target."""
+
+    directory: Path
+    model: str
+    scheme: str
+    target: str
+    stages: tuple[StageReport, ...]
+    seconds: float
+    complete: bool
+    notes: tuple[str, ...]
+
+
+def prepare(request: Request) -> Recipe:
+    """Resolve, open and check everything; nothing is written.
+
+    Raises ArgosyError for whatever cannot be built.
+    """
+    from argosy.compiler.bounds import bounds_for
+    from argosy.dist.catalogue import resolve_model
+    from argosy.model_defs.checkpoint import open_checkpoint
+    from argosy.model_defs.registry import is_ignored, notice, parameters_of, spec_from_config
+    from argosy.quant.convert import IGNORABLE, check_sources
+    from argosy.quant.plan import choose_formats
+    from argosy.quant.scheme import scheme_named
+
+    scheme = scheme_named(request.quantization)
+    if request.rounding not in ROUNDINGS:
+        raise UsageError(f"unknown rounding `{request.rounding}`", f"one of: {', '.join(ROUNDINGS)}")
+    _check_target(request.target)
+    resolved = resolve_model(request.model)
+    checkpoint = open_checkpoint(resolved.path)
+    spec = spec_from_config(checkpoint.config, request.context_window)
+    bounds = bounds_for(spec, request.context_window, request.prefill_chunk, request.max_batch)
+    names = checkpoint.names()
+    parameters = parameters_of(spec, checkpoint.config, names)
+    ignorable = (*IGNORABLE, *(name for name in names if is_ignored(checkpoint.config, spec, name)))
+    check_sources(parameters, checkpoint, ignorable)
+    plan = choose_formats(parameters, scheme, checkpoint)
+    said = notice(checkpoint.config)
+    return Recipe(
+        name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
+        plan=plan,
+        scheme=scheme, rounding=request.rounding, target=request.target, bounds=bounds,
+        directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
+        ignorable=ignorable, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
+    )  # fmt: skip
+
+
+def _check_target(name: str) -> None:
+    from argosy.compiler.targets import TARGETS
+    from argosy.support.text import did_you_mean
+
+    if name not in TARGETS:
+        raise TargetError(f"unknown target `{name}`", did_you_mean(name, TARGETS))
+
+
+def build(request: Request, progress: Progress, stages: Sequence[Stage] = STAGES) -> BuildReport:
+    """Run those of `stages` that are not up to date, into the directory that `request` asks for.
+
+    Raises ArgosyError; stages that were finished before stay, and the next build goes on from there.
+    """
+    started = time.perf_counter()
+    recipe = prepare(request)
+    reports = []
+    with open_build_directory(
+        recipe.directory, model=recipe.name, quantization=recipe.scheme.name, checkpoint_digest=recipe.digest
+    ) as directory:
+        for stage in STAGES:
+            if stage in stages:
+                progress.report(f"{stage}: looking for changes", 0, 0)
+                reports.append(_run(_STEPS[stage], recipe, directory, request, progress))
+        manifest = directory.manifest
+    complete = None not in (manifest.weights, manifest.config, manifest.libraries.get(recipe.target))
+    return BuildReport(
+        recipe.directory, recipe.name, recipe.scheme.name, recipe.target, tuple(reports),
+        time.perf_counter() - started, complete, recipe.notes,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How a stage is keyed, recognised as up to date, run, and which files it has."""
+
+    stage: Stage
+    key: Callable[[Recipe], str]
+    is_current: Callable[[Recipe, BuildDirectory, str], bool]
+    run: Callable[[Recipe, BuildDirectory, str, Request, Progress], None]
+    files: Callable[[Recipe, Manifest], tuple[str, ...]]
+
+
+def _run(step: Step, recipe: Recipe, directory: BuildDirectory, request: Request, progress: Progress) -> StageReport:
+    """One stage, unless it is up to date."""
+    started = time.perf_counter()
+    key = step.key(recipe)
+    must = request.force or (step.stage == "library" and request.debug_dump is not None)
+    skipped = not must and step.is_current(recipe, directory, key)
+    if not skipped:
+        step.run(recipe, directory, key, request, progress)
+    files = step.files(recipe, directory.manifest)
+    nbytes = sum(directory.manifest.files[name].bytes for name in files)
+    return StageReport(step.stage, time.perf_counter() - started, skipped, nbytes, files)
+
+
+def _weights_key(recipe: Recipe) -> str:
+    return weights_key(
+        checkpoint_digest=recipe.digest,
+        scheme=recipe.scheme.name,
+        rounding=recipe.rounding,
+        spec_digest=recipe.spec.digest(),
+    )
+
+
+def _write_weights(recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress) -> None:
+    """Convert the checkpoint's tensors into `tensor-cache.json` and its shards."""
+    from argosy.quant.convert import convert, expected_tensors
+
+    tensors = expected_tensors(recipe.parameters, recipe.plan)
+    require_space(directory.directory, sum(_tensor_bytes(shape, dtype) for _, shape, dtype in tensors))
+    with directory.weights_writer() as writer:
+        convert(
+            recipe.parameters, recipe.plan, recipe.checkpoint, recipe.rounding, writer.add, progress,
+            ignorable=recipe.ignorable,
+        )  # fmt: skip
+        directory.publish_weights(writer, key=key, rounding=recipe.rounding)
+
+
+def _tensor_bytes(shape: Sequence[int], dtype: str) -> int:
+    import numpy as np
+
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def _config_key(recipe: Recipe) -> str:
+    return config_key(
+        checkpoint_digest=recipe.digest, scheme=recipe.scheme.name, bounds=dataclasses.asdict(recipe.bounds)
+    )
+
+
+def _write_config(recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress) -> None:
+    """Write the tokenizer files and `mlc-chat-config.json`."""
+    from argosy.dist.chat_config import make_chat_config
+
+    progress.report("writing config", 0, 1)
+    files = recipe.checkpoint.tokenizer_files()
+    config = make_chat_config(
+        model_type=recipe.spec.model_type, quantization=recipe.scheme.name, model_config=recipe.config,
+        vocab_size=recipe.spec.vocab_size, context_window_size=recipe.bounds.context_window,
+        prefill_chunk_size=recipe.bounds.prefill_chunk, max_batch_size=recipe.bounds.max_batch,
+        tokenizer_files=files, conv_template=None,
+    )  # fmt: skip
+    directory.publish_config(config, files, key=key)
+    progress.report("writing config", 1, 1)
+
+
+def _library_key(recipe: Recipe) -> str:
+    from argosy.compiler.targets import target_named
+
+    formats = {name: fmt.name for name, fmt in recipe.plan.formats.items()} | {"": recipe.plan.plain.name}
+    return library_key(
+        spec_digest=recipe.spec.digest(), formats=formats, target=target_named(recipe.target).describe(),
+        bounds=dataclasses.asdict(recipe.bounds),
+    )  # fmt: skip
+
+
+def _write_library(recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress) -> None:
+    """Compile and link the library for the recipe's target."""
+    from argosy.compiler.build import compile_library
+    from argosy.compiler.targets import target_named
+
+    target = target_named(recipe.target)
+    path = directory.library_path(recipe.target, target.library_suffix)
+    library = compile_library(
+        recipe.spec, recipe.plan.formats, recipe.plan.plain, target, recipe.bounds, path,
+        quantization=recipe.scheme.name, argosy_version=argosy_version(), abi=ABI, progress=progress,
+        debug_dump=request.debug_dump,
+    )  # fmt: skip
+    made_for = TargetRecord(target.name, target.triple, target.cpu, target.features)
+    directory.publish_library(
+        path,
+        made_for,
+        key=key,
+        weights_layout=str(library.metadata["weights_layout"]),
+        spec_digest=recipe.spec.digest(),
+    )
+
+
+def _library_files(recipe: Recipe, manifest: Manifest) -> tuple[str, ...]:
+    library = manifest.libraries.get(recipe.target)
+    return (library.file,) if library else ()
+
+
+_STEPS: dict[Stage, Step] = {
+    "weights": Step(
+        "weights", _weights_key, lambda recipe, directory, key: directory.has_weights(key), _write_weights,
+        lambda recipe, manifest: manifest.weights.files if manifest.weights else (),
+    ),
+    "config": Step(
+        "config", _config_key, lambda recipe, directory, key: directory.has_config(key), _write_config,
+        lambda recipe, manifest: manifest.config.files if manifest.config else (),
+    ),
+    "library": Step(
+        "library", _library_key, lambda recipe, directory, key: directory.has_library(recipe.target, key),
+        _write_library, _library_files,
+    ),
+}  # fmt: skip

