@@ -9,6 +9,7 @@ and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in pla
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 
 import tvm
@@ -67,8 +68,11 @@ class _Fuser(PyExprMutator):
         for name, function in self.mod.functions_items():
             if isinstance(function, relax.Function):
                 flow = Dataflow(self.mod, function)
-                found = [m for var in list(flow.values) if (m := _match(flow, var)) is not None]
-                self.matches = {m.output: m for m in found}
+                self.matches = {}
+                for var in list(flow.values):
+                    match = _match(flow, var, self.matches)
+                    if match is not None:
+                        self.matches[match.output] = match
                 self.builder_.update_func(name, self.visit_expr(function))
         return relax.transform.DeadCodeElimination()(self.builder_.finalize())
 
@@ -88,8 +92,11 @@ class _Fuser(PyExprMutator):
         return self.kernels[kernel]
 
 
-def _match(flow: Dataflow, var: relax.Var) -> _Match | None:
-    """The fused call that begins at the matmul `var` defines, with as much of what follows as the kernel can do."""
+def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var]) -> _Match | None:
+    """The fused call that begins at the matmul `var` defines, with as much of what follows as the kernel can do.
+
+    `taken` are the outputs of earlier matches: the sum of two matmuls goes to the first.
+    """
     matmul = flow.call(var, "relax.matmul")
     if matmul is None:
         return None
@@ -103,7 +110,7 @@ def _match(flow: Dataflow, var: relax.Var) -> _Match | None:
     match = _Match(LinearKernel(n, k, fmt), var, x, weights)
     if not match.kernel.fits():
         return None
-    return _take_norm(flow, _take_residual(flow, _take_gate(flow, _take_bias(flow, match))))
+    return _take_norm(flow, _take_residual(flow, _take_gate(flow, _take_bias(flow, match)), taken))
 
 
 def _take_bias(flow: Dataflow, match: _Match) -> _Match:
@@ -140,10 +147,10 @@ def _take_gate(flow: Dataflow, match: _Match) -> _Match:
     return match
 
 
-def _take_residual(flow: Dataflow, match: _Match) -> _Match:
+def _take_residual(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match:
     user = flow.only_user(match.output)
     add = flow.call(user, "relax.add") if user is not None else None
-    if add is None or match.kernel.activation:
+    if add is None or match.kernel.activation or user in taken:
         return match
     residual = _other(add, match.output)
     if tvm_ffi.structural_equal(residual.ty, match.output.ty):
