@@ -1,0 +1,79 @@
+"""Sequence ids go in; TVM's paged KV cache is told, and an account of its pages is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
+from argosy.support.errors import ContextFullError
+
+
+class KVStore:
+    """`SequenceStore` over a `kv_state` object. The cache is asked for lengths and free pages each time, so that the account holds
+    also after an interrupt. Its own check for pages comes too late: it counts a step's tokens before it finds no page for them."""
+
+    def __init__(self, state: Any, page_size: int) -> None:
+        function = load_tvm().get_global_func
+        self.state = state
+        self.page_size = page_size
+        self._add = function("vm.builtin.kv_state_add_sequence")
+        self._fork = function("vm.builtin.kv_state_fork_sequence")
+        self._remove = function("vm.builtin.kv_state_remove_sequence")
+        self._pop = function("vm.builtin.kv_state_popn")
+        self._begin = function("vm.builtin.kv_state_begin_forward")
+        self._end = function("vm.builtin.kv_state_end_forward")
+        self._length = function("vm.builtin.attention_kv_cache_get_sequence_length")
+        self._free_pages = function("vm.builtin.attention_kv_cache_get_num_available_pages")
+        self._shape = load_tvm().runtime.ShapeTuple
+
+    def add(self, sequence: int) -> None:
+        self._add(self.state, sequence)
+
+    def fork(self, parent: int, child: int, length: int) -> None:
+        assert 0 <= length <= self.length(parent), (parent, length)
+        if length == 0:
+            self._add(self.state, child)  # the cache cannot fork an empty block
+            return
+        if length % self.page_size and not self.free_pages():
+            raise ContextFullError("a fork needs a page of the KV cache, and `0` are free", "finish or cancel a request")
+        self._fork(self.state, parent, child, length)
+
+    def remove(self, sequence: int) -> None:
+        self._remove(self.state, sequence)
+
+    def pop(self, sequence: int, count: int) -> None:
+        assert 0 <= count <= self.length(sequence), (sequence, count)
+        if count:
+            self._pop(self.state, sequence, count)
+
+    def length(self, sequence: int) -> int:
+        return int(self._length(self.state, sequence))
+
+    def free_pages(self) -> int:
+        """Pages that no sequence holds."""
+        return int(self._free_pages(self.state))
+
+    def fits(self, growth: Sequence[tuple[int, int]]) -> bool:
+        return sum(self._new_pages(sequence, count) for sequence, count in growth) <= self.free_pages()
+
+    def _new_pages(self, sequence: int, count: int) -> int:
+        """Only the last page of a sequence may be partly filled, also after forks, which copy a shared partial page."""
+        length = self.length(sequence)
+        return -(-(length + count) // self.page_size) - -(-length // self.page_size)
+
+    @contextmanager
+    def forward(self, sequences: Sequence[int], counts: Sequence[int]) -> Iterator[None]:
+        """Around a forward pass that appends `counts[i]` tokens to `sequences[i]`. If the pass is cut off, the sequences are
+        cut back to what they were: their pages would hold keys for some layers and garbage for others."""
+        assert self.fits(list(zip(sequences, counts, strict=True))), "the scheduler must ask fits() first"
+        before = [self.length(sequence) for sequence in sequences]
+        try:
+            self._begin(self.state, self._shape(list(sequences)), self._shape(list(counts)))
+            yield
+            self._end(self.state)
+        except BaseException:
+            for sequence, length in zip(sequences, before, strict=True):
+                self.pop(sequence, self.length(sequence) - length)
+            raise

@@ -1,0 +1,37 @@
+"""Nothing goes in; how much memory this process holds and has held at most comes out, in bytes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Resident bytes now and at the peak; 0 where the system does not say."""
+
+    resident: int
+    peak: int
+
+
+def memory_use() -> MemoryUse:
+    """From /proc/self/status on Linux, else from getrusage, which knows the peak only."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            table = dict(line.split(":", 1) for line in file if ":" in line)
+        return MemoryUse(_kilobytes(table["VmRSS"]), _kilobytes(table["VmHWM"]))
+    except (OSError, KeyError, ValueError):
+        return MemoryUse(0, _peak_of_rusage())
+
+
+def _kilobytes(text: str) -> int:
+    return int(text.split()[0]) * 1024
+
+
+def _peak_of_rusage() -> int:
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,132 @@
+"""What a request may ask of the sampler goes in as numbers; a checked, immutable record comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from argosy.support.errors import RequestError
+
+Self = TypeVar("Self", bound="SamplingParams")
+
+# field -> (smallest, largest, smallest is excluded); the texts of errors and of the docs come from here.
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0.0, 100.0, False),
+    "top_p": (0.0, 1.0, True),
+    "min_p": (0.0, 1.0, False),
+    "typical_p": (0.0, 1.0, True),
+    "repetition_penalty": (0.0, 100.0, True),
+    "presence_penalty": (-2.0, 2.0, False),
+    "frequency_penalty": (-2.0, 2.0, False),
+}
+INTEGER_RANGES: dict[str, tuple[int, int]] = {
+    "top_k": (0, 2**31 - 1),
+    "repeat_last_n": (-1, 2**31 - 1),
+    "seed": (0, 2**64 - 1),
+    "top_logprobs": (0, 100),
+    "max_tokens": (1, 2**31 - 1),
+}
+OPTIONAL_FIELDS = frozenset({"seed", "max_tokens"})
+MAX_LOGIT_BIAS_ENTRIES = 65536
+
+
+def refuse(name: str, value: object, allowed: str) -> RequestError:
+    """The error for field `name`; the caller raises it."""
+    return RequestError(f"`{name}={value!r}` is not allowed, it must be {allowed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How the next token is chosen. The sampler applies the fields in this order:
+
+    1. `logit_bias` is added to the logits (token id -> bias; `-inf` bans a token).
+    2. Penalties, over the last `repeat_last_n` tokens of prompt and answer (0: off, -1: all of them): a token seen there has a
+       positive logit divided, a negative one multiplied by `repetition_penalty` (CTRL, Keskar et al. 2019), and then loses
+       `presence_penalty` once and `frequency_penalty` as often as it was seen.
+    3. `top_k` keeps the k largest (0: off).
+    4. `typical_p` keeps the tokens nearest to the entropy that hold this mass (Meister et al. 2022; 1: off).
+    5. `top_p` keeps the smallest set of the likeliest tokens that holds this mass (Holtzman et al. 2020; 1: off).
+    6. `min_p` keeps the tokens at least this likely, relative to the likeliest (Nguyen et al. 2024; 0: off).
+    7. `temperature` divides what is left, and one token is drawn with `seed`'s generator. At temperature 0 the largest
+       logit after step 2 is taken, and nothing is drawn.
+
+    This is the order of llama.cpp. Ties go to the lower token id. `logprobs` and `top_logprobs` report the model's own
+    distribution, before step 1.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 0.95
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_last_n: int = 64
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in OPTIONAL_FIELDS and value is None:
+                continue
+            if each.name in RANGES:
+                _check_number(each.name, value)
+            elif each.name in INTEGER_RANGES:
+                _check_integer(each.name, value)
+        if not isinstance(self.logprobs, bool):
+            raise refuse("logprobs", self.logprobs, "true or false")
+        if self.top_logprobs and not self.logprobs:
+            raise refuse("top_logprobs", self.top_logprobs, "0 unless `logprobs` is true")
+        _check_bias(self.logit_bias)
+
+    @property
+    def penalises(self) -> bool:
+        """Whether step 2 does anything."""
+        neutral = self.repetition_penalty == 1.0 and self.presence_penalty == 0.0 and self.frequency_penalty == 0.0
+        return not neutral and self.repeat_last_n != 0
+
+    def replace(self: Self, **changes: Any) -> Self:
+        """A copy with `changes`; an unknown name is a RequestError."""
+        known = {each.name for each in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise RequestError(f"`{name}` is not a generation setting", f"known are: {', '.join(sorted(known))}")
+        return replace(self, **changes)
+
+
+def _check_number(name: str, value: object) -> None:
+    low, high, open_low = RANGES[name]
+    allowed = f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise refuse(name, value, allowed)
+    if value > high or value < low or (open_low and value == low):
+        raise refuse(name, value, allowed)
+
+
+def _check_integer(name: str, value: object) -> None:
+    low, high = INTEGER_RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise refuse(name, value, f"a whole number from {low} to {high}")
+
+
+def _check_bias(bias: object) -> None:
+    if not isinstance(bias, Mapping) or len(bias) > MAX_LOGIT_BIAS_ENTRIES:
+        raise refuse("logit_bias", type(bias).__name__, f"a table of at most {MAX_LOGIT_BIAS_ENTRIES} token ids and biases")
+    for token, value in bias.items():
+        if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            raise refuse("logit_bias", token, "keyed by token ids, whole numbers from 0")
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
+            raise refuse("logit_bias", value, "a finite bias, or -inf to ban the token")
+
+
+def check_vocabulary(params: SamplingParams, vocab_size: int) -> None:
+    """Refuses a `logit_bias` for a token that the model does not have."""
+    for token in params.logit_bias:
+        if token >= vocab_size:
+            raise refuse("logit_bias", token, f"keyed by token ids below the model's {vocab_size}")

@@ -1,0 +1,122 @@
+"""What is asked for one answer goes in as a record; what happens to it, token by token, comes out as events and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from argosy.runtime_bindings.engine.params import INTEGER_RANGES, SamplingParams, check_vocabulary, refuse
+from argosy.runtime_bindings.engine.runner import Bounds
+from argosy.runtime_bindings.engine.sampler import Sampler, TokenLogprob
+from argosy.support.errors import ArgosyError, ContextFullError
+
+FinishReason = Literal["stop", "length", "context", "cancelled", "error"]
+OnContextFull = Literal["stop", "slide"]
+ON_CONTEXT_FULL: tuple[OnContextFull, ...] = ("stop", "slide")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One answer to compute. Token ids only.
+
+    `sequence` is one that `Engine.open_sequence` gave: what it shares with `prompt` is not computed again, and it is kept
+    afterwards. Without it a sequence is made and removed again.
+    When the context is full, `stop` ends the answer with reason "context"; `slide` drops the oldest tokens after the first
+    `protect` ones, so that half of the rest is free again, and computes the kept ones anew: the answer goes on as if the
+    dropped tokens had never been there.
+    """
+
+    prompt: Sequence[int]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    stop_tokens: frozenset[int] = frozenset()
+    on_context_full: OnContextFull = "stop"
+    protect: int = 0
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStats:
+    """Tokens and wall-clock seconds of one request; a step that several requests share counts fully for each.
+
+    `reused_tokens` were in the cache already, `prefill_tokens` were computed (more than the prompt if the context slid).
+    """
+
+    reused_tokens: int = 0
+    prefill_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_tokens: int = 0
+    decode_seconds: float = 0.0
+    first_token_seconds: float = 0.0
+
+    @property
+    def prefill_rate(self) -> float:
+        """Tokens per second; 0 where nothing was computed."""
+        return self.prefill_tokens / self.prefill_seconds if self.prefill_seconds else 0.0
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens per second; 0 where nothing was computed."""
+        return self.decode_tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a step did for one request: a new token, its end, or both. A token that ended the answer with reason "stop" is not
+    part of it. `stats` comes with the end, `error` with reason "error"."""
+
+    request: int
+    token: int | None = None
+    logprob: TokenLogprob | None = None
+    finish: FinishReason | None = None
+    stats: RequestStats | None = None
+    error: ArgosyError | None = None
+
+
+@dataclass(slots=True)
+class Active:
+    """A request under way. `tokens` holds prompt and answer; the store always holds a prefix of it."""
+
+    id: int
+    request: Request
+    sampler: Sampler
+    sequence: int
+    tokens: list[int]
+    added_at: float
+    answered: int = 0
+    reused_tokens: int = 0
+    prefill_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_tokens: int = 0
+    decode_seconds: float = 0.0
+    first_token_seconds: float = 0.0
+
+    def stats(self) -> RequestStats:
+        """The figures so far."""
+        return RequestStats(
+            self.reused_tokens, self.prefill_tokens, self.prefill_seconds, self.decode_tokens, self.decode_seconds,
+            self.first_token_seconds,
+        )  # fmt: skip
+
+
+def check_request(request: Request, bounds: Bounds) -> None:
+    """Refuses what the model cannot do: RequestError, or ContextFullError for a prompt that is too long."""
+    if not request.prompt:
+        raise refuse("prompt", [], "at least one token")
+    unknown = next((token for token in request.prompt if not 0 <= token < bounds.vocab_size), None)
+    if unknown is not None:
+        raise refuse("prompt", unknown, f"token ids from 0 to {bounds.vocab_size - 1}")
+    low, high = INTEGER_RANGES["max_tokens"]
+    if request.max_tokens is not None and not low <= request.max_tokens <= high:
+        raise refuse("max_tokens", request.max_tokens, f"a whole number from {low} to {high}, or nothing")
+    if request.on_context_full not in ON_CONTEXT_FULL:
+        raise refuse("on_context_full", request.on_context_full, "stop or slide")
+    if request.on_context_full == "slide" and not 0 <= request.protect < bounds.context_window - 1:
+        raise refuse("protect", request.protect, f"from 0 to {bounds.context_window - 2}, so that something can slide")
+    check_vocabulary(request.sampling, bounds.vocab_size)
+    if len(request.prompt) > bounds.context_window:
+        raise ContextFullError(
+            f"the prompt has `{len(request.prompt)}` tokens, and the context window holds {bounds.context_window}",
+            "shorten it, or build with a larger --context",
+        )

@@ -1,0 +1,361 @@
+"""The engine on a toy model in numpy: scheduling, batching, a full context, cancelling, interrupts, figures."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argosy.runtime_bindings.engine.engine import Engine
+from argosy.runtime_bindings.engine.params import SamplingParams
+from argosy.runtime_bindings.engine.request import Event, Request
+from argosy.runtime_bindings.engine.runner import Bounds, Chunk
+from argosy.support.errors import ContextFullError, RequestError
+
+VOCAB = 50
+PAGE = 4
+GREEDY = SamplingParams(temperature=0)
+
+
+def toy_logits(tokens: Sequence[int]) -> np.ndarray:
+    """Depends on every token and its place, so that a wrong key or value anywhere shows."""
+    digest = hashlib.sha256(bytes(tokens)).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little")).normal(size=VOCAB).astype(np.float32)
+
+
+class ToyStore:
+    """Sequences as lists of tokens in pages of 4, none of them shared."""
+
+    def __init__(self, pages: int) -> None:
+        self.pages = pages
+        self.content: dict[int, list[int]] = {}
+
+    def add(self, sequence: int) -> None:
+        assert sequence not in self.content
+        self.content[sequence] = []
+
+    def fork(self, parent: int, child: int, length: int) -> None:
+        self.content[child] = self.content[parent][:length]
+
+    def remove(self, sequence: int) -> None:
+        del self.content[sequence]
+
+    def pop(self, sequence: int, count: int) -> None:
+        kept = len(self.content[sequence]) - count
+        assert 0 <= kept
+        del self.content[sequence][kept:]
+
+    def length(self, sequence: int) -> int:
+        return len(self.content[sequence])
+
+    def used(self) -> int:
+        return sum(-(-len(tokens) // PAGE) for tokens in self.content.values())
+
+    def fits(self, growth: Sequence[tuple[int, int]]) -> bool:
+        new = sum(-(-(self.length(s) + n) // PAGE) - -(-self.length(s) // PAGE) for s, n in growth)
+        return new <= self.pages - self.used()
+
+
+class ToyRunner:
+    """A `Runner` that records its batches and can be told to fail."""
+
+    def __init__(self, window: int = 64, chunk: int = 16, batch: int = 4, pages: int = 1000) -> None:
+        self.bounds = Bounds(VOCAB, window, chunk, batch)
+        self.store = ToyStore(pages)
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self.fail: BaseException | None = None
+
+    def _append(self, parts: Sequence[tuple[int, Sequence[int]]]) -> np.ndarray:
+        if self.fail is not None:
+            failure, self.fail = self.fail, None
+            raise failure
+        assert len({sequence for sequence, _ in parts}) == len(parts) <= self.bounds.max_batch
+        for sequence, tokens in parts:
+            self.store.content[sequence] += tokens
+            assert len(self.store.content[sequence]) <= self.bounds.context_window
+        assert self.store.used() <= self.store.pages
+        return np.stack([toy_logits(self.store.content[sequence]) for sequence, _ in parts])
+
+    def prefill(self, chunks: Sequence[Chunk]) -> np.ndarray:
+        counts = tuple(len(chunk.tokens) for chunk in chunks)
+        assert min(counts) > 0 and sum(counts) <= self.bounds.prefill_chunk
+        self.calls.append(("prefill", counts))
+        return self._append([(chunk.sequence, chunk.tokens) for chunk in chunks])
+
+    def decode(self, sequences: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+        self.calls.append(("decode", tuple(sequences)))
+        return self._append([(sequence, [token]) for sequence, token in zip(sequences, tokens, strict=True)])
+
+
+def drain(engine: Engine, limit: int = 5000) -> dict[int, list[Event]]:
+    """Steps until nothing is left; the events of each request."""
+    events: dict[int, list[Event]] = {}
+    for _ in range(limit):
+        if not engine.has_work:
+            return events
+        for event in engine.step():
+            events.setdefault(event.request, []).append(event)
+    raise AssertionError("the engine makes no progress")
+
+
+def answer(events: list[Event]) -> list[int]:
+    return [e.token for e in events if e.token is not None and e.finish != "stop"]
+
+
+def greedy_reference(prompt: Sequence[int], count: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(np.argmax(toy_logits(tokens))))
+    return tokens[len(prompt) :]
+
+
+def prompt_of(length: int, seed: int = 0) -> list[int]:
+    return [random.Random(f"{seed}-{length}-{i}").randrange(VOCAB) for i in range(length)]
+
+
+def test_engine_answers_like_the_model_alone() -> None:
+    engine = Engine(ToyRunner())
+    request = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY, max_tokens=7))
+    events = drain(engine)[request]
+    assert answer(events) == greedy_reference(prompt_of(5), 7)
+    assert [e.finish for e in events] == [None] * 6 + ["length"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(0, 6)), min_size=1, max_size=7),
+    st.integers(1, 4), st.sampled_from([1, 5, 16]), st.sampled_from([16, 20, 33, 1000]),
+)  # fmt: skip
+def test_engine_batches_chunks_and_preempts_without_changing_answers(
+    jobs: list[tuple[int, int, int]], batch: int, chunk: int, pages: int
+) -> None:
+    """Requests come at different times, share a few pages and a small chunk; each answer is as if it were alone."""
+    runner = ToyRunner(chunk=chunk, batch=batch, pages=pages)
+    engine = Engine(runner)
+    ids: list[int] = []
+    events: dict[int, list[Event]] = {}
+    for number, (length, count, pause) in enumerate(jobs):
+        ids.append(engine.add(Request(prompt=prompt_of(length, number), sampling=GREEDY, max_tokens=count)))
+        for _ in range(pause):
+            for event in engine.step():
+                events.setdefault(event.request, []).append(event)
+    for request, more in drain(engine).items():
+        events.setdefault(request, []).extend(more)
+    for number, (request, (length, count, _)) in enumerate(zip(ids, jobs, strict=True)):
+        assert answer(events[request]) == greedy_reference(prompt_of(length, number), count)
+        assert events[request][-1].finish == "length"
+    assert runner.store.content == {}, "finished requests leave nothing behind"
+
+
+def test_engine_prefills_several_prompts_at_once_and_decodes_them_together() -> None:
+    runner = ToyRunner(chunk=16, batch=3)
+    engine = Engine(runner)
+    for seed, length in enumerate((6, 6, 6, 2)):
+        engine.add(Request(prompt=prompt_of(length, seed), sampling=GREEDY, max_tokens=3))
+    drain(engine)
+    assert runner.calls[:2] == [("prefill", (6, 6, 4)), ("prefill", (2,))]
+    assert runner.calls[2] == ("decode", (0, 1, 2))
+    assert ("prefill", (2,)) in runner.calls[3:], "the fourth waits for a place in the batch"
+
+
+def test_engine_seed_gives_the_same_answer_in_any_company() -> None:
+    params = SamplingParams(temperature=1, seed=11)
+    alone = Engine(ToyRunner())
+    first = alone.add(Request(prompt=prompt_of(4), sampling=params, max_tokens=12))
+    expected = answer(drain(alone)[first])
+    crowd = Engine(ToyRunner())
+    for seed in range(1, 3):
+        crowd.add(Request(prompt=prompt_of(9, seed), sampling=SamplingParams(temperature=2, seed=seed), max_tokens=9))
+    second = crowd.add(Request(prompt=prompt_of(4), sampling=params, max_tokens=12))
+    assert answer(drain(crowd)[second]) == expected
+
+
+def test_engine_stops_at_a_stop_token_which_is_not_part_of_the_answer() -> None:
+    expected = greedy_reference(prompt_of(5), 20)
+    stop = expected[6]
+    engine = Engine(ToyRunner())
+    request = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY, stop_tokens=frozenset({stop})))
+    events = drain(engine)[request]
+    assert answer(events) == expected[: expected.index(stop)]
+    assert events[-1].finish == "stop" and events[-1].token == stop
+
+
+def test_engine_ends_with_a_full_context() -> None:
+    """A window of 16 computes 16 places, and the last of them still yields a token."""
+    engine = Engine(ToyRunner(window=16))
+    request = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY))
+    events = drain(engine)[request]
+    assert events[-1].finish == "context"
+    assert answer(events) == greedy_reference(prompt_of(5), 12)
+
+
+def test_engine_slides_exactly() -> None:
+    """After a slide the answer goes on as if the prompt had been: the protected tokens, then the kept half."""
+    window, protect, prompt = 16, 3, prompt_of(10)
+    engine = Engine(ToyRunner(window=window, chunk=4))
+    request = engine.add(
+        Request(prompt=prompt, sampling=GREEDY, max_tokens=40, on_context_full="slide", protect=protect)
+    )
+    events = drain(engine)[request]
+    tokens, expected = list(prompt), []
+    for _ in range(40):
+        if len(tokens) > window:
+            tokens = tokens[:protect] + tokens[len(tokens) - (window - protect) // 2 :]
+        expected.append(int(np.argmax(toy_logits(tokens))))
+        tokens.append(expected[-1])
+    assert answer(events) == expected
+    assert events[-1].finish == "length" and events[-1].stats is not None
+    assert events[-1].stats.prefill_tokens > len(prompt)
+
+
+def test_engine_with_too_few_pages_ends_or_slides_and_never_hangs() -> None:
+    for choice, reason in (("stop", "context"), ("slide", "length")):
+        engine = Engine(ToyRunner(pages=3, window=64))
+        request = engine.add(Request(prompt=prompt_of(6), sampling=GREEDY, max_tokens=30, on_context_full=choice))
+        assert drain(engine)[request][-1].finish == reason
+    engine = Engine(ToyRunner(pages=3, window=64))
+    too_long = engine.add(Request(prompt=prompt_of(30), sampling=GREEDY))
+    assert [e.finish for e in drain(engine)[too_long]] == ["context"]
+
+
+def test_engine_cancels_waiting_and_running_requests() -> None:
+    runner = ToyRunner(batch=1)
+    engine = Engine(runner)
+    running = engine.add(Request(prompt=prompt_of(3), sampling=GREEDY))
+    waiting = engine.add(Request(prompt=prompt_of(4), sampling=GREEDY))
+    other = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY, max_tokens=4))
+    for _ in range(3):
+        engine.step()
+    for request in (running, waiting):
+        event = engine.cancel(request)
+        assert event is not None and event.finish == "cancelled" and event.stats is not None
+        assert engine.cancel(request) is None
+    assert answer(drain(engine)[other]) == greedy_reference(prompt_of(5), 4)
+    assert runner.store.content == {}
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), RuntimeError("out of memory")])
+@pytest.mark.parametrize("at", range(6))
+def test_engine_goes_on_after_a_step_that_was_cut_off(failure: BaseException, at: int) -> None:
+    runner = ToyRunner(chunk=4)
+    engine = Engine(runner)
+    requests = [engine.add(Request(prompt=prompt_of(6, s), sampling=GREEDY, max_tokens=6)) for s in range(2)]
+    events: dict[int, list[Event]] = {request: [] for request in requests}
+    for step in range(200):
+        if step == at:
+            runner.fail = failure
+            with pytest.raises(type(failure)):
+                engine.step()
+        for event in engine.step():
+            events[event.request].append(event)
+    for seed, request in enumerate(requests):
+        assert answer(events[request]) == greedy_reference(prompt_of(6, seed), 6)
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_engine_mends_tokens_that_were_computed_and_never_sampled(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt between the forward pass and the sampler leaves tokens in the store that nobody sampled from."""
+    engine = Engine(ToyRunner(chunk=4))
+    request = engine.add(Request(prompt=prompt_of(6), sampling=GREEDY, max_tokens=6))
+    collected: list[Event] = []
+    for step in range(60):
+        if step == at:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Engine, "_postprocess", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+                engine.step()
+        collected += engine.step()
+    assert [e.request for e in collected] == [request] * len(collected)
+    assert answer(collected) == greedy_reference(prompt_of(6), 6)
+
+
+def test_engine_keeps_an_open_sequence_and_computes_only_what_is_new() -> None:
+    runner = ToyRunner()
+    engine = Engine(runner)
+    sequence = engine.open_sequence()
+    first = engine.add(Request(prompt=prompt_of(8), sampling=GREEDY, max_tokens=4, sequence=sequence))
+    said = answer(drain(engine)[first])
+    assert engine.cached_tokens(sequence) == (*prompt_of(8), *said[:3])
+    longer = [*prompt_of(8), *said[:2], 1, 2, 3]
+    second = engine.add(Request(prompt=longer, sampling=GREEDY, max_tokens=3, sequence=sequence))
+    events = drain(engine)[second]
+    assert answer(events) == greedy_reference(longer, 3)
+    stats = events[-1].stats
+    assert stats is not None and stats.reused_tokens >= 10 and stats.reused_tokens + stats.prefill_tokens == len(longer)
+    again = engine.add(Request(prompt=longer, sampling=GREEDY, max_tokens=1, sequence=sequence))
+    stats = drain(engine)[again][-1].stats
+    assert stats is not None and stats.prefill_tokens == 1, "the last token is computed again for its logits"
+    engine.close_sequence(sequence)
+    assert runner.store.content == {}
+
+
+def test_engine_takes_pages_back_from_idle_sequences() -> None:
+    runner = ToyRunner(pages=6)
+    engine = Engine(runner)
+    kept = engine.open_sequence()
+    drain_id = engine.add(Request(prompt=prompt_of(14), sampling=GREEDY, max_tokens=2, sequence=kept))
+    drain(engine)
+    other = engine.add(Request(prompt=prompt_of(20), sampling=GREEDY, max_tokens=3))
+    assert answer(drain(engine)[other]) == greedy_reference(prompt_of(20), 3)
+    assert engine.cached_tokens(kept) == () and drain_id == 0
+    again = engine.add(Request(prompt=prompt_of(14), sampling=GREEDY, max_tokens=2, sequence=kept))
+    assert answer(drain(engine)[again]) == greedy_reference(prompt_of(14), 2)
+
+
+def test_engine_refuses_a_sequence_in_use() -> None:
+    engine = Engine(ToyRunner())
+    sequence = engine.open_sequence()
+    engine.add(Request(prompt=[1], sequence=sequence))
+    with pytest.raises(RequestError, match="in use"):
+        engine.add(Request(prompt=[1], sequence=sequence))
+    with pytest.raises(RequestError, match="not open"):
+        engine.add(Request(prompt=[1], sequence=99))
+
+
+def test_engine_figures_count_tokens_and_time() -> None:
+    ticks = iter(range(10_000))
+    engine = Engine(ToyRunner(chunk=4), clock=lambda: float(next(ticks)))
+    request = engine.add(Request(prompt=prompt_of(10), sampling=GREEDY, max_tokens=5))
+    stats = drain(engine)[request][-1].stats
+    assert stats is not None
+    assert (stats.reused_tokens, stats.prefill_tokens, stats.decode_tokens) == (0, 10, 4)
+    assert stats.prefill_seconds == 3 and stats.decode_seconds == 4, "one tick a step"
+    assert stats.decode_rate == 1.0 and stats.prefill_rate == pytest.approx(10 / 3)
+    assert stats.first_token_seconds > 0
+
+
+def test_engine_one_broken_request_spares_the_others() -> None:
+    runner = ToyRunner()
+    engine = Engine(runner)
+    banned = {token: float("-inf") for token in range(VOCAB)}
+    broken = engine.add(Request(prompt=prompt_of(3), sampling=SamplingParams(temperature=0, logit_bias=banned)))
+    good = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY, max_tokens=4))
+    events = drain(engine)
+    assert events[broken][-1].finish == "error" and events[broken][-1].error is not None
+    assert answer(events[good]) == greedy_reference(prompt_of(5), 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"prompt": []}, RequestError, "at least one token"),
+        ({"prompt": [1, VOCAB]}, RequestError, f"`prompt={VOCAB}`"),
+        ({"prompt": [1, -1]}, RequestError, "`prompt=-1`"),
+        ({"prompt": [1] * 65}, ContextFullError, "`65` tokens"),
+        ({"max_tokens": 0}, RequestError, "max_tokens"),
+        ({"on_context_full": "burst"}, RequestError, "stop or slide"),
+        ({"on_context_full": "slide", "protect": 64}, RequestError, "protect"),
+        ({"sampling": SamplingParams(logit_bias={VOCAB: 1.0})}, RequestError, "logit_bias"),
+    ],
+)
+def test_engine_refuses_requests_that_the_model_cannot_do(
+    changes: dict[str, object], error: type[Exception], words: str
+) -> None:
+    engine = Engine(ToyRunner(window=64))
+    with pytest.raises(error, match=words):
+        engine.add(Request(**{"prompt": [1, 2], **changes}))
+    assert not engine.has_work
