@@ -1,0 +1,1 @@
+"""Artefacts: what a build writes and what a runtime opens (libraries, weights, tokenizer, configs, manifest)."""

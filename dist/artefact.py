@@ -1,4 +1,4 @@
-"""An artefact directory goes in, what a runtime needs comes out, or one sentence that says why not and what mends it."""
+"""An artefact directory goes in, what a runtime needs comes out, or one sentence that says why not and the remedy."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Artefact:
         Raises ArtefactError when there is none that this machine can run with these weights.
         """
         if self.manifest is None:
-            sentence = f"`{self.directory}` was made by MLC: it holds weights, and no library that Argosy can run"
+            sentence = f"`{self.directory}` has no `{MANIFEST_NAME}`, as if MLC had made it: weights, but no library"
             raise ArtefactError(sentence, self.rebuild_hint())
         libraries = self.manifest.libraries
         if not libraries:
@@ -81,35 +81,18 @@ class Artefact:
             if target not in libraries:
                 built = f"`{self.directory}` holds no library for `{target}`; it holds {', '.join(sorted(libraries))}"
                 raise ArtefactError(built, self.rebuild_hint(target))
-            self.check_library(libraries[target])
-            return libraries[target]
-        return self._best(libraries)
-
-    def _best(self, libraries: dict[str, LibraryRecord]) -> LibraryRecord:
-        """The sound library with the most instruction sets; the first one's problem where there is none."""
-        problems = []
-        for library in sorted(libraries.values(), key=lambda item: (-_checked_features(item), item.target.name)):
-            try:
-                self.check_library(library)
-            except ArtefactError as problem:
-                problems.append(problem)
-            else:
-                return library
-        raise problems[0]
-
-    def check_library(self, library: LibraryRecord) -> None:
-        """Raise ArtefactError unless `library` is unaltered, fits the weights, and runs on this machine."""
-        assert self.manifest is not None
-        hint = self.rebuild_hint(library.target.name)
-        problem = (
-            _other_abi(library)
-            or _other_tvm(library)
-            or _other_machine(library)
-            or self._other_weights(library)
-            or self.manifest.file_problem(self.directory, library.file)
-        )
+            chosen = libraries[target]
+        else:  # the one with the most instruction sets that fits; where none fits, say why the best one does not
+            ranked = sorted(libraries.values(), key=lambda item: (-_checked_features(item), item.target.name))
+            chosen = next((library for library in ranked if self._misfit(library) is None), ranked[0])
+        problem = self._misfit(chosen) or self.manifest.file_problem(self.directory, chosen.file)
         if problem is not None:
-            raise ArtefactError(problem, hint)
+            raise ArtefactError(problem, self.rebuild_hint(chosen.target.name))
+        return chosen
+
+    def _misfit(self, library: LibraryRecord) -> str | None:
+        """Why `library` does not run here with these weights: a sentence without a full stop, or None."""
+        return _other_abi(library) or _other_tvm(library) or _other_machine(library) or self._other_weights(library)
 
     def _other_weights(self, library: LibraryRecord) -> str | None:
         if library.weights_layout == self.cache.layout():
@@ -153,7 +136,7 @@ class Artefact:
         for name, (of_library, of_manifest) in said.items():
             if of_library != of_manifest:
                 values = f"{shorten(of_library)} in the library, {shorten(of_manifest)} in the manifest"
-                raise ArtefactError(f"`{path}` is not the library that the manifest describes: `{name}` is {values}", hint)
+                raise ArtefactError(f"`{path}` is not the library of the manifest: `{name}` is {values}", hint)
         params = ((p.text("name"), p.integers("shape"), p.text("dtype")) for p in fields.children("params"))
         numbers = ("context_window_size", "prefill_chunk_size", "max_batch_size", "page_size", "vocab_size",
                    "hidden_size", "num_layers", "sliding_window_size", "kv_bytes_per_token")  # fmt: skip
@@ -163,7 +146,8 @@ class Artefact:
 def open_artefact(path: str | Path) -> Artefact:
     """Open and check an artefact directory: everything but the shards and the libraries is verified here.
 
-    Shards are verified by `load_params`, a library by `library`. A directory that MLC made opens too. Raises ArtefactError.
+    Shards are verified by `load_params`, a library by `library`. A directory that MLC made opens too.
+    Raises ArtefactError.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -241,7 +225,8 @@ def _other_machine(library: LibraryRecord) -> str | None:
     target = library.target
     if target.name.split("-")[0] != "cpu":
         return f"the library `{library.file}` is for `{target.name}`, which this runtime does not drive"
-    arch, *rest = target.triple.split("-")
+    arch, *rest = target.triple.replace("darwin", "macos").split("-")
+    arch = {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
     system = next((name for name in ("linux", "macos", "windows") if any(part.startswith(name) for part in rest)), None)
     if arch != architecture() or (system is not None and system != operating_system()):
         here = f"{architecture()} {operating_system()}"

