@@ -47,8 +47,8 @@ def horner(x: tirx.Expr, coefficients: tuple[float, ...], lanes: int) -> tirx.Ex
 
 
 def exp2(x: tirx.Expr, lanes: int) -> tirx.Expr:
-    """2^x for x <= 127, where x is cheap to evaluate again (a load); below -126 it is 2^-126, not 0."""
-    x = T.max(x, splat(-126.0, lanes))
+    """2^x for x <= 127, where x is cheap to evaluate again (a load); below -126.5 it is 0."""
+    x = T.max(x, splat(-127.0, lanes))
     whole = T.nearbyint(x)
     bits = T.shift_left(T.Cast(f"int32x{lanes}", whole) + T.broadcast(127, lanes), T.broadcast(23, lanes))
     return horner(x - whole, _EXP2, lanes) * T.reinterpret(bits, dtype=f"float32x{lanes}")

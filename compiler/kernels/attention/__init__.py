@@ -1,0 +1,5 @@
+"""Attention on the CPU: the kernels of the paged KV cache, and the cache that is made of them."""
+
+from argosy.compiler.kernels.attention.cache import CpuPagedKVCache
+
+__all__ = ["CpuPagedKVCache"]

@@ -11,8 +11,6 @@ from tvm.script import tirx as T
 
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 
-# ruff: noqa: F821 (names that TVMScript binds)
-
 
 def make_store_token(shape: AttentionShape):
     """A macro that writes one KV head of one token into a slot of a page; `flat` is the pages as one dimension."""

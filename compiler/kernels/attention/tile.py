@@ -29,6 +29,7 @@ class Tile:
         self.shape = shape
         self.rows = rows
         self.clear, self.load_row = _first_macros(shape, rows)
+        self.span = _span_macro(rows)
         self.scores = _scores_macro(shape, rows)
         self.soften = _softmax_macro(shape, rows)
         self.values = _values_macro(shape, rows)
@@ -48,7 +49,10 @@ class Tile:
             "sum_s": rows * PAGE,
             "sum_o": rows * lanes,
         }
-        return SimpleNamespace(**{name: T.sblock_alloc_buffer((size,), "float32") for name, size in sizes.items()})
+        floats = {name: T.sblock_alloc_buffer((size,), "float32") for name, size in sizes.items()}
+        # Row r sees the key slots low[r] <= slot < high[r]; `span` is their union over the tile.
+        ints = {name: T.sblock_alloc_buffer((size,), "int32") for name, size in (("low", 16), ("high", 16), ("span", 2))}
+        return SimpleNamespace(**floats, **ints)
 
 
 def _at(buffer, offset, lanes: int):
@@ -78,6 +82,30 @@ def _first_macros(shape: AttentionShape, rows: int):
             state.q[x * rows + r] = T.Cast("float32", q_data[token, head, x])
 
     return clear, load_row
+
+
+def _span_macro(rows: int):
+    @T.macro
+    def span(state):
+        state.span[0] = state.low[0]
+        state.span[1] = state.high[0]
+        for r in T.serial(rows):
+            state.span[0] = T.min(state.span[0], state.low[r])
+            state.span[1] = T.max(state.span[1], state.high[r])
+
+    return span
+
+
+def between(state, first_slot):
+    """`visible` for rows that see the slots from low[r] to high[r], on the page that starts at `first_slot`."""
+
+    def visible(r):
+        # One unsigned comparison does for both bounds.
+        offset = T.ramp(first_slot, 1, PAGE) - T.broadcast(state.low[r], PAGE)
+        width = T.Cast("uint32", T.max(state.high[r] - state.low[r], 0))
+        return T.Cast(f"uint32x{PAGE}", offset) < T.broadcast(width, PAGE)
+
+    return visible
 
 
 def _scores_macro(shape: AttentionShape, rows: int):

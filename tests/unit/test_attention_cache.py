@@ -1,0 +1,225 @@
+"""The CPU's paged KV cache against numpy: every way in which a sequence can grow, fork and shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+from tvm.relax.frontend import nn
+from tvm.runtime import ShapeTuple
+from tvm.target import codegen
+
+from argosy.compiler.kernels.attention import CpuPagedKVCache
+from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec, NormSpec
+
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()})
+TOLERANCE = 1e-11  # normalised mean square error in float32
+
+
+def decoder_spec(
+    heads: int = 6,
+    kv_heads: int = 2,
+    head_dim: int = 16,
+    windows: Sequence[int | None] = (None, None),
+    softcap: float | None = None,
+) -> DecoderSpec:
+    """A decoder of which only the attention matters."""
+    return DecoderSpec(
+        model_type="probe",
+        vocab_size=8,
+        hidden_size=8,
+        layers=tuple(LayerSpec(window) for window in windows),
+        topology="pre_norm",
+        norm=NormSpec("rms", 1e-6),
+        attention=AttentionSpec(heads, kv_heads, head_dim, scale=head_dim**-0.5, softcap=softcap),
+        feed_forward=FeedForwardSpec("gated", 8, "silu"),
+        context_window=4096,
+    )
+
+
+class Probe(nn.Module):
+    """Creates a cache, and runs the attention of each layer on given projections."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        self.spec = spec
+
+    def create(self, max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window):
+        return CpuPagedKVCache.create(
+            self.spec,
+            max_batch_size,
+            max_total_seq_len,
+            prefill_chunk_size,
+            page_size,
+            support_sliding_window,
+            "float32",
+            TARGET,
+        )
+
+    def attend(self, qkv: nn.Tensor, kv: CpuPagedKVCache):
+        """qkv (layers, n, heads + 2 kv_heads, d) -> (layers, n, heads, d)."""
+        a = self.spec.attention
+        _, n, rows, d = qkv.shape
+        outputs = []
+        for layer, part in enumerate(nn.op.split(qkv, len(self.spec.layers), axis=0)):
+            out = kv.attention_with_fused_qkv(layer, nn.op.reshape(part, (1, n, rows, d)), a.heads, a.scale)
+            outputs.append(out)
+        return nn.op.concat(outputs, dim=0), kv
+
+
+_LIBRARIES: dict[DecoderSpec, relax.VirtualMachine] = {}
+
+
+def library(spec: DecoderSpec) -> relax.VirtualMachine:
+    """The probe compiled; each spec once."""
+    if spec not in _LIBRARIES:
+        a = spec.attention
+        shape = [len(spec.layers), "n", a.heads + 2 * a.kv_heads, a.head_dim]
+        plain = {"param_mode": "none", "effect_mode": "none"}
+        sizes = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size", "support_sliding_window")
+        module, _ = Probe(spec).export_tvm(
+            {
+                "create": {**dict.fromkeys(sizes, int), "$": plain},
+                "attend": {
+                    "qkv": nn.spec.Tensor(shape, "float32"),
+                    "kv": nn.spec.Object(object_type=CpuPagedKVCache),
+                    "$": plain,
+                },
+            }
+        )
+        with TARGET:
+            executable = relax.build(module, TARGET)
+        _LIBRARIES[spec] = relax.VirtualMachine(executable, tvm.cpu())
+    return _LIBRARIES[spec]
+
+
+def runtime(name: str):
+    """A cache function of the runtime, by its short name."""
+    return tvm.get_global_func(f"vm.builtin.{name}")
+
+
+def reference_attention(spec: DecoderSpec, layer: int, q, k, v, positions, visible) -> np.ndarray:
+    """q (n, h, d), k and v (m, h_kv, d), visible (n, m) -> (n, h, d), in float64."""
+    a = spec.attention
+    k = np.repeat(k, a.heads // a.kv_heads, axis=1).astype(np.float64)
+    v = np.repeat(v, a.heads // a.kv_heads, axis=1).astype(np.float64)
+    scores = np.einsum("nhd,mhd->hnm", q.astype(np.float64), k) * a.scale
+    if a.softcap is not None:
+        scores = a.softcap * np.tanh(scores / a.softcap)
+    window = spec.layers[layer].window
+    if window is not None:
+        visible = visible & (positions[0][:, None] - positions[1][None, :] < window)
+    scores = np.where(visible[None], scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.einsum("hnm,mhd->nhd", weights / weights.sum(-1, keepdims=True), v)
+
+
+def nmse(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Normalised mean square error."""
+    return float(np.sum((actual - expected) ** 2) / np.sum(expected**2))
+
+
+@dataclass
+class Driver:
+    """A cache and its shadow: for each sequence, the keys and values of every layer that it should hold."""
+
+    spec: DecoderSpec
+    chunk: int = 128
+    capacity: int = 2048
+    batch: int = 8
+    shadow: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.vm = library(self.spec)
+        self.rng = np.random.default_rng(0)
+        self.cache = self.vm["create"](*(ShapeTuple([n]) for n in (self.batch, self.capacity, self.chunk, 16, 0)))
+
+    def add(self, *sequences: int) -> None:
+        a = self.spec.attention
+        for sequence in sequences:
+            runtime("kv_state_add_sequence")(self.cache, sequence)
+            empty = np.zeros((len(self.spec.layers), 0, a.kv_heads, a.head_dim), "float32")
+            self.shadow[sequence] = (empty, empty)
+
+    def remove(self, sequence: int) -> None:
+        runtime("kv_state_remove_sequence")(self.cache, sequence)
+        del self.shadow[sequence]
+
+    def fork(self, parent: int, child: int, position: int = -1) -> None:
+        runtime("kv_state_fork_sequence")(self.cache, parent, child, position)
+        k, v = self.shadow[parent]
+        end = k.shape[1] if position == -1 else position
+        self.shadow[child] = (k[:, :end], v[:, :end])
+
+    def pop(self, sequence: int, count: int) -> None:
+        runtime("kv_state_popn")(self.cache, sequence, count)
+        k, v = self.shadow[sequence]
+        self.shadow[sequence] = (k[:, : k.shape[1] - count], v[:, : v.shape[1] - count])
+
+    def step(self, lengths: dict[int, int]) -> None:
+        """Append so many tokens to each sequence, and compare the attention of all layers with the reference."""
+        self.forward(lengths, None)
+
+    def tree(self, trees: dict[int, list[int]]) -> None:
+        """As `step` with a token tree for each sequence: the parent of each node, -1 for the root."""
+        self.forward({sequence: len(parents) for sequence, parents in trees.items()}, trees)
+
+    def forward(self, lengths: dict[int, int], trees: dict[int, list[int]] | None) -> None:
+        a = self.spec.attention
+        total, layers = sum(lengths.values()), len(self.spec.layers)
+        qkv = self.rng.standard_normal((layers, total, a.heads + 2 * a.kv_heads, a.head_dim), dtype="float32")
+        qkv[:, :, : a.heads] *= 3  # sharper than uniform
+        shape = ShapeTuple(list(lengths)), ShapeTuple(list(lengths.values()))
+        if trees is not None:
+            shape = (*shape, ShapeTuple([parent for parents in trees.values() for parent in parents]))
+        runtime("kv_state_begin_forward")(self.cache, *shape)
+        out, self.cache = self.vm["attend"](tvm.runtime.tensor(qkv), self.cache)
+        runtime("kv_state_end_forward")(self.cache)
+        out = out.numpy()
+        assert np.isfinite(out).all()
+        start = 0
+        for sequence, length in lengths.items():
+            mine = qkv[:, start : start + length]
+            parents = trees[sequence] if trees is not None else list(range(-1, length - 1))
+            expected = self.expect(sequence, mine, parents)
+            error = nmse(out[:, start : start + length], expected)
+            assert error < TOLERANCE, f"sequence {sequence} of {lengths}: {error}"
+            start += length
+
+    def expect(self, sequence: int, qkv: np.ndarray, parents: list[int]) -> np.ndarray:
+        """The attention of new tokens (layers, n, rows, d), which are added to the shadow."""
+        a = self.spec.attention
+        q, k_new, v_new = np.split(qkv, [a.heads, a.heads + a.kv_heads], axis=2)
+        past = self.shadow[sequence][0].shape[1]
+        k, v = (np.concatenate(pair, axis=1) for pair in zip(self.shadow[sequence], (k_new, v_new), strict=True))
+        self.shadow[sequence] = (k, v)
+        n = len(parents)
+        depth, ancestor = np.zeros(n, int), np.eye(n, dtype=bool)
+        for node, parent in enumerate(parents):
+            if parent >= 0:
+                depth[node] = depth[parent] + 1
+                ancestor[node] |= ancestor[parent]
+        visible = np.concatenate([np.ones((n, past), bool), ancestor], axis=1)
+        positions = past + depth, np.concatenate([np.arange(past), past + depth])
+        return np.stack(
+            [
+                reference_attention(self.spec, layer, q[layer], k[layer], v[layer], positions, visible)
+                for layer in range(len(self.spec.layers))
+            ]
+        )
+
+
+def test_prefill_then_decode() -> None:
+    driver = Driver(decoder_spec())
+    driver.add(0, 1, 2)
+    driver.step({0: 5, 1: 33, 2: 16})
+    for _ in range(20):
+        driver.step({0: 1, 1: 1, 2: 1})
+    driver.step({1: 1})
+    driver.step({2: 40, 0: 1})
+    driver.step({1: 64})
+    for _ in range(3):
+        driver.step({2: 1, 0: 1})
