@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tvm import te, tirx
+from tvm.ir import Expr
 from tvm.relax.frontend import nn
 
 from argosy.quant.scheme import Format
@@ -38,14 +39,15 @@ def dequantize_rows(fmt: Format, tensors: dict[str, nn.Tensor], ids: nn.Tensor, 
 
     `ids` must lie within the matrix; nothing checks them here.
     """
-    suffixes = list(tensors)
+    suffixes = list(fmt.tensors((0, k)))
 
     def compute(ids: te.Tensor, *stored: te.Tensor) -> te.Tensor:
         value = _element(fmt, dict(zip(suffixes, stored, strict=True)), dtype)
         (n,) = ids.shape
         return te.compute((n, *_extents((k,))), lambda i, j: value(ids[i], j), name="rows")
 
-    return nn.op.tensor_expr_op(compute, f"dequantize_rows_{fmt.name}", [ids, *tensors.values()])
+    args = [ids, *(tensors[suffix] for suffix in suffixes)]
+    return nn.op.tensor_expr_op(compute, f"dequantize_rows_{fmt.name}", args)
 
 
 def _extents(shape: tuple[int, ...]) -> tuple[tirx.IntImm, ...]:
@@ -53,12 +55,12 @@ def _extents(shape: tuple[int, ...]) -> tuple[tirx.IntImm, ...]:
     return tuple(tirx.IntImm("int64", size) for size in shape)
 
 
-def _element(fmt: Format, stored: dict[str, te.Tensor], dtype: str) -> Callable:
+def _element(fmt: Format, stored: dict[str, te.Tensor], dtype: str) -> Callable[[Expr, Expr], Expr]:
     """The expression of the value in row i, column j: what `Format` says, computed in `dtype`."""
     if fmt.bits == 0:
         return lambda i, j: stored["weight"][i, j].astype(dtype)
 
-    def value(i, j):  # a group holds whole words, so that word and lane follow from j alone
+    def value(i: Expr, j: Expr) -> Expr:  # a group holds whole words, so that word and lane follow from j alone
         shift = (j % fmt.per_word * fmt.bits).astype("uint32")
         code = tirx.bitwise_and(
             tirx.shift_right(stored["q_weight"][i, j // fmt.per_word], shift), tirx.const((1 << fmt.bits) - 1, "uint32")
