@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 
 import tvm
@@ -11,6 +9,7 @@ import tvm
 from argosy.compiler.bounds import PAGE_SIZE, Bounds
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.spec import DecoderSpec
+from argosy.support.layout import weights_layout
 
 PackedParameter = tuple[str, tuple[int, ...], str]  # name, shape, dtype
 
@@ -18,12 +17,6 @@ PackedParameter = tuple[str, tuple[int, ...], str]  # name, shape, dtype
 def parameter_table(parameters: Sequence[PackedParameter]) -> list[dict[str, object]]:
     """The parameters as JSON objects, in packing order."""
     return [{"name": name, "shape": list(shape), "dtype": dtype} for name, shape, dtype in parameters]
-
-
-def weights_layout(parameters: Sequence[PackedParameter]) -> str:
-    """SHA-256 (hex) of names, shapes and dtypes: libraries and weights with the same digest fit together."""
-    text = json.dumps(parameter_table(parameters), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def kv_bytes_per_token(spec: DecoderSpec, target: TargetRecord) -> int:

@@ -6,8 +6,9 @@
                 ...                                     # writer.add(name, array)
                 build.publish_weights(writer, key=key, rounding="full")
 
-A stage is struck from the manifest before its files are replaced, and entered again when they are complete. Whenever
-the build is killed, the manifest therefore tells the truth, and the next build does what is missing.
+Weights and config are struck from the manifest before their files are replaced, and entered again when those are
+complete; a library is one file, which is replaced in one step. Whenever the build is killed, the directory is therefore
+either sound or says what is missing, and the next build does that.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from argosy.dist.records import is_plain_name
 from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
 from argosy.support import env
 from argosy.support.errors import ArtefactError, UsageError
-from argosy.support.files import atomic_path, directory_lock, disk_space_guard, remove_leftovers, write_bytes_atomic
+from argosy.support.files import directory_lock, disk_space_guard, remove_leftovers, write_bytes_atomic
 
 
 def output_root() -> Path:
@@ -110,22 +111,21 @@ class BuildDirectory:
         self.manifest = self.manifest.with_files(self.directory, files)
         self._record(config=ConfigRecord(key, files))
 
-    @contextlib.contextmanager
-    def new_library(
-        self, target: TargetRecord, *, key: str, weights_layout: str, spec_digest: str, suffix: str = ".so"
-    ) -> Iterator[Path]:
-        """A path to write the library for `target` to; it is published and recorded when the block ends well."""
-        name = f"{artefact_name(self.manifest.model, self.manifest.quantization)}-{target.name}{suffix}"
-        others = {other: record for other, record in self.manifest.libraries.items() if other != target.name}
-        with atomic_path(self.directory / name) as temporary:
-            yield temporary
-            self._record(libraries=others)
+    def library_path(self, target: str, suffix: str = ".so") -> Path:
+        """Where the library for `target` goes; write it through `argosy.support.files.atomic_path`."""
+        return self.directory / f"{artefact_name(self.manifest.model, self.manifest.quantization)}-{target}{suffix}"
+
+    def publish_library(
+        self, file: Path, target: TargetRecord, *, key: str, weights_layout: str, spec_digest: str
+    ) -> None:
+        """Record the library `file`, which lies in this directory, for `target`."""
+        assert file.parent == self.directory, file
         record = LibraryRecord(
-            key=key, file=name, abi=ABI, argosy_version=argosy_version(), tvm_version=tvm_version(), target=target,
+            key=key, file=file.name, abi=ABI, argosy_version=argosy_version(), tvm_version=tvm_version(), target=target,
             weights_layout=weights_layout, spec_digest=spec_digest,
         )  # fmt: skip
-        self.manifest = self.manifest.with_files(self.directory, [name])
-        self._record(libraries={**others, target.name: record})
+        self.manifest = self.manifest.with_files(self.directory, [file.name])
+        self._record(libraries={**self.manifest.libraries, target.name: record})
 
     def _record(self, **changes: object) -> None:
         self.manifest = dataclasses.replace(self.manifest, **changes)  # type: ignore[arg-type]
