@@ -15,10 +15,12 @@ from argosy.quant.plan import Plan
 from argosy.quant.scheme import Format
 from argosy.support.errors import CheckpointError
 from argosy.support.progress import Progress
+from argosy.support.text import shorten
 
 HEAD = "lm_head"
 TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # a model without `lm_head` uses its embedding; a copy is left out
 NAMES_SHOWN = 5
+QUOTES = "'\""
 STAGE = "convert weights"
 
 Sink = Callable[[str, np.ndarray], None]
@@ -63,13 +65,18 @@ def check_sources(parameters: Sequence[Parameter], checkpoint: Checkpoint, ignor
             "config and weights must come from the same model",
         )
     patterns = (*ignorable, *(() if any(p.name == HEAD for p in parameters) else TIED_HEADS))
-    unused = present - {s.name for s in sources}
-    extra = [f"`{name}`" for name in sorted(unused) if not any(fnmatchcase(name, pattern) for pattern in patterns)]
+    unused = sorted(present - {s.name for s in sources})
+    extra = [name for name in unused if not any(fnmatchcase(name, pattern) for pattern in patterns)]
     if extra:
         raise CheckpointError(
-            f"the checkpoint holds tensors that this architecture has no use for: {_listed(extra)}",
+            f"the checkpoint holds tensors that this architecture has no use for: {_listed(_quoted(extra))}",
             "leaving them out would change the model; its architecture is probably not the one its config names",
         )
+
+
+def _quoted(names: Sequence[str]) -> list[str]:
+    """Names from a file, which may hold anything, made fit for one line."""
+    return [f"`{shorten(name, 100).strip(QUOTES)}`" for name in names]
 
 
 def _listed(items: Sequence[str]) -> str:

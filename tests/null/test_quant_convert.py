@@ -330,6 +330,13 @@ def test_left_over_tensors_are_named() -> None:
     assert message.endswith("`model.layers.0.experts.3.weight`, `model.layers.0.experts.4.weight` and 2 more")
 
 
+def test_names_from_a_file_stay_on_their_line() -> None:
+    message = refused(FakeCheckpoint(shapes={**SHAPES, "a\n\x1b[31m" + "b" * 500: (1,)}))
+    assert message.isprintable()
+    assert "`a\\n\\x1b[31mbb" in message
+    assert len(message) < 250
+
+
 def test_known_buffers_are_passed_over() -> None:
     patterns = ("*.rotary_emb.inv_freq", "*.attn.bias", "*.attention.masked_bias")
     buffers = (
