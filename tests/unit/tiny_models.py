@@ -1,0 +1,147 @@
+"""Tiny random models for tests: a config goes in; a checkpoint, its transformers reference and our compiled library come out.
+
+The library is made the way a user's is: checkpoint, parameters, conversion, lowering, the pipeline, the virtual machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+import tvm
+from tvm.runtime import ShapeTuple
+
+from argosy.compiler.bounds import PAGE_SIZE, Bounds
+from argosy.compiler.lower import lower
+from argosy.compiler.pipeline import pipeline, run
+from argosy.compiler.targets import target_named
+from argosy.model_defs.checkpoint import open_checkpoint
+from argosy.model_defs.registry import ignorable, parameters_of, spec_from_config
+from argosy.model_defs.spec import DecoderSpec
+from argosy.quant.convert import convert, expected_tensors
+from argosy.quant.plan import choose_formats
+from argosy.quant.scheme import scheme_named
+from argosy.support.progress import SilentProgress
+
+CAPACITY = 512  # tokens in the cache
+CHUNK = 48
+MAX_BATCH = 4
+
+
+def save_model(config: Mapping[str, object], directory: Path, seed: int = 0) -> torch.nn.Module:
+    """A transformers model with random weights, also written to `directory` as safetensors.
+
+    Weights are drawn so that every part matters: activations keep their size from layer to layer, norms and biases are far
+    from 1 and 0. `config` is written as given, so that configs in an old spelling are read in that spelling.
+    """
+    fields = dict(config)
+    model_type = fields.pop("model_type")
+    reference_config = transformers.AutoConfig.for_model(model_type, **json.loads(json.dumps(fields)))
+    reference_config._attn_implementation = "eager"
+    model = transformers.AutoModelForCausalLM.from_config(reference_config).float().eval()
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            is_table = any(word in name for word in ("embed", "wte", "wpe"))
+            parameter.data = noise if is_table else noise * (1.2 / parameter.shape[-1] ** 0.5)
+        else:
+            parameter.data = 0.3 * noise + (1.0 if name.endswith("weight") and "gemma" not in model_type else 0.0)
+    model.tie_weights()
+    model.save_pretrained(directory)
+    (directory / "config.json").write_text(json.dumps(dict(config)))
+    return model
+
+
+def reference_logits(model: torch.nn.Module, ids: Sequence[int]) -> np.ndarray:
+    """Logits after each of `ids`: (n, vocab), computed without a cache."""
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].float().numpy()
+
+
+def nmse(value: np.ndarray, reference: np.ndarray) -> float:
+    """Normalised mean square error."""
+    assert value.shape == reference.shape, (value.shape, reference.shape)
+    return float(np.sum((value - reference) ** 2, dtype=np.float64) / np.sum(reference**2, dtype=np.float64))
+
+
+@dataclass
+class TinyLibrary:
+    """A library in memory with its parameters, and a KV cache to run it on."""
+
+    spec: DecoderSpec
+    bounds: Bounds
+    machine: tvm.runtime.vm.VirtualMachine
+    parameters: list[tvm.runtime.Tensor]
+
+    @cached_property
+    def cache(self) -> object:
+        """The KV cache."""
+        sizes = (MAX_BATCH, CAPACITY, self.bounds.prefill_chunk, PAGE_SIZE, 0)
+        return self.machine["create_paged_kv_cache"](*(ShapeTuple([size]) for size in sizes))
+
+    def add(self, sequence: int) -> None:
+        """A new, empty sequence."""
+        tvm.get_global_func("vm.builtin.kv_state_add_sequence")(self.cache, sequence)
+
+    def remove(self, sequence: int) -> None:
+        """Forget a sequence."""
+        tvm.get_global_func("vm.builtin.kv_state_remove_sequence")(self.cache, sequence)
+
+    def forward(self, entry: str, chunks: Mapping[int, Sequence[int]]) -> np.ndarray:
+        """Append tokens to sequences through the entry point `entry`; its logits."""
+        ids = np.concatenate([np.asarray(tokens, "int32") for tokens in chunks.values()])
+        lengths = [len(tokens) for tokens in chunks.values()]
+        x = self.machine["embed"](tvm.runtime.tensor(ids), self.parameters).numpy()
+        x = x[:, None] if entry == "batch_decode" else x[None]
+        extra = []
+        if entry == "batch_prefill":
+            extra.append(tvm.runtime.tensor(np.cumsum(lengths, dtype="int32") - 1))
+        tvm.get_global_func("vm.builtin.kv_state_begin_forward")(
+            self.cache, ShapeTuple(list(chunks)), ShapeTuple(lengths)
+        )
+        logits, _ = self.machine[entry](tvm.runtime.tensor(x), *extra, self.cache, self.parameters)
+        tvm.get_global_func("vm.builtin.kv_state_end_forward")(self.cache)
+        return logits.numpy()
+
+    def prefill(self, sequence: int, ids: Sequence[int]) -> np.ndarray:
+        """Logits after the last of `ids`, given chunk by chunk: (vocab,)."""
+        step = self.bounds.prefill_chunk
+        for start in range(0, len(ids), step):
+            logits = self.forward("prefill", {sequence: ids[start : start + step]})
+        return logits[0, 0]
+
+
+def build_library(
+    directory: Path, quantization: str = "q0f32", rounding: str = "full", context_window: int | None = None
+) -> TinyLibrary:
+    """The checkpoint in `directory`, converted and compiled for this CPU in memory."""
+    checkpoint = open_checkpoint(directory)
+    spec = spec_from_config(checkpoint.config, context_window)
+    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    plan = choose_formats(parameters, scheme_named(quantization), checkpoint)
+    arrays: dict[str, np.ndarray] = {}
+    convert(
+        parameters,
+        plan,
+        checkpoint,
+        rounding,
+        arrays.__setitem__,
+        SilentProgress(),
+        ignorable=ignorable(checkpoint.config),
+    )
+    target = target_named("cpu")
+    bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
+    mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
+    assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"
+    for phase in pipeline(target):
+        mod = run(mod, phase, target)
+    executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
+    machine = tvm.runtime.vm.VirtualMachine(executable, tvm.cpu())
+    return TinyLibrary(spec, bounds, machine, [tvm.runtime.tensor(arrays[name]) for name, _, _ in packed])
