@@ -1,0 +1,104 @@
+"""Messages go in; the text that the model was trained to continue comes out, as the model's own chat template has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import jinja2
+from jinja2.sandbox import SecurityError
+
+from argosy.runtime_bindings.chat.sandbox import (
+    MAX_TEMPLATE_CHARACTERS,
+    MAX_VALUE,
+    LimitedEnvironment,
+    LimitExceeded,
+    TemplateRefusal,
+)
+from argosy.support.errors import ArtefactError, RequestError
+from argosy.support.text import shorten
+
+ROLES = ("system", "user", "assistant", "tool", "developer")
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as in OpenAI's API: `role` is one of `ROLES`."""
+
+    role: str
+    content: str
+
+
+class ChatTemplate:
+    """A model's own Jinja template, with the special tokens that it may name."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
+        """ArtefactError if `source` is not Jinja, or too long to be a chat template."""
+        if len(source) > MAX_TEMPLATE_CHARACTERS:
+            raise ArtefactError(f"the model's chat template has `{len(source)}` characters, which is no chat template")
+        self._environment = LimitedEnvironment()
+        self._special_tokens = dict(special_tokens or {})
+        try:
+            self._template = self._environment.from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise _broken(f"line {error.lineno}: {error.message}") from error
+        except (jinja2.TemplateError, SyntaxError, RecursionError, MemoryError, ValueError) as error:
+            raise _broken(_one_line(error)) from error
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, **more: Any) -> str:
+        """The text of a conversation; with `add_generation_prompt` it ends where the assistant's answer begins.
+
+        `more` are further variables of the template, such as `tools` or `enable_thinking`. RequestError for a conversation that the
+        template refuses, ArtefactError for a template that fails or wants what the sandbox does not allow.
+        """
+        variables = {**self._special_tokens, **more, "messages": list(messages)}
+        self._environment.start()
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in self._template.generate(add_generation_prompt=add_generation_prompt, **variables):
+                size += len(part)
+                if size > MAX_VALUE:
+                    raise LimitExceeded("it writes too much")
+                parts.append(part)
+        except TemplateRefusal as error:
+            raise RequestError(f"the model's chat template refuses this conversation: `{_one_line(error)}`") from error
+        except (SecurityError, RecursionError, MemoryError) as error:
+            raise ArtefactError(
+                f"the model's chat template does what it may not do: `{_one_line(error)}`",
+                "get the model from a source that you trust",
+            ) from error
+        except Exception as error:  # a template is a program: whatever it raises is its fault
+            raise _broken(_one_line(error)) from error
+        return "".join(parts)
+
+
+def check_messages(messages: object) -> list[Message]:
+    """The messages as plain records; RequestError for anything else."""
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence) or not messages:
+        raise RequestError(f"a conversation is a list of messages, not `{shorten(messages)}`")
+    for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            raise RequestError(f"a message needs a text as `content`, unlike `{shorten(message)}`")
+        if message.get("role") not in ROLES:
+            raise RequestError(f"`{shorten(message.get('role'))}` is not a role, it must be one of {', '.join(ROLES)}")
+    return [{**message} for message in messages]  # type: ignore[typeddict-item]
+
+
+def select_template(value: object) -> str | None:
+    """The template in `tokenizer_config.json`: a text, or a list of named ones, of which `default` is for chats."""
+    if value is None or isinstance(value, str):
+        return value or None
+    named = value if isinstance(value, list) else []
+    texts = {each.get("name"): each.get("template") for each in named if isinstance(each, dict)}
+    chosen = texts.get("default") or next((text for text in texts.values() if isinstance(text, str)), None)
+    if not isinstance(chosen, str):
+        raise ArtefactError(f"`chat_template` is `{shorten(value)}`, and not a template or a list of named ones")
+    return chosen
+
+
+def _broken(reason: str) -> ArtefactError:
+    return ArtefactError(f"the model's chat template cannot be used: `{reason}`", "use plain completion: chat=False")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:200]
