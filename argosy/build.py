@@ -8,8 +8,10 @@ one whose inputs are unchanged is skipped. The directory's manifest records each
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from argosy.dist.build_directory import BuildDirectory, artefact_name, open_build_directory, output_root
+from argosy.dist.cpu_features import host_features
 from argosy.dist.fingerprint import config_key, library_key, weights_key
 from argosy.dist.manifest import ABI, Manifest, TargetRecord, argosy_version
 from argosy.support.errors import TargetError, UsageError
 from argosy.support.files import require_space
+from argosy.support.layout import weights_layout
 
 if TYPE_CHECKING:
     from argosy.compiler.bounds import Bounds
@@ -105,8 +109,8 @@ def prepare(request: Request) -> Recipe:
     from argosy.compiler.bounds import bounds_for
     from argosy.dist.catalogue import resolve_model
     from argosy.model_defs.checkpoint import open_checkpoint
-    from argosy.model_defs.registry import is_ignored, notice, parameters_of, spec_from_config
-    from argosy.quant.convert import IGNORABLE, check_sources
+    from argosy.model_defs.registry import ignorable, notice, parameters_of, spec_from_config
+    from argosy.quant.convert import check_sources
     from argosy.quant.plan import choose_formats
     from argosy.quant.scheme import scheme_named
 
@@ -118,10 +122,9 @@ def prepare(request: Request) -> Recipe:
     checkpoint = open_checkpoint(resolved.path)
     spec = spec_from_config(checkpoint.config, request.context_window)
     bounds = bounds_for(spec, request.context_window, request.prefill_chunk, request.max_batch)
-    names = checkpoint.names()
-    parameters = parameters_of(spec, checkpoint.config, names)
-    ignorable = (*IGNORABLE, *(name for name in names if is_ignored(checkpoint.config, spec, name)))
-    check_sources(parameters, checkpoint, ignorable)
+    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    left_out = ignorable(checkpoint.config)
+    check_sources(parameters, checkpoint, left_out)
     plan = choose_formats(parameters, scheme, checkpoint)
     said = notice(checkpoint.config)
     return Recipe(
@@ -129,7 +132,7 @@ def prepare(request: Request) -> Recipe:
         plan=plan,
         scheme=scheme, rounding=request.rounding, target=request.target, bounds=bounds,
         directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
-        ignorable=ignorable, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
+        ignorable=left_out, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
     )  # fmt: skip
 
 
@@ -154,7 +157,6 @@ def build(request: Request, progress: Progress, stages: Sequence[Stage] = STAGES
     ) as directory:
         for stage in STAGES:
             if stage in stages:
-                progress.report(f"{stage}: looking for changes", 0, 0)
                 reports.append(_run(_STEPS[stage], recipe, directory, request, progress))
         manifest = directory.manifest
     complete = None not in (manifest.weights, manifest.config, manifest.libraries.get(recipe.target))
@@ -240,35 +242,43 @@ def _write_config(recipe: Recipe, directory: BuildDirectory, key: str, request: 
 
 
 def _library_key(recipe: Recipe) -> str:
-    from argosy.compiler.targets import target_named
-
     formats = {name: fmt.name for name, fmt in recipe.plan.formats.items()} | {"": recipe.plan.plain.name}
     return library_key(
-        spec_digest=recipe.spec.digest(), formats=formats, target=target_named(recipe.target).describe(),
-        bounds=dataclasses.asdict(recipe.bounds),
+        spec_digest=recipe.spec.digest(), formats=formats, bounds=dataclasses.asdict(recipe.bounds),
+        target={"name": recipe.target, "machine": _machine()},
     )  # fmt: skip
+
+
+def _machine() -> list[str]:
+    """What a target derives its instructions from, read without LLVM so that a build with nothing to do is quick."""
+    model = ""
+    with contextlib.suppress(OSError):
+        rows = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), "")
+    return [platform.platform(), platform.processor(), model, *sorted(host_features() or ())]
 
 
 def _write_library(recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress) -> None:
     """Compile and link the library for the recipe's target."""
+    progress.report("load the compiler", 0, 1)
     from argosy.compiler.build import compile_library
     from argosy.compiler.targets import target_named
+    from argosy.quant.convert import expected_tensors
 
     target = target_named(recipe.target)
+    progress.report("load the compiler", 1, 1)
     path = directory.library_path(recipe.target, target.library_suffix)
     library = compile_library(
         recipe.spec, recipe.plan.formats, recipe.plan.plain, target, recipe.bounds, path,
         quantization=recipe.scheme.name, argosy_version=argosy_version(), abi=ABI, progress=progress,
         debug_dump=request.debug_dump,
     )  # fmt: skip
+    layout = weights_layout(expected_tensors(recipe.parameters, recipe.plan))
+    assert library.metadata["weights_layout"] == layout, "compiler and converter disagree on the tensors"
     made_for = TargetRecord(target.name, target.triple, target.cpu, target.features)
     directory.publish_library(
-        path,
-        made_for,
-        key=key,
-        weights_layout=str(library.metadata["weights_layout"]),
-        spec_digest=recipe.spec.digest(),
-    )
+        path, made_for, key=key, weights_layout=layout, spec_digest=recipe.spec.digest()
+    )  # fmt: skip
 
 
 def _library_files(recipe: Recipe, manifest: Manifest) -> tuple[str, ...]:
