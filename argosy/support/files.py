@@ -143,8 +143,8 @@ def directory_lock(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ArgosyError(f"`{directory}` is in the way: it is not a directory", "choose another `--output`") from None
-    except PermissionError:
-        raise ArgosyError(f"`{directory}` cannot be made: permission denied", "choose another `--output`") from None
+    except OSError as error:
+        raise ArgosyError(f"`{directory}` cannot be made: {error.strerror}", "choose another `--output`") from None
     descriptor = _acquire(directory)
     try:
         yield

@@ -1,0 +1,77 @@
+"""What people read: sizes, times, near misses, and the progress of long work."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from argosy.support.layout import weights_layout
+from argosy.support.progress import open_progress
+from argosy.support.text import did_you_mean, human_size, human_time, shorten
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (81_200_000, "81.2 MB"),
+     (3 * 10**9, "3.0 GB"), (5 * 10**15, "5000.0 TB")],
+)  # fmt: skip
+def test_sizes(size: int, text: str) -> None:
+    assert human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0 ms"), (0.0042, "4 ms"), (0.9996, "1.0 s"), (1.31, "1.3 s"), (59.96, "1 min 0 s"), (125, "2 min 5 s"),
+     (3599.7, "1 h 0 min"), (7384, "2 h 3 min")],
+)  # fmt: skip
+def test_times(seconds: float, text: str) -> None:
+    assert human_time(seconds) == text
+
+
+def test_near_misses() -> None:
+    assert did_you_mean("Q4F16", ["q4f16_1", "q0f32"]) == "did you mean `q4f16_1`?"
+    assert did_you_mean("zzz", ["q4f16_1", "q0f32"]) == "one of: q4f16_1, q0f32"
+    assert shorten("x" * 100, 20) == "'" + "x" * 16 + "..."
+
+
+def test_the_layout_ignores_order_and_sees_everything_else() -> None:
+    rows = [("a", (2, 3), "float16"), ("b", (4,), "uint32")]
+    same = weights_layout(rows)
+    assert weights_layout(reversed(rows)) == same
+    changes = [("a", (3, 2), "float16"), ("a", (2, 3), "float32"), ("c", (2, 3), "float16")]
+    assert len({same, weights_layout(rows[:1])} | {weights_layout([change, rows[1]]) for change in changes}) == 5
+
+
+def test_lines_say_one_thing_a_stage() -> None:
+    out = io.StringIO()
+    with open_progress(out=out) as progress:
+        for done in range(4):
+            progress.report("convert weights", done * 10**7, 3 * 10**7, "bytes")
+        progress.report("compile", 1, 1)
+        progress.report("count", 2, 0)
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert [row[:4] for row in rows] == [
+        ["convert", "weights", "30.0", "MB"], ["compile", "1", "step", "0"], ["count", "2", "steps", "0"],
+    ]  # fmt: skip
+
+
+def test_a_stage_that_fails_is_not_called_done() -> None:
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), open_progress("lines", out) as progress:
+        progress.report("convert weights", 1, 100)
+        raise KeyboardInterrupt
+    assert "stopped" in out.getvalue()
+
+
+def test_bars_draw_and_off_is_silent() -> None:
+    out = io.StringIO()
+    with open_progress("bars", out) as progress:
+        progress.report("convert weights", 5, 10)
+        progress.report("compile", 1, 0)
+    assert "convert weights" in out.getvalue() and "compile" in out.getvalue()
+    assert out.getvalue().rstrip().endswith("\x1b[?25h")  # the cursor is back
+    out = io.StringIO()
+    with open_progress("off", out) as progress:
+        progress.report("convert weights", 5, 10)
+    assert out.getvalue() == ""
