@@ -90,13 +90,11 @@ class TensorCacheWriter:
             temporary.unlink(missing_ok=True)
 
     def add(self, name: str, array: np.ndarray) -> None:
-        """Append `array` under `name`."""
+        """Append `array` (little-endian, of one of `DTYPES`) under `name`."""
         dtype = str(array.dtype)
         assert name not in self._names and dtype in DTYPES and array.size > 0, (name, dtype, array.shape)
         self._names.add(name)
         data = np.ascontiguousarray(array)
-        if not data.dtype.isnative or data.dtype.byteorder == ">":
-            data = data.astype(data.dtype.newbyteorder("<"))
         with disk_space_guard(self._directory, self._total + data.nbytes):
             if self._file is not None and self._offset + data.nbytes > self._shard_bytes:
                 self._end_shard()
