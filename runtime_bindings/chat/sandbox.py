@@ -15,11 +15,13 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Namespace
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 # A template that wants more than this is hostile or broken: real ones render in milliseconds.
 MAX_TEMPLATE_CHARACTERS = 1 << 20
 MAX_VALUE = 8 << 20
+ITEM = 32  # what a list item, a number or an empty list counts, in characters
 MAX_INTEGER_BITS = 4096
 MAX_BLOCKS = 1_000_000
 MAX_SECONDS = 5.0
@@ -53,6 +55,30 @@ class _LimitedCode(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:
+        self._bounded(super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self._bounded(super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
+        if node.ctx == "load":
+            self._bounded(super().visit_Tuple, node, frame)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def _bounded(self, visit: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame) -> None:
+        self.write("environment.bounded(")
+        visit(node, frame)
+        self.write(")")
+
+
+class _Namespace(Namespace):
+    """Namespaces may hold each other: printed in full they could be endless."""
+
+    def __repr__(self) -> str:
+        return "<namespace>"
+
 
 class _Generation(Extension):
     """`{% generation %}...{% endgeneration %}` marks the model's turns for training; for running, it is just its content."""
@@ -79,6 +105,9 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _tojson
         for name in ("indent", "replace", "join"):
             self.filters[name] = _checked_filter(self.filters[name], _FILTER_SIZES[name])
+        self.filters["sum"] = _sum
+        self.globals["dict"] = lambda *args, **kwargs: self.bounded(dict(*args, **kwargs))
+        self.globals["namespace"] = _Namespace
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
         self._blocks = 0
@@ -100,6 +129,15 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         texts = [str(part) for part in parts]
         _check_size(sum(map(len, texts)))
         return "".join(texts)
+
+    def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]
+        """What a macro or a `{% set %}` block has written."""
+        return self.concatenate(tuple(parts))
+
+    def bounded(self, value: Any) -> Any:
+        """A list, tuple or table that the template has built: small in all, also where it holds the same thing many times."""
+        _check_size(_weight(value))
+        return value
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _check_size(_result_size(operator, left, right))
@@ -137,14 +175,27 @@ def _result_size(operator: str, left: Any, right: Any) -> float:
         if operator == "**":
             bits = left.bit_length() * abs(right)
         return 0 if bits <= MAX_INTEGER_BITS else float("inf")
-    if operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
-        return len(left) + len(right)
+    if operator == "+":
+        return _weight(left) + _weight(right)
     if operator == "*":
-        pair = [(left, right), (right, left)]
-        return max([len(one) * other for one, other in pair if hasattr(one, "__len__") and isinstance(other, int)] or [0])
+        return max(_weight(one) * other for one, other in ((left, right), (right, left), (0, 0)) if isinstance(other, int))
     if operator == "%" and isinstance(left, str):
         return _format_size(left) + _total(right if isinstance(right, tuple) else (right,)) * (left.count("%") + 1)
     return 0
+
+
+def _weight(value: Any) -> int:
+    """Characters, and `ITEM` for each other thing, in `value` and all that it holds, as often as it occurs; stops above the limit."""
+    weight, stack = 0, [value]
+    while stack and weight <= MAX_VALUE:
+        each = stack.pop()
+        weight += len(each) if isinstance(each, str) else ITEM
+        if isinstance(each, Mapping):
+            stack += each.keys()
+            stack += each.values()
+        elif isinstance(each, list | tuple):
+            stack += each
+    return weight
 
 
 def _method_size(text: str, name: str, args: tuple[Any, ...]) -> float:
@@ -187,7 +238,7 @@ def _indented_size(value: Any, width: Any = 4, *_: Any, **__: Any) -> float:
 
 
 def _total(values: Iterable[Any]) -> int:
-    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)
+    return sum(map(_weight, values))
 
 
 _FILTER_SIZES: Mapping[str, Callable[..., float]] = {
@@ -210,6 +261,13 @@ def _checked_filter(inner: Callable[..., Any], size: Callable[..., float]) -> Ca
     if takes_context:
         checked.jinja_pass_arg = inner.jinja_pass_arg  # type: ignore[attr-defined]
     return checked
+
+
+def _sum(values: Iterable[Any], attribute: str | None = None, start: float = 0) -> Any:
+    """Of numbers only: added lists could be endless."""
+    if attribute is not None or not isinstance(start, int | float):
+        raise SecurityError("it sums something other than numbers")
+    return sum(values, start)
 
 
 def _tojson(

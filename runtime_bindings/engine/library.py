@@ -75,6 +75,7 @@ class LibraryRunner:
         self._hidden = of.hidden_size
         self._embed, self._prefill, self._decode = machine["embed"], machine["prefill"], machine["decode"]
         self._batch_prefill, self._batch_decode = machine["batch_prefill"], machine["batch_decode"]
+        self._batch_verify = machine["batch_verify"]
         self._ids, self._ids_view = self._buffer(max(of.prefill_chunk_size, self.bounds.max_batch))
         self._ends, self._ends_view = self._buffer(self.bounds.max_batch)
 
@@ -106,6 +107,15 @@ class LibraryRunner:
             hidden = self._embedded(count, (count, 1, self._hidden))
             step = self._decode if count == 1 else self._batch_decode
             return self._logits(step(hidden, self.store.state, self._params))
+
+    def verify(self, chunk: Chunk) -> np.ndarray:
+        """Logits after every token of a chunk, which may hold `prefill_chunk` tokens: (n, vocab) float32, valid until the next call."""
+        count = len(chunk.tokens)
+        assert 0 < count <= self.bounds.prefill_chunk, count
+        with self.store.forward([chunk.sequence], [count]):
+            self._ids_view[:count] = chunk.tokens
+            hidden = self._embedded(count, (1, count, self._hidden))
+            return self._logits(self._batch_verify(hidden, self.store.state, self._params))
 
     def _embedded(self, count: int, shape: tuple[int, int, int]) -> Any:
         """Embeddings of the first `count` ids, (count, hidden), seen as `shape`."""

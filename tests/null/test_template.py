@@ -115,7 +115,14 @@ def test_template_that_reaches_for_the_process_is_refused_or_finds_nothing(sourc
     assert messages == MESSAGES
 
 
+LAUGHS = "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = XX %}{% endfor %}{{ ns.x | string | length }}"
 BOMBS = [
+    *(LAUGHS.replace("XX", x) for x in ("[ns.x, ns.x]", "(ns.x, ns.x)", "{1: ns.x, 2: ns.x}", "dict(a=ns.x, b=ns.x)",
+                                        "[ns.x] * 2", "[ns.x] + [ns.x]", "[[ns.x], ns.x] | list")),
+    LAUGHS.replace("{% set ns.x = XX %}", "{% set t %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = t %}"),
+    LAUGHS.replace("{% set ns.x = XX %}", "{% macro t() %}{{ ns.x }}{{ ns.x }}{% endmacro %}{% set ns.x = t() %}"),
+    "{% set a = [0] * 200000 %}{{ ([a] * 1000) | sum(start=[]) | length }}",
+    "{% set a = [0] * 200000 %}{{ [a, a] | string }}",
     "{{ 'a' * 10**9 }}",
     "{{ 10**8 * 'ab' }}",
     "{{ ([0] * 10**9) | length }}",
