@@ -1,4 +1,4 @@
-"""What every checkpoint offers, whatever its file format: names, shapes, one tensor at a time, tokenizer files, a digest."""
+"""What every checkpoint offers: names, shapes, one tensor at a time, tokenizer files and a digest come out."""
 
 from __future__ import annotations
 
@@ -80,14 +80,15 @@ class Checkpoint(ABC):
         """
 
     def read_blocks(self, name: str) -> Blocks | None:
-        """The quantized blocks of `name`, or None where it is not stored in Q4_0, Q4_1 or Q8_0 blocks along its last axis."""
+        """The blocks of `name`, or None where it is not stored in Q4_0, Q4_1 or Q8_0 blocks along its last axis."""
         return None
 
     @abstractmethod
     def tokenizer_files(self) -> dict[str, bytes]:
-        """File name -> content: always `tokenizer.json` and `tokenizer_config.json`, which has the chat template inside.
+        """File name -> content: always `tokenizer.json`, and `tokenizer_config.json` with the chat template inside.
 
-        Beside them what the checkpoint has of `generation_config.json`, `special_tokens_map.json`, `chat_template.jinja`.
+        Beside them what the checkpoint has of `generation_config.json`, `special_tokens_map.json` and
+        `chat_template.jinja`. Raises CheckpointError or UnsupportedModelError where a tokenizer cannot be had.
         """
 
     @abstractmethod
@@ -101,8 +102,8 @@ class Checkpoint(ABC):
     def digest(self) -> str:
         """SHA-256 (hex) that tells checkpoints apart without reading all of them.
 
-        It covers the config, the tokenizer, and of every tensor the name, shape, type and 12 KB of its bytes: beginning,
-        middle and end. It does not depend on the path or on file times, and it is no protection against a forger.
+        It covers the config, the tokenizer, and of every tensor the name, shape, type and 12 KB of its bytes:
+        beginning, middle and end. It does not depend on the path or on file times, and does not stop a forger.
         """
         state = hashlib.sha256(self.format.encode())
         for part in self._identity():
@@ -113,7 +114,9 @@ class Checkpoint(ABC):
         return state.hexdigest()
 
     def _unknown(self, name: str) -> CheckpointError:
-        return CheckpointError(f"checkpoint `{printable(self.path)}` has no tensor `{printable(name)}`", "see `Checkpoint.names()`")
+        return CheckpointError(
+            f"checkpoint `{printable(self.path)}` has no tensor `{printable(name)}`", "see `Checkpoint.names()`"
+        )
 
 
 def sample_ranges(length: int, size: int) -> tuple[tuple[int, int], ...]:

@@ -102,11 +102,14 @@ def _architecture(file: GgufFile, path: Path) -> str:
     """`general.architecture` of a file that holds a whole model."""
     if file.metadata.get("split.count", 0) not in (0, 1):
         raise UnsupportedModelError(
-            f"`{printable(path)}` is one part of a split GGUF file", "join the parts: llama-gguf-split --merge FIRST OUT"
+            f"`{printable(path)}` is one part of a split GGUF file",
+            "join the parts: llama-gguf-split --merge FIRST OUT",
         )
     kind = file.metadata.get("general.type", "model")
     if kind != "model":
-        raise UnsupportedModelError(f"`{printable(path)}` holds a GGUF `{printable(kind)}`, not a model", "name the model's file")
+        raise UnsupportedModelError(
+            f"`{printable(path)}` holds a GGUF `{printable(kind)}`, not a model", "name the model's file"
+        )
     architecture = file.metadata.get("general.architecture")
     if not isinstance(architecture, str):
         raise CheckpointError(f"`{printable(path)}` has no `general.architecture`", "download or copy the file again")

@@ -45,7 +45,9 @@ class Metadata:
         if value is None:
             raise CheckpointError(f"the GGUF file lacks `{self.architecture}.{key}`", "convert it again with llama.cpp")
         if isinstance(value, np.ndarray):
-            raise UnsupportedModelError(f"`{self.architecture}.{key}` differs from layer to layer", "that is not supported")
+            raise UnsupportedModelError(
+                f"`{self.architecture}.{key}` differs from layer to layer", "that is not supported"
+            )
         if type(value) is not int or not 0 < value < LIMIT:
             raise self._wrong(key, value, "a whole number above zero")
         return value
@@ -76,7 +78,8 @@ class Metadata:
         value = self.get(key)
         if value is not None and not (np.isscalar(value) and value == allowed):
             raise UnsupportedModelError(
-                f"`{self.architecture}.{key}` is `{printable(value)}`, only `{allowed}` is supported", "use another model"
+                f"`{self.architecture}.{key}` is `{printable(value)}`, only `{allowed}` is supported",
+                "use another model",
             )
 
     def refuse_rest(self) -> None:
@@ -167,10 +170,9 @@ def _rope(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     """`rope_theta`, `partial_rotary_factor` and `rope_scaling`."""
     rotary = meta.integer("rope.dimension_count", shape.head_dim)
     out: dict[str, object] = {"rope_theta": meta.number("rope.freq_base", 10000.0)}
-    if rotary != shape.head_dim:
-        share = rotary / shape.head_dim
-        # int(head_dim * share) must give `rotary` again.
-        out["partial_rotary_factor"] = share if int(shape.head_dim * share) == rotary else math.nextafter(share, 2)
+    share = rotary / shape.head_dim
+    # int(head_dim * share) must give `rotary` again. Always there: families differ in what its absence means.
+    out["partial_rotary_factor"] = share if int(shape.head_dim * share) == rotary else math.nextafter(share, 2)
     scaling = _rope_scaling(meta, shape)
     factors = _rope_factors(file, "rope_freqs.weight", rotary // 2)
     if factors is not None:
@@ -207,7 +209,9 @@ def _rope_scaling(meta: Metadata, shape: Shape) -> dict[str, object] | None:
         }
     if kind in (None, "none", "longrope"):  # longrope's factors are tensors; phi3 reads them
         return None
-    raise UnsupportedModelError(f"rope scaling `{printable(kind)}` is not supported", "one of: none, linear, yarn, longrope")
+    raise UnsupportedModelError(
+        f"rope scaling `{printable(kind)}` is not supported", "one of: none, linear, yarn, longrope"
+    )
 
 
 def _rope_factors(file: GgufFile, name: str, count: int) -> list[float] | None:
@@ -270,9 +274,9 @@ def _gemma3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     del config["hidden_act"]
     if "gemma3.rope.freq_base" not in file.metadata:
         config["rope_theta"] = 1000000.0
-    for key, name in (("final_logit_softcapping", "final_logit_softcapping"), ("attn_logit_softcapping",) * 2):
+    for key in ("final_logit_softcapping", "attn_logit_softcapping"):
         if meta.get(key) is not None:
-            config[name] = meta.number(key)
+            config[key] = meta.number(key)
     return config
 
 
@@ -306,7 +310,7 @@ def _stablelm(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]
 
 def _gptneox(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     config = _common(meta, shape, file, "gpt_neox")
-    share = config.pop("partial_rotary_factor", 1.0)
+    share = config.pop("partial_rotary_factor")
     return {
         **config,
         "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),

@@ -1,4 +1,4 @@
-"""One GGUF file: every count, length, type and offset is checked against the file before it is used; metadata and tensors come out.
+"""One GGUF file goes in, its metadata and tensors come out; counts, lengths and offsets are checked before use.
 
 Layout: magic, version, tensor count, metadata count, metadata, tensor descriptions, padding, data.
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -24,7 +24,7 @@ Value = int | float | bool | str | np.ndarray | list[str]
 
 AGAIN = "download or copy the file again"
 VERSIONS = (2, 3)
-BUFFER = 1 << 16
+BUFFER = 1 << 18
 STRING_LIMIT = 16 << 20  # bytes; the longest honest string is a chat template
 TEXTS_LIMIT = 1 << 22  # strings in one array; the largest vocabularies have 262144 tokens and twice as many merges
 HEADER_LIMIT = 1 << 28  # bytes of metadata and descriptions together
@@ -35,10 +35,9 @@ STRING, ARRAY = 8, 9
 SCALARS = {  # GGUF value type -> struct code
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
-READABLE = frozenset(
-    "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K TQ1_0 TQ2_0 MXFP4 NVFP4 "
-    "IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M IQ4_NL IQ4_XS".split()
-)
+FLOATS = {"F32": "<f4", "F16": "<f2"}
+# Tensor types that are no weights: integers, activations inside ggml, doubles, and what `gguf` cannot dequantize.
+UNREADABLE = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K", "Q1_0"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +90,10 @@ class GgufFile:
 
     def values(self, info: TensorInfo) -> np.ndarray:
         """A tensor's values: float16 and float32 as stored, all other types as float32."""
-        if info.kind.name in ("F32", "F16", "BF16"):
-            raw = self.raw(info)
-            if info.kind.name == "BF16":
-                return bfloat16_to_float32(raw.view("<u2")).reshape(info.shape)
-            return raw.view("<f4" if info.kind.name == "F32" else "<f2").reshape(info.shape)
+        if info.kind.name in FLOATS:
+            return self.raw(info).view(FLOATS[info.kind.name]).reshape(info.shape)
+        if info.kind.name == "BF16":
+            return bfloat16_to_float32(self.raw(info).view("<u2")).reshape(info.shape)
         out = np.empty((info.size // info.row_bytes, info.columns), np.float32)
         step = max(1, CHUNK // info.columns)
         with np.errstate(all="ignore"):  # a hostile scale may be infinite
@@ -124,17 +122,21 @@ class _Cursor:
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""
-        end = self.at + size
-        if end > min(self.file.size, HEADER_LIMIT):
-            if end > self.file.size:
-                raise self.file.short(self.at, size)
-            raise self.wrong(f"has a header of more than {HEADER_LIMIT} bytes")
         first = self.at - self._start
         if first + size > len(self._buffer):
-            self._buffer = self.file.bytes_at(self.at, min(max(size, BUFFER), self.file.size - self.at))
-            self._start, first = self.at, 0
-        self.at = end
+            self._fill(size)
+            first = 0
+        self.at += size
         return self._buffer[first : first + size]
+
+    def _fill(self, size: int) -> None:
+        """Buffer at least the next `size` bytes."""
+        if self.at + size > self.file.size:
+            raise self.file.short(self.at, size)
+        if self.at + size > HEADER_LIMIT:
+            raise self.wrong(f"has a header of more than {HEADER_LIMIT} bytes")
+        self._buffer = self.file.bytes_at(self.at, min(max(size, BUFFER), self.file.size - self.at))
+        self._start = self.at
 
     def number(self, code: str) -> int | float | bool:
         """The next scalar of `struct` code `code`."""
@@ -151,10 +153,10 @@ class _Cursor:
         return value
 
     def text(self, what: str) -> str:
-        """The next string."""
-        length = self.count(f"a length of {what}", 1)
+        """The next string; `what` it is, for errors."""
+        length = int.from_bytes(self.take(8), "little")
         if length > STRING_LIMIT:
-            raise self.wrong(f"has a string of `{length}` bytes for {what}")
+            raise self.wrong(f"claims `{length}` bytes for {what}, more than the {STRING_LIMIT} allowed")
         try:
             return self.take(length).decode("utf-8")
         except UnicodeDecodeError:
@@ -203,7 +205,8 @@ def _value(cursor: _Cursor, kind: int, key: str) -> Value:
         length = cursor.count(label, 8)
         if length > TEXTS_LIMIT:
             raise cursor.wrong(f"claims {label} of `{length}` strings, more than the {TEXTS_LIMIT} allowed")
-        return [cursor.text(f"an item of `{printable(key)}`") for _ in range(length)]
+        label = f"an item of `{printable(key)}`"
+        return [cursor.text(label) for _ in range(length)]
     if item not in SCALARS:
         what = "an array of arrays" if item == ARRAY else f"an array of unknown type `{item}`"
         raise cursor.wrong(f"has {what} at `{printable(key)}`")
@@ -237,7 +240,9 @@ def _placed(
         kind = _kind(number, label)
         block, width = GGML_QUANT_SIZES[kind]
         if 0 in shape or shape[-1] % block:
-            raise CheckpointError(f"{label} has the shape `{printable(shape)}`, which `{kind.name}` cannot store", AGAIN)
+            raise CheckpointError(
+                f"{label} has the shape `{printable(shape)}`, which `{kind.name}` cannot store", AGAIN
+            )
         if offset % alignment:
             raise CheckpointError(f"{label} begins at `{offset}`, which is not a multiple of {alignment}", AGAIN)
         size = math.prod(shape) // block * width
@@ -249,7 +254,9 @@ def _placed(
     end = 0
     for info in sorted(out.values(), key=lambda info: info.start):
         if info.start < end:
-            raise CheckpointError(f"tensor `{printable(info.name)}` in `{printable(file.path)}` overlaps another", AGAIN)
+            raise CheckpointError(
+                f"tensor `{printable(info.name)}` in `{printable(file.path)}` overlaps another", AGAIN
+            )
         end = info.start + info.size
     return out
 
@@ -259,7 +266,9 @@ def _kind(number: int, label: str) -> GGMLQuantizationType:
     try:
         kind = GGMLQuantizationType(number)
     except ValueError:
-        raise CheckpointError(f"{label} has the unknown type `{number}`", "update the gguf package, or " + AGAIN) from None
-    if kind.name not in READABLE:
+        raise CheckpointError(
+            f"{label} has the unknown type `{number}`", "update the gguf package, or " + AGAIN
+        ) from None
+    if kind.name in UNREADABLE:
         raise UnsupportedModelError(f"{label} is stored as `{kind.name}`, which cannot be read as weights", AGAIN)
     return kind

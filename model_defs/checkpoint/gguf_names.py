@@ -1,4 +1,4 @@
-"""How GGUF spells tensors: an architecture and a tensor name go in, the Hugging Face name and the way back to its values come out.
+"""How GGUF spells tensors: a GGUF name goes in, the Hugging Face name and what was done to the values come out.
 
 One table per family of spellings; what families share is shared. Which tensors the conversion to GGUF changes was read
 off llama.cpp: it permutes the rows of q and k for `llama` only, ungroups GPT-NeoX's q, k and v, transposes GPT-2's
@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from argosy.model_defs.checkpoint.storage import printable
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 
 Change = Literal["none", "rope_q", "rope_k", "ungrouped_qkv", "transposed", "plus_one", "stacked_heads"]
@@ -61,7 +62,15 @@ SPELLINGS: dict[str, Spelling] = {
     "gemma3": Spelling(
         LLAMA | HEAD_NORMS | AFTER_NORMS | {"ffn_norm": "pre_feedforward_layernorm"},
         changes=dict.fromkeys(
-            ("output_norm", "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm", "attn_q_norm", "attn_k_norm"),
+            (
+                "output_norm",
+                "attn_norm",
+                "ffn_norm",
+                "post_attention_norm",
+                "post_ffw_norm",
+                "attn_q_norm",
+                "attn_k_norm",
+            ),
             "plus_one",
         ),
     ),
@@ -128,7 +137,7 @@ def spelling_of(architecture: str) -> Spelling:
     """
     if architecture not in SPELLINGS:
         raise UnsupportedModelError(
-            f"GGUF architecture `{architecture}` is not supported", f"supported: {', '.join(SPELLINGS)}"
+            f"the GGUF architecture `{architecture}` is not supported", f"supported: {', '.join(SPELLINGS)}"
         )
     return SPELLINGS[architecture]
 
@@ -153,7 +162,7 @@ def translate(spelling: Spelling, source: str, shape: tuple[int, ...], layers: i
                 return tuple(Translated(f"{name.format(i)}.{leaf}", source, change, i) for i in range(shape[0]))
             return (Translated(f"{name}.{leaf}", source, change),)
     raise UnsupportedModelError(
-        f"tensor `{source}` is not one that this architecture is known to have",
+        f"tensor `{printable(source)}` is not one that this architecture is known to have",
         "leaving it out would change the model; convert it again with a current llama.cpp",
     )
 

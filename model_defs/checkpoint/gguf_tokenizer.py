@@ -12,7 +12,7 @@ import numpy as np
 from argosy.model_defs.checkpoint.gguf_file import Value
 from argosy.model_defs.checkpoint.pre_tokenizers import pre_tokenizer_named
 from argosy.model_defs.checkpoint.storage import printable
-from argosy.model_defs.checkpoint.tokenizer_json import SPACE, Added, byte_level_bpe, merges_of_scores, sentencepiece_bpe
+from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, merges_of_scores, sentencepiece_bpe
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 
 PREFIX = "tokenizer.ggml."
@@ -43,9 +43,7 @@ class Tokens:
     ids: dict[str, int]
 
 
-def tokenizer_files(
-    values: Mapping[str, Value], architecture: str, rows: int, positions: int
-) -> dict[str, bytes]:
+def tokenizer_files(values: Mapping[str, Value], architecture: str, rows: int, positions: int) -> dict[str, bytes]:
     """`tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
 
     `rows` is the embedding's number of rows, `positions` the context length.

@@ -22,6 +22,7 @@ TOKENIZER_INPUTS = (
     "added_tokens.json",
     *PASSED,
 )
+FLAGS = ("special", "lstrip", "rstrip", "normalized", "single_word")
 # Tokenizers that come as vocab.json and merges.txt, by `tokenizer_class` or `model_type`: how they cut words.
 BYTE_LEVEL = {"GPT2": "gpt-2", "gpt2": "gpt-2", "Qwen2": "qwen2", "qwen2": "qwen2", "Qwen3": "qwen2", "qwen3": "qwen2"}
 
@@ -80,7 +81,8 @@ def _tokenizer(directory: Path, settings: Mapping[str, object], config: Mapping[
 
 def _from_vocab_and_merges(directory: Path, settings: Mapping[str, object], config: Mapping[str, object]) -> bytes:
     """A byte-level tokenizer from `vocab.json`, `merges.txt` and the special tokens the other files name."""
-    name = str(settings.get("tokenizer_class") or config.get("model_type")).removesuffix("Fast").removesuffix("Tokenizer")
+    name = str(settings.get("tokenizer_class") or config.get("model_type"))
+    name = name.removesuffix("Fast").removesuffix("Tokenizer")
     if name not in BYTE_LEVEL:
         raise UnsupportedModelError(
             f"a tokenizer of class `{printable(name)}` cannot be made from vocab.json and merges.txt",
@@ -110,7 +112,8 @@ def _merges(path: Path, vocab: Mapping[str, object]) -> list[str]:
         left, space, right = merge.partition(" ")
         if not space or " " in right or not {left, right, left + right} <= vocab.keys():
             raise CheckpointError(
-                f"the merge `{printable(merge)}` in `{printable(path)}` does not join two tokens to a third", "download it again"
+                f"the merge `{printable(merge)}` in `{printable(path)}` does not join two tokens to a third",
+                "download it again",
             )
     return merges
 
@@ -129,9 +132,11 @@ def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mappin
     for key, value in decoder.items() if isinstance(decoder, dict) else ():
         text = added_text(value)
         if not key.isascii() or not key.isdigit() or len(key) > 9 or not text:
-            raise CheckpointError(f"`added_tokens_decoder` has the entry `{printable(key)}`, which is no token", "download it again")
-        flags = {f: value[f] is True for f in ("special", "lstrip", "rstrip", "normalized", "single_word") if f in value}
-        found[text] = Added(int(key), text, **{"special": False, **flags})
+            raise CheckpointError(
+                f"`added_tokens_decoder` has the entry `{printable(key)}`, which is no token", "download it again"
+            )
+        flags = {flag: isinstance(value, dict) and value.get(flag) is True for flag in FLAGS}
+        found[text] = Added(int(key), text, **flags)
     for text, i in (_object(directory / "added_tokens.json") or {}).items():
         if type(i) is not int or not 0 <= i < 1 << 31:
             raise CheckpointError(f"`added_tokens.json` gives `{printable(text)}` no number", "download it again")

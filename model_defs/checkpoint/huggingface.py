@@ -1,4 +1,4 @@
-"""A Hugging Face directory: `config.json`, weights in safetensors or `.bin` files, and tokenizer files go in, a checkpoint comes out."""
+"""A Hugging Face directory goes in (`config.json`, weights, tokenizer files), a checkpoint comes out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class HuggingFaceCheckpoint(Checkpoint):
         for file in self._files:
             for name in file.names():
                 if name in self._where:
-                    raise CheckpointError(f"tensor `{printable(name)}` is in two shards of `{printable(path)}`", "download it again")
+                    raise CheckpointError(
+                        f"tensor `{printable(name)}` is in two shards of `{printable(path)}`", "download it again"
+                    )
                 self._where[name] = file
 
     def names(self) -> tuple[str, ...]:
@@ -120,5 +122,7 @@ def _open_shards(path: Path, index: str, reader: Callable[[Path], TensorFile]) -
     held = {name: frozenset(shard.names()) for name, shard in shards.items()}
     for tensor, name in weight_map.items():
         if tensor not in held[name]:
-            raise CheckpointError(f"{what} says that `{printable(name)}` holds `{printable(tensor)}`, but it does not", hint)
+            raise CheckpointError(
+                f"{what} says that `{printable(name)}` holds `{printable(tensor)}`, but it does not", hint
+            )
     return tuple(shards.values())

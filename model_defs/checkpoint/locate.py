@@ -41,7 +41,9 @@ def _open_file(path: Path) -> Checkpoint:
     """The checkpoint that is one file."""
     file = StoredFile(path)
     if path.suffix in (".safetensors", ".bin", ".json", ".pt", ".pth"):
-        raise CheckpointError(f"`{printable(path)}` is one file of a checkpoint", f"pass its directory: {printable(path.parent)}")
+        raise CheckpointError(
+            f"`{printable(path)}` is one file of a checkpoint", f"pass its directory: {printable(path.parent)}"
+        )
     if file.size < 4 or file.bytes_at(0, 4) != b"GGUF":
         raise CheckpointError(f"`{printable(path)}` is neither a directory nor a GGUF file", WANTED)
     return GgufCheckpoint(path)

@@ -1,4 +1,4 @@
-"""How byte-level BPE models cut text into words: a name from GGUF metadata goes in, the cuts as `tokenizer.json` writes them come out.
+"""How byte-level BPE models cut text into words: a name goes in, the cuts as `tokenizer.json` writes them come out.
 
 The names are llama.cpp's (`tokenizer.ggml.pre`); the expressions are those of the models' own `tokenizer.json`.
 """

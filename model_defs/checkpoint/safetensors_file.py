@@ -1,6 +1,7 @@
-"""One safetensors file: its header is checked against the file before anything is used, then tensors are read one by one.
+"""One safetensors file goes in, its tensors come out one by one; the header is checked before anything is used.
 
-Layout: 8 bytes little-endian header length, the header (a JSON object), the data. https://github.com/huggingface/safetensors
+Layout: 8 bytes little-endian header length, the header (a JSON object), the data.
+https://github.com/huggingface/safetensors
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def _entries(file: StoredFile) -> dict[str, Entry]:
     length = int.from_bytes(file.bytes_at(0, 8), "little")
     if not 2 <= length <= HEADER_LIMIT or 8 + length > file.size:
         raise CheckpointError(
-            f"`{printable(file.path)}` claims a header of `{length}` bytes, which does not fit into its {file.size} bytes", AGAIN
+            f"`{printable(file.path)}` claims a header of `{length}` bytes, but has only {file.size}",
+            AGAIN,
         )
     header = parse_object(file.bytes_at(8, length), f"the header of `{printable(file.path)}`")
     header.pop("__metadata__", None)
@@ -112,16 +114,20 @@ def _entry(name: str, value: object, base: int, where: str) -> Entry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         if isinstance(dtype, str) and dtype.startswith(UNSUPPORTED):
-            raise UnsupportedModelError(f"{label} is stored as `{printable(dtype)}`", "use a BF16, F16 or F32 checkpoint")
+            raise UnsupportedModelError(
+                f"{label} is stored as `{printable(dtype)}`", "use a BF16, F16 or F32 checkpoint"
+            )
         raise CheckpointError(f"{label} has the unknown dtype `{printable(dtype)}`", f"one of: {', '.join(DTYPES)}")
     if not _naturals(shape) or len(shape) > 8:
         raise CheckpointError(f"{label} has the shape `{printable(shape)}`, which is not a short list of sizes", AGAIN)
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"{label} has the offsets `{printable(offsets)}`, which are not a range", AGAIN)
     size = math.prod(shape) * DTYPES[dtype].itemsize
-    if offsets[1] - offsets[0] != size:
+    span = offsets[1] - offsets[0]
+    if span != size:
         raise CheckpointError(
-            f"{label} needs {printable(size)} bytes for `{dtype}` `{printable(shape)}`, its offsets span {offsets[1] - offsets[0]}", AGAIN
+            f"{label} needs {printable(size)} bytes for `{dtype}` `{printable(shape)}`, its offsets span {span}",
+            AGAIN,
         )
     return Entry(dtype, tuple(shape), base + offsets[0], size)
 

@@ -29,14 +29,18 @@ class StoredFile:
         self.path = path
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-                raise CheckpointError(f"`{printable(path)}` is not a regular file", "pass a file or a directory with a model")
+                raise CheckpointError(
+                    f"`{printable(path)}` is not a regular file", "pass a file or a directory with a model"
+                )
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - it lives as long as this object
             self.size = os.fstat(self._file.fileno()).st_size
         except FileNotFoundError:
             raise CheckpointError(f"`{printable(path)}` does not exist", "check the path") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise CheckpointError(f"`{printable(path)}` cannot be read: {printable(reason)}", "check the file") from None
+            raise CheckpointError(
+                f"`{printable(path)}` cannot be read: {printable(reason)}", "check the file"
+            ) from None
         self._lock = threading.Lock()
 
     def read_at(self, offset: int, size: int) -> np.ndarray:
@@ -57,7 +61,9 @@ class StoredFile:
                         raise self.short(offset, size)
                     done += count
         except OSError as error:
-            raise CheckpointError(f"reading `{printable(self.path)}` failed: {error.strerror}", "check the disk") from None
+            raise CheckpointError(
+                f"reading `{printable(self.path)}` failed: {error.strerror}", "check the disk"
+            ) from None
         return out
 
     def bytes_at(self, offset: int, size: int) -> bytes:
@@ -67,7 +73,7 @@ class StoredFile:
     def short(self, offset: int, size: int) -> CheckpointError:
         """The error for `size` bytes at `offset` that are not in the file."""
         return CheckpointError(
-            f"`{printable(self.path)}` is truncated: {size} bytes are needed at offset {offset}, the file has {self.size}",
+            f"`{printable(self.path)}` is truncated: {size} bytes are needed at offset {offset}, it has {self.size}",
             "download or copy the file again",
         )
 
@@ -76,7 +82,9 @@ def read_small(path: Path, limit: int = JSON_LIMIT) -> bytes:
     """The whole of a text or JSON file, unless it is larger than any honest one."""
     file = StoredFile(path)
     if file.size > limit:
-        raise CheckpointError(f"`{printable(path)}` has {file.size} bytes, more than the {limit} allowed", "check the file")
+        raise CheckpointError(
+            f"`{printable(path)}` has {file.size} bytes, more than the {limit} allowed", "check the file"
+        )
     return file.bytes_at(0, file.size)
 
 
@@ -108,5 +116,7 @@ def parse_object(data: bytes, what: str) -> dict[str, object]:
     """The JSON object in `data`."""
     value = parse_json(data, what)
     if not isinstance(value, dict):
-        raise CheckpointError(f"{what} holds a {type(value).__name__}, not an object", "download or copy the file again")
+        raise CheckpointError(
+            f"{what} holds a {type(value).__name__}, not an object", "download or copy the file again"
+        )
     return value

@@ -1,7 +1,8 @@
-"""One PyTorch `.bin` file: it is unpickled with `weights_only`, memory-mapped where its format allows, and read tensor by tensor."""
+"""One PyTorch `.bin` file goes in, its tensors come out one by one; nothing in it is executed (`weights_only`)."""
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,9 +40,9 @@ class TorchFile:
     stored = "bin"
 
     def __init__(self, path: Path) -> None:
-        StoredFile(path)  # exists, and is a regular file
-        self.path = path
-        self.tensors = _load(path)
+        file = StoredFile(path)
+        archive = file.size >= 4 and file.bytes_at(0, 4) == b"PK\3\4"
+        self.tensors = _load(path, archive)
 
     def names(self) -> tuple[str, ...]:
         """The names of its tensors."""
@@ -72,7 +73,7 @@ class TorchFile:
         return b"".join(part.clone().view(torch.uint8).numpy().tobytes() for part in parts)
 
 
-def _load(path: Path) -> dict[str, torch.Tensor]:
+def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
     """The checked contents of the file."""
     try:
         import torch
@@ -80,15 +81,16 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"`{printable(path)}` is a PyTorch file, and reading it needs torch", "pip install 'argosy[torch]'"
         ) from None
-    mapped = zipfile.is_zipfile(path)
     try:
-        if mapped:
+        if archive:
             _check_archive(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats; what matters is checked below
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except CheckpointError:
         raise
     except Exception as error:  # whatever a broken or hostile pickle provokes
-        reason = printable(str(error).split("\n")[0]) or type(error).__name__
+        reason = printable(str(error).split("\n")[0]).rstrip(".") or type(error).__name__
         raise CheckpointError(f"`{printable(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
     return _checked(loaded, path)
 
@@ -99,7 +101,9 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED or member.header_offset + member.file_size > size:
-                raise CheckpointError(f"`{printable(path)}` is a damaged archive at `{printable(member.filename)}`", AGAIN)
+                raise CheckpointError(
+                    f"`{printable(path)}` is a damaged archive at `{printable(member.filename)}`", AGAIN
+                )
 
 
 def _checked(loaded: object, path: Path) -> dict[str, torch.Tensor]:
