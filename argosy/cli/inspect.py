@@ -65,7 +65,7 @@ def _show_library(metadata: dict[str, object], as_json: bool) -> None:
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(item)}" for name, item in value.items() if item)
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"({len(value)})" if isinstance(value, list) else str(value)
 
 
 def _show_artefact(directory: Path, as_json: bool) -> None:

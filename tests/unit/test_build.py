@@ -1,0 +1,227 @@
+"""`argosy.build` on a tiny checkpoint: what is skipped, what is mended, and what a build that fails leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_checkpoint import save_checkpoint
+
+from argosy.build import BuildReport, Request, Stage, build, prepare
+from argosy.dist.artefact import open_artefact
+from argosy.dist.manifest import read_manifest
+from argosy.support.errors import ArgosyError, CheckpointError, SchemeError, TargetError, UsageError
+from argosy.support.progress import SilentProgress
+
+DATA: tuple[Stage, ...] = ("weights", "config")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+def run(checkpoint: Path, output: Path, stages: tuple[Stage, ...] = DATA, **wishes: object) -> BuildReport:
+    return build(Request(str(checkpoint), output=output, **wishes), SilentProgress(), stages)  # type: ignore[arg-type]
+
+
+def skipped(report: BuildReport) -> dict[str, bool]:
+    return {stage.stage: stage.skipped for stage in report.stages}
+
+
+def test_a_build_makes_an_artefact_that_opens_and_a_second_one_does_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = run(checkpoint, output, ("weights", "config", "library"))
+    assert first.complete and not any(skipped(first).values())
+    artefact = open_artefact(output)
+    assert artefact.library("cpu").weights_layout == artefact.cache.layout()
+    times = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    second = run(checkpoint, output, ("weights", "config", "library"))
+    assert second.complete and all(skipped(second).values())
+    assert times == {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    assert not [name for name in times if name.startswith(".")], "leftovers of the build"
+
+
+def test_parts_add_up_to_the_whole(checkpoint: Path, tmp_path: Path) -> None:
+    assert not run(checkpoint, tmp_path / "out", ("config",)).complete
+    report = run(checkpoint, tmp_path / "out", DATA)
+    assert skipped(report) == {"weights": False, "config": True} and not report.complete
+
+
+def test_rounding_changes_the_weights_only(checkpoint: Path, tmp_path: Path) -> None:
+    run(checkpoint, tmp_path / "out")
+    before = read_manifest(tmp_path / "out")
+    report = run(checkpoint, tmp_path / "out", rounding="rtn")
+    assert skipped(report) == {"weights": False, "config": True}
+    after = read_manifest(tmp_path / "out")
+    assert before.weights and after.weights and before.weights.layout == after.weights.layout
+    assert before.files["params_shard_0.bin"] != after.files["params_shard_0.bin"]
+
+
+def test_bounds_change_the_config_only(checkpoint: Path, tmp_path: Path) -> None:
+    run(checkpoint, tmp_path / "out")
+    assert skipped(run(checkpoint, tmp_path / "out", context_window=32)) == {"weights": True, "config": False}
+
+
+def test_another_checkpoint_in_the_same_place_replaces_everything(checkpoint: Path, tmp_path: Path) -> None:
+    other = save_checkpoint(tmp_path / "other", seed=1)
+    run(checkpoint, tmp_path / "out")
+    assert not any(skipped(run(other, tmp_path / "out")).values())
+
+
+def test_an_altered_shard_is_mended(checkpoint: Path, tmp_path: Path) -> None:
+    run(checkpoint, tmp_path / "out")
+    shard = tmp_path / "out" / "params_shard_0.bin"
+    sound = shard.read_bytes()
+    shard.write_bytes(bytes([sound[0] ^ 1]) + sound[1:])
+    assert skipped(run(checkpoint, tmp_path / "out")) == {"weights": False, "config": True}
+    assert shard.read_bytes() == sound
+
+
+def test_force_does_everything_again(checkpoint: Path, tmp_path: Path) -> None:
+    run(checkpoint, tmp_path / "out")
+    assert not any(skipped(run(checkpoint, tmp_path / "out", force=True)).values())
+
+
+def fail_after_some_tensors(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    from argosy.dist.tensor_cache import TensorCacheWriter
+
+    add = TensorCacheWriter.add
+    count = 0
+
+    def failing(self: TensorCacheWriter, name: str, array: object) -> None:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise error
+        add(self, name, array)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TensorCacheWriter, "add", failing)
+
+
+def test_ctrl_c_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_after_some_tensors(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_weights(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(checkpoint, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(self: object, data: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("argosy.dist.tensor_cache.TensorCacheWriter._write", full)
+    with pytest.raises(ArgosyError, match="no space left on the disk"):
+        run(checkpoint, tmp_path / "out", force=True)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_too_small_a_disk_is_found_before_the_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("argosy.support.files.free_space", lambda path: 1000)
+    with pytest.raises(ArgosyError, match=r"needed, 1.0 kB free"):
+        run(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import os, signal, sys
+from argosy.build import Request, build
+from argosy.dist.tensor_cache import TensorCacheWriter
+from argosy.support.progress import SilentProgress
+class Killer(SilentProgress):
+    def report(self, stage, done, total, unit="steps"):
+        if stage == {stage!r} and {least} <= done:
+            os.kill(os.getpid(), signal.SIGKILL)
+build(Request(sys.argv[1], output=__import__("pathlib").Path(sys.argv[2])), Killer(), ("weights", "config"))
+"""
+
+
+@pytest.mark.parametrize(("stage", "least"), [("convert weights", 1), ("writing config", 0)])
+def test_a_killed_build_is_completed_by_the_next(checkpoint: Path, tmp_path: Path, stage: str, least: int) -> None:
+    output = tmp_path / "out"
+    script = KILLED.format(stage=stage, least=least)
+    result = subprocess.run([sys.executable, "-c", script, str(checkpoint), str(output)], check=False)
+    assert result.returncode == -signal.SIGKILL
+    with pytest.raises(ArgosyError):
+        open_artefact(output)
+    report = run(checkpoint, output)
+    assert skipped(report)["weights"] == (stage == "writing config")
+    assert open_artefact(output)
+    assert not [path.name for path in output.iterdir() if path.name.startswith(".")]
+
+
+def test_two_builds_in_one_directory_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    from argosy.support.files import directory_lock
+
+    with directory_lock(tmp_path / "out"), pytest.raises(ArgosyError, match="another build"):
+        run(checkpoint, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "kind", "words"),
+    [
+        ({"quantization": "q5f16"}, SchemeError, "`q5f16`"),
+        ({"quantization": "keep"}, SchemeError, "`keep`"),
+        ({"target": "tpu"}, TargetError, "`tpu`"),
+        ({"rounding": "up"}, UsageError, "`up`"),
+        ({"context_window": 10**6}, UsageError, "1000000"),
+        ({"max_batch": 100000}, UsageError, "100000"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(
+    checkpoint: Path, tmp_path: Path, wishes: dict[str, object], kind: type[ArgosyError], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        run(checkpoint, tmp_path / "out", **wishes)
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_without_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        prepare(Request(str(tmp_path / "empty")))
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    directory = save_checkpoint(tmp_path / "tiny")
+    tensors = load_file(directory / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, directory / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight"):
+        run(directory, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "argosy.cli", "build", "-m", str(checkpoint), "-o", str(output)]
+    environment = {**os.environ, "ARGOSY_PROGRESS": "lines"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("load the compiler"):
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    assert "stopped" in rest.splitlines() and "Traceback" not in rest
+    manifest = read_manifest(output)
+    assert manifest.weights and manifest.config and not manifest.libraries
+    assert not [path.name for path in output.iterdir() if path.name.startswith(".") or path.suffix == ".so"]

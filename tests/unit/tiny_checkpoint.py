@@ -1,0 +1,45 @@
+"""A tiny random llama checkpoint, made without torch: a directory goes in, config, weights and tokenizer come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from argosy.model_defs.registry import FAMILIES, parameters_of, spec_from_config
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def save_checkpoint(directory: Path, seed: int = 0) -> Path:
+    """Write a Hugging Face directory of llama's tiny config, with a byte-level tokenizer and a chat template."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = dict(FAMILIES["llama"].tiny_config)
+    vocabulary = _save_tokenizer(directory)
+    config |= {"vocab_size": vocabulary, "eos_token_id": vocabulary - 1, "bos_token_id": vocabulary - 2}
+    (directory / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+    parameters = parameters_of(spec_from_config(config), config)
+    sources = {source.name: source.shape for parameter in parameters for source in parameter.sources}
+    tensors = {name: random.standard_normal(shape, np.float32) * 0.1 for name, shape in sources.items()}
+    save_file(tensors, directory / "model.safetensors")
+    return directory
+
+
+def _save_tokenizer(directory: Path) -> int:
+    """One token for each byte, and the two that delimit messages; how many there are."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    settings = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "chat_template": TEMPLATE}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer.get_vocab_size()
