@@ -18,7 +18,7 @@ from argosy.model_defs.decoder import ENTRY_POINTS, Decoder
 from argosy.model_defs.spec import DecoderSpec
 from argosy.quant.scheme import Format
 
-CACHE_CREATORS = ("create_paged_kv_cache", "create_tir_paged_kv_cache")
+CACHE_ALIAS = "create_tir_paged_kv_cache"  # the name that other runtimes look up
 _CACHE_SIZES = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size", "support_sliding_window")
 
 
@@ -56,12 +56,18 @@ def _with_bounds(mod: tvm.IRModule, bounds: Bounds) -> tvm.IRModule:
 def _with_cache(mod: tvm.IRModule, spec: DecoderSpec, target: TargetRecord) -> tvm.IRModule:
     """Adds the functions that create a KV cache. Each size comes as a shape of one element, as other runtimes do."""
     builder = relax.BlockBuilder(mod)
-    for creator in CACHE_CREATORS:
-        sizes = [tirx.Var(name, "int64") for name in _CACHE_SIZES]
-        params = [
-            relax.Var(f"{name}_", relax.ShapeType([size])) for name, size in zip(_CACHE_SIZES, sizes, strict=True)
-        ]
-        with builder.function(creator, params=params):
-            cache = CpuPagedKVCache.create(spec, *sizes, dtype=target.activation_dtype, target=target.tvm_target)
-            builder.emit_func_output(builder.emit(cache._expr))
+    params, sizes = _cache_sizes()
+    with builder.function("create_paged_kv_cache", params=params):
+        cache = CpuPagedKVCache.create(spec, *sizes, dtype=target.activation_dtype, target=target.tvm_target)
+        create = builder.emit_func_output(builder.emit(cache._expr))
+    params, _ = _cache_sizes()
+    with builder.function(CACHE_ALIAS, params=params):
+        builder.emit_func_output(builder.emit(relax.Call(create, params)))
     return builder.finalize()
+
+
+def _cache_sizes() -> tuple[list[relax.Var], list[tirx.Var]]:
+    """Fresh parameters for a function that creates a cache, and the symbolic size that each of them holds."""
+    sizes = [tirx.Var(name, "int64") for name in _CACHE_SIZES]
+    shapes = [relax.ShapeType([size]) for size in sizes]
+    return [relax.Var(f"{name}_", shape) for name, shape in zip(_CACHE_SIZES, shapes, strict=True)], sizes
