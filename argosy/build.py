@@ -230,6 +230,7 @@ def _config_key(recipe: Recipe) -> str:
 def _write_config(recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress) -> None:
     """Write the tokenizer files and `mlc-chat-config.json`."""
     from argosy.dist.chat_config import make_chat_config
+    from argosy.mlc_template import conv_template
 
     progress.report("writing config", 0, 1)
     files = recipe.checkpoint.tokenizer_files()
@@ -237,9 +238,10 @@ def _write_config(recipe: Recipe, directory: BuildDirectory, key: str, request: 
         model_type=recipe.spec.model_type, quantization=recipe.scheme.name, model_config=recipe.config,
         vocab_size=recipe.spec.vocab_size, context_window_size=recipe.bounds.context_window,
         prefill_chunk_size=recipe.bounds.prefill_chunk, max_batch_size=recipe.bounds.max_batch,
-        tokenizer_files=files, conv_template=None,
+        tokenizer_files=files,
     )  # fmt: skip
-    directory.publish_config(config, files, key=key)
+    template = conv_template(recipe.spec.model_type, files, config.eos_token_ids)
+    directory.publish_config(dataclasses.replace(config, conv_template=template), files, key=key)
     progress.report("writing config", 1, 1)
 
 

@@ -1,0 +1,44 @@
+"""A model's tokenizer files go in, the `conv_template` of `mlc-chat-config.json` comes out, for runtimes without Jinja."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from tokenizers import Tokenizer as FastTokenizer
+
+from argosy.dist.conv_template import Message, completion_template, derive_conv_template
+from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
+from argosy.runtime_bindings.chat.tokenizer import Tokenizer
+from argosy.support.errors import ArtefactError
+
+
+def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequence[int]) -> dict[str, object] | None:
+    """MLC's form of the chat template in `files`, a plain completion where there is none, or None where it cannot be said.
+
+    A template that cannot be read at all is None too: our own runtime says why when somebody wants to chat.
+    """
+    config = json.loads(files["tokenizer_config.json"])
+    tokenizer = Tokenizer(FastTokenizer.from_str(files["tokenizer.json"].decode()), config)
+    source = select_template(config.get("chat_template"))
+    if source is None and "chat_template.jinja" in files:
+        source = files["chat_template.jinja"].decode()
+    if source is None:
+        return completion_template(stop_token_ids)
+    try:
+        template = ChatTemplate(source, tokenizer.special_tokens)
+    except ArtefactError:
+        return None
+    text = tokenizer.special_tokens.get("bos_token")
+    bos = None if text is None else tokenizer.id_of(text)
+
+    def render(messages: Sequence[Message], generation: bool) -> str:
+        return template.render(messages, add_generation_prompt=generation)
+
+    return derive_conv_template(
+        render,
+        name=name,
+        bos=None if text is None or bos is None else (text, bos),
+        stop_strings=[tokenizer.text_of(token) for token in stop_token_ids],
+        stop_token_ids=stop_token_ids,
+    )
