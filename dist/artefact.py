@@ -157,8 +157,8 @@ def open_artefact(path: str | Path) -> Artefact:
     manifest = read_manifest(directory, _HALF_BUILT_HINT)
     hint = manifest.rebuild_command(next(iter(manifest.libraries), "cpu"))
     if manifest.weights is None or manifest.config is None:
-        missing = "weights" if manifest.weights is None else "chat config"
-        raise ArtefactError(f"`{directory}` is half-built: its {missing} are not complete", hint)
+        stage = "weights" if manifest.weights is None else "config"
+        raise ArtefactError(f"`{directory}` is half-built: its {stage} stage is not complete", hint)
     for name in (*manifest.config.files, *manifest.weights.files):
         problem = None if name.endswith(".bin") else manifest.file_problem(directory, name)
         if problem is not None:

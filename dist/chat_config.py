@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from argosy.dist.records import Fields, is_plain_name, read_json
+from argosy.dist.records import Fields, read_json
 from argosy.support.files import write_json_atomic
 
 CHAT_CONFIG_NAME = "mlc-chat-config.json"
@@ -160,10 +160,6 @@ def read_chat_config(directory: Path, hint: str | None = None) -> ChatConfig:
     Raises ArtefactError for a file that is missing or malformed.
     """
     fields = read_json(directory / CHAT_CONFIG_NAME, hint)
-    files = fields.texts("tokenizer_files")
-    for name in files:
-        if not is_plain_name(name):
-            raise fields.error("tokenizer_files", f"holds `{name[:60]}`, which is not a plain file name")
     return ChatConfig(
         model_type=fields.text("model_type"),
         quantization=fields.text("quantization"),
@@ -184,7 +180,7 @@ def read_chat_config(directory: Path, hint: str | None = None) -> ChatConfig:
         pad_token_id=_optional_id(fields, "pad_token_id"),
         bos_token_id=_optional_id(fields, "bos_token_id"),
         eos_token_ids=_read_eos(fields),
-        tokenizer_files=files,
+        tokenizer_files=fields.file_names("tokenizer_files"),
         tokenizer_info=fields.child("tokenizer_info").values if "tokenizer_info" in fields.values else {},
         conv_template=_read_template(fields),
     )

@@ -187,19 +187,13 @@ def _file(fields: Fields) -> FileRecord:
     return FileRecord(fields.sha256("sha256"), fields.integer("bytes", minimum=0))
 
 
-def _names(fields: Fields, name: str) -> tuple[str, ...]:
-    names = fields.texts(name)
-    for index, file in enumerate(names):
-        Fields({"name": file}, fields.file, f"{fields.where}.{name}[{index}]", fields.hint).file_name("name")
-    return names
-
-
 def _weights(fields: Fields) -> WeightsRecord:
-    return WeightsRecord(fields.text("key"), fields.sha256("layout"), fields.text("rounding"), _names(fields, "files"))
+    files = fields.file_names("files")
+    return WeightsRecord(fields.text("key"), fields.sha256("layout"), fields.text("rounding"), files)
 
 
 def _config(fields: Fields) -> ConfigRecord:
-    return ConfigRecord(fields.text("key"), _names(fields, "files"))
+    return ConfigRecord(fields.text("key"), fields.file_names("files"))
 
 
 def _library(fields: Fields) -> LibraryRecord:

@@ -102,6 +102,14 @@ class Fields:
             raise self.error(self._path(name), f"is {shorten(value)} and not a plain file name")
         return value
 
+    def file_names(self, name: str) -> tuple[str, ...]:
+        """A list of plain file names."""
+        names = self.texts(name)
+        for index, value in enumerate(names):
+            if not is_plain_name(value):
+                raise self.error(f"{self._path(name)}[{index}]", f"is {shorten(value)} and not a plain file name")
+        return names
+
     def sha256(self, name: str) -> str:
         """A SHA-256 in hex."""
         value = self.text(name)
