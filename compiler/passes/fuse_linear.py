@@ -180,14 +180,14 @@ def _take_norm(flow: Dataflow, match: _Match) -> _Match:
 def _weight_and_offset(flow: Dataflow, weight: relax.Expr) -> tuple[relax.Expr, float]:
     """A norm's weight, taken apart where it is a stored weight plus a scalar constant."""
     add = flow.call(weight, "relax.add")
-    if add is not None and isinstance(add.args[1], relax.Constant) and add.args[1].ty.ndim == 0:
-        return flow.uncast(add.args[0]), float(add.args[1].data.numpy())
+    if add is not None and isinstance(add.args[1], tvm.ir.GenericConst) and add.args[1].ty.ndim == 0:
+        return flow.uncast(add.args[0]), float(add.args[1].value.numpy())
     return flow.uncast(weight), 0.0
 
 
 def _is_constant(expr: relax.Expr, value: float) -> bool:
     """Whether `expr` is a constant with `value` everywhere."""
-    return isinstance(expr, relax.Constant) and bool((expr.data.numpy() == value).all())
+    return isinstance(expr, tvm.ir.GenericConst) and bool((expr.value.numpy() == value).all())
 
 
 def _other(add: relax.Call, var: relax.Var) -> relax.Expr:
