@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 # A template that wants more than this is hostile or broken: real ones render in milliseconds.
 MAX_TEMPLATE_CHARACTERS = 1 << 20
-MAX_VALUE = 8 << 20
+MAX_VALUE = 4 << 20
 ITEM = 32  # what a list item, a number or an empty list counts, in characters
 MAX_INTEGER_BITS = 4096
 MAX_BLOCKS = 1_000_000
