@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tvm import te
+from tvm import te, tirx
 from tvm.ir import IRModule
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn import Tensor, op, spec as nn_spec
+from tvm.relax.frontend.nn import Tensor, op
+from tvm.relax.frontend.nn import spec as nn_spec
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-from argosy.model_defs.layers import FEED_FORWARDS, Attention, Linear, Matrix, Norm, Rotation, Storage, rotation, softcap
+from argosy.model_defs.layers import (
+    FEED_FORWARDS,
+    Attention,
+    Linear,
+    Matrix,
+    Norm,
+    Rotation,
+    Storage,
+    rotation,
+    softcap,
+)
 from argosy.model_defs.parameters import layer_norms
 from argosy.model_defs.spec import DecoderSpec, Topology
 from argosy.quant.scheme import Format
@@ -103,7 +114,8 @@ class Positions(nn.Module):
         self.weight = nn.Parameter((rows, hidden), storage.plain.dtype)
 
     def forward(self, positions: Tensor) -> Tensor:
-        return op.take(self.weight, positions, axis=0).astype(self.activation)
+        rows = _gather("position_rows", self.weight, positions, lambda weight, row, column: weight[row, column])
+        return rows.astype(self.activation)
 
 
 class Decoder(nn.Module):
@@ -139,8 +151,10 @@ class Decoder(nn.Module):
         return self._logits(self.model(x, kv)), kv
 
     def batch_prefill(self, x: Tensor, logit_positions: Tensor, kv: PagedKVCache) -> tuple[Tensor, PagedKVCache]:
-        """x (1, n, hidden), b sequences one after the other -> logits of the tokens `logit_positions` (b,): (1, b, vocab)."""
-        return self._logits(op.take(self.model(x, kv), logit_positions, axis=1)), kv
+        """x (1, n, hidden), b sequences in a row -> logits of the tokens `logit_positions` (b,): (1, b, vocab)."""
+        wanted = _gather("logit_rows", self.model(x, kv), logit_positions, lambda x, row, column: x[0, row, column])
+        b, hidden = wanted.shape
+        return self._logits(op.reshape(wanted, (1, b, hidden))), kv
 
     def batch_decode(self, x: Tensor, kv: PagedKVCache) -> tuple[Tensor, PagedKVCache]:
         """x (b, 1, hidden), one token of each sequence -> (b, 1, vocab)."""
@@ -161,6 +175,15 @@ class Decoder(nn.Module):
         return self.export_tvm(entry_points(self))
 
 
+def _gather(name: str, x: Tensor, rows: Tensor, element: Callable[..., tirx.Expr]) -> Tensor:
+    """`element(x, row, column)` for each of `rows` (n,): (n, columns). `op.take` would warn while compiling."""
+
+    def compute(x: te.Tensor, rows: te.Tensor) -> te.Tensor:
+        return te.compute((rows.shape[0], x.shape[-1]), lambda i, j: element(x, rows[i], j), name=name)
+
+    return op.tensor_expr_op(compute, name, [x, rows])
+
+
 def _last(x: Tensor) -> Tensor:
     """The last token of x (1, n, hidden): (1, 1, hidden)."""
 
@@ -171,8 +194,8 @@ def _last(x: Tensor) -> Tensor:
     return op.tensor_expr_op(compute, "last_token", [x])
 
 
-# Entry point -> its tensor arguments before the cache: (name, shape, dtype); `hidden` is the hidden size, `activation` the
-# dtype of activations, other words are symbolic sizes.
+# Entry point -> its tensor arguments before the cache: (name, shape, dtype); `hidden` is the hidden size, `activation`
+# the dtype of activations, other words are symbolic sizes.
 ENTRY_POINTS: dict[str, tuple[tuple[str, tuple[int | str, ...], str], ...]] = {
     "embed": (("ids", ("n",), "int32"),),
     "prefill": (("x", (1, "n", "hidden"), "activation"),),
