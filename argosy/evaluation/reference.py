@@ -1,0 +1,64 @@
+"""An artefact goes in; the artefact of the same checkpoint without quantization comes out, built if there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from argosy.build import Request, build, prepare
+from argosy.dist.artefact import Artefact, list_artefacts, open_artefact
+from argosy.dist.build_directory import artefact_name, output_root
+from argosy.support.errors import ArgosyError, ArtefactError, UsageError
+from argosy.support.progress import Progress, Unit
+
+UNQUANTIZED = "q0f32"
+
+
+def reference_for(artefact: Artefact, progress: Progress) -> Artefact:
+    """The `q0f32` artefact with the checkpoint digest of `artefact`, from beside it or below the output root.
+
+    Where there is none it is built below the output root. Raises ArgosyError where it cannot be.
+    """
+    if artefact.manifest is None:
+        sentence = f"`{artefact.directory}` does not say which checkpoint it was made from"
+        raise ArtefactError(sentence, "name an unquantized artefact with `--reference`")
+    digest = artefact.manifest.checkpoint_digest
+    for root in dict.fromkeys((artefact.directory.resolve().parent, output_root().resolve())):
+        for directory in list_artefacts(root):
+            found = _usable(directory, digest)
+            if found is not None:
+                return found
+    return _build(artefact.manifest.model, digest, progress)
+
+
+def _usable(directory: Path, digest: str) -> Artefact | None:
+    """The artefact in `directory`, if it is a complete reference that runs here."""
+    try:
+        found = open_artefact(directory)
+        found.library()
+    except ArgosyError:
+        return None
+    manifest = found.manifest
+    assert manifest is not None
+    return found if (manifest.checkpoint_digest, manifest.quantization) == (digest, UNQUANTIZED) else None
+
+
+def _build(model: str, digest: str, progress: Progress) -> Artefact:
+    """Builds `model` without quantization; it must still be the checkpoint with this digest."""
+    request = Request(model=model, quantization=UNQUANTIZED, output=output_root() / artefact_name(model, UNQUANTIZED))
+    if prepare(request).digest != digest:
+        raise UsageError(
+            f"`{model}` is not the checkpoint any more that the artefact was built from",
+            "build the artefact again, or name an unquantized one with `--reference`",
+        )
+    return open_artefact(build(request, _ForReference(progress)).directory)
+
+
+@dataclass(frozen=True, slots=True)
+class _ForReference:
+    """Progress whose stages say what they are for."""
+
+    progress: Progress
+
+    def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
+        self.progress.report(f"reference: {stage}", done, total, unit)
