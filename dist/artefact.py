@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,9 +151,9 @@ def open_artefact(path: str | Path) -> Artefact:
     Raises ArtefactError.
     """
     directory = Path(path)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise _no_directory(directory)
-    if not (directory / MANIFEST_NAME).is_file():
+    if not is_artefact(directory):
         return _open_without_manifest(directory)
     manifest = read_manifest(directory, _HALF_BUILT_HINT)
     hint = manifest.rebuild_command(next(iter(manifest.libraries), "cpu"))
@@ -174,16 +175,15 @@ def open_artefact(path: str | Path) -> Artefact:
 
 
 def _no_directory(directory: Path) -> ArtefactError:
-    if directory.exists():
+    if os.path.exists(directory):
         return ArtefactError(f"`{directory}` is a file and not an artefact directory", "`argosy list` shows artefacts")
-    parent = directory.parent
-    siblings = [item.name for item in parent.iterdir() if is_artefact(item)] if parent.is_dir() else []
+    siblings = [path.name for path in list_artefacts(directory.parent)]
     hint = did_you_mean(directory.name, siblings) if siblings else rebuild_command("smollm2-135m", "cpu", "q4f16_1")
     return ArtefactError(f"there is no artefact directory `{directory}`", hint)
 
 
 def _open_without_manifest(directory: Path) -> Artefact:
-    has_config, has_cache = (directory / CHAT_CONFIG_NAME).is_file(), cache_file(directory) is not None
+    has_config, has_cache = os.path.isfile(directory / CHAT_CONFIG_NAME), cache_file(directory) is not None
     if has_config and has_cache:
         hint = "fetch the directory again: Argosy did not make it"
         return Artefact(directory, None, read_chat_config(directory, hint), read_tensor_cache(directory, hint))
@@ -195,12 +195,15 @@ def _open_without_manifest(directory: Path) -> Artefact:
 
 def is_artefact(path: Path) -> bool:
     """Whether `path` is a directory that Argosy made, complete or not."""
-    return (path / MANIFEST_NAME).is_file()
+    return os.path.isfile(path / MANIFEST_NAME)
 
 
 def list_artefacts(root: Path) -> list[Path]:
     """The artefact directories right below `root`, by name."""
-    return sorted(path for path in root.iterdir() if is_artefact(path)) if root.is_dir() else []
+    try:
+        return sorted(path for path in root.iterdir() if is_artefact(path))
+    except OSError:  # not there, not a directory, or closed to us
+        return []
 
 
 def _checked_features(library: LibraryRecord) -> int:

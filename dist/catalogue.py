@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ CATALOGUE: dict[str, PackagedModel] = {
     )
 }  # fmt: skip
 
+_ALLOWED = f"allowed: a name ({', '.join(CATALOGUE)}), a Hugging Face id (org/name), a directory, or a .gguf file"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model"]
 _UNWANTED = ["consolidated*", "*/*"]  # Mistral's second copy of the weights; folders with other formats
@@ -58,12 +60,12 @@ def resolve_model(text: str) -> ResolvedModel:
     """
     if text in CATALOGUE:
         return ResolvedModel(text, _packaged(CATALOGUE[text]), "catalogue")
-    path = Path(text).expanduser()
-    if text and path.exists():
+    path = Path(os.path.expanduser(text))
+    if text and os.path.exists(path):
         return _from_artefact(path) if is_artefact(path) else ResolvedModel(str(path), path, "path")
     looks_like_path = text.startswith((".", "/", "~")) or text.endswith(".gguf") or text.count("/") > 1
     if looks_like_path or not text:
-        raise CheckpointError(f"there is no checkpoint `{text}`", f"a directory, a .gguf file, or {_names_hint('')}")
+        raise CheckpointError(f"there is no checkpoint `{text}`", _ALLOWED)
     if _HUB_ID.fullmatch(text):
         return ResolvedModel(text, _from_hub(text), "hub")
     raise CheckpointError(f"unknown model `{text}`", _names_hint(text))
@@ -71,9 +73,7 @@ def resolve_model(text: str) -> ResolvedModel:
 
 def _names_hint(text: str) -> str:
     near = did_you_mean(text, CATALOGUE)
-    if near.startswith("did you mean"):
-        return near
-    return f"a name ({', '.join(CATALOGUE)}), a Hugging Face id (org/name), a directory, or a .gguf file"
+    return near if near.startswith("did you mean") else _ALLOWED
 
 
 def _packaged(model: PackagedModel) -> Path:
@@ -92,7 +92,7 @@ def _packaged(model: PackagedModel) -> Path:
 def _from_artefact(path: Path) -> ResolvedModel:
     """The checkpoint that the artefact in `path` was built from, where that can be found again."""
     model = read_manifest(path).model
-    if model in CATALOGUE or Path(model).expanduser().exists() or _HUB_ID.fullmatch(model):
+    if model in CATALOGUE or os.path.exists(os.path.expanduser(model)) or _HUB_ID.fullmatch(model):
         return resolve_model(model)
     sentence = f"`{path}` is an artefact, and the checkpoint `{model}` that it was built from is not there"
     raise CheckpointError(sentence, "give the checkpoint itself with `--model`")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ class Manifest:
     def file_problem(self, directory: Path, name: str) -> str | None:
         """What is wrong with the file `name`: a sentence without a full stop, or None."""
         path, record = directory / name, self.files[name]
-        if not path.is_file():
+        if not os.path.isfile(path):
             return f"`{path}` is missing"
         size = path.stat().st_size
         if size != record.bytes:

@@ -45,6 +45,11 @@ class TensorRecord:
     nbytes: int
     offset: int
 
+    @property
+    def stored_as_halves(self) -> bool:
+        """Whether the bytes are upper halves; MLC writes the word on tensors of other types too, to no effect."""
+        return self.format == "f32-to-bf16" and self.dtype == "float32"
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -217,7 +222,7 @@ class TensorCache:
 
 
 def _view(data: mmap.mmap, record: TensorRecord) -> np.ndarray:
-    if record.format == "f32-to-bf16":
+    if record.stored_as_halves:
         upper = np.frombuffer(data, np.uint16, record.nbytes // 2, record.offset).astype(np.uint32)
         return (upper << 16).view(np.float32).reshape(record.shape)
     dtype = np.dtype(record.dtype)
@@ -227,7 +232,7 @@ def _view(data: mmap.mmap, record: TensorRecord) -> np.ndarray:
 def cache_file(directory: Path) -> Path | None:
     """The tensor cache of `directory` under its present or its former name, or None."""
     for name in (CACHE_NAME, LEGACY_CACHE_NAME):
-        if (directory / name).is_file():
+        if os.path.isfile(directory / name):
             return directory / name
     return None
 
@@ -271,12 +276,11 @@ def _record(fields: Fields, shard_bytes: int) -> TensorRecord:
         raise fields.error(f"{fields.where}.name", f"is {shorten(record.name)} and not a tensor's name")
     if record.dtype not in DTYPES:
         raise fields.error(f"{fields.where}.dtype", f"is {shorten(record.dtype)} and not one of {', '.join(DTYPES)}")
-    half = record.format == "f32-to-bf16" and record.dtype == "float32"
-    if not half and record.format not in ("raw", "f32-to-bf16"):
+    if record.format not in ("raw", "f32-to-bf16"):
         raise fields.error(f"{fields.where}.format", f"is {shorten(record.format)} and not raw")
     if len(record.shape) > 8 or any(dim < 0 for dim in record.shape):
         raise fields.error(f"{fields.where}.shape", f"is {shorten(list(record.shape))} and not a shape")
-    itemsize = 2 if half else np.dtype(record.dtype).itemsize
+    itemsize = 2 if record.stored_as_halves else np.dtype(record.dtype).itemsize
     if math.prod(record.shape) * itemsize != record.nbytes:
         problem = f"is {record.nbytes}, which does not fit the shape {list(record.shape)}"
         raise fields.error(f"{fields.where}.nbytes", problem)
