@@ -65,14 +65,15 @@ def _derive(
     assistant_role = assistant[: len(assistant) - len(content_sep)]
     empty_sep = _without_prefix(_without_prefix(generation, asked), assistant_role)
 
-    starts_with_bos = bos is not None and head.startswith(bos[0])
-    if starts_with_bos:
-        head = head[len(bos[0]) :] if bos else head
+    if bos is not None and (user.startswith(bos[0]) or not head.startswith(bos[0])):
+        bos = None  # a token that begins every turn (<|im_start|>) belongs to the turns
+    if bos is not None:
+        head = head[len(bos[0]) :]
     template, message, role_follows = _system(render, user, head, bos)
     return _record(
         name, template, message, user[: len(user) - len(content_sep)], assistant_role, content_sep, empty_sep,
         [asked] if asked == answered else [asked, answered], role_follows,
-        [bos[1]] if bos and starts_with_bos else None, stop_strings, stop_ids,
+        None if bos is None else [bos[1]], stop_strings, stop_ids,
     )  # fmt: skip
 
 
@@ -83,8 +84,8 @@ def _system(render: Render, user: str, head: str, bos: tuple[str, int] | None) -
         before, after, _ = _between(text, [_SYSTEM, _USER])
     except _CannotExpressError:  # no system role: whatever the template always says stays a constant
         return _without_suffix(head, user) + "{system_message}", "", True
-    if bos is not None and before.startswith(bos[0]):
-        before = before[len(bos[0]) :]
+    if bos is not None:
+        before = _without_prefix(before, bos[0])
     role_follows = after.endswith(user)
     if role_follows:
         after = after[: len(after) - len(user)]

@@ -99,6 +99,15 @@ def test_the_first_token_becomes_an_id() -> None:
     assert "<s>" not in str(template["system_template"])
 
 
+def test_a_first_token_that_begins_every_turn_stays_text() -> None:
+    """SmolLM2 calls <|im_start|> its first token."""
+    template = derive_conv_template(
+        renderer(CHATML), name="x", bos=("<|im_start|>", 1), stop_strings=[], stop_token_ids=[2]
+    )
+    assert template is not None and "system_prefix_token_ids" not in template
+    assert str(template["system_template"]).startswith("<|im_start|>system")
+
+
 def test_no_part_ends_inside_a_special_token() -> None:
     template = derive(PHI3)
     assert template is not None
