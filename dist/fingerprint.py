@@ -32,7 +32,10 @@ def weights_key(*, checkpoint_digest: str, scheme: str, rounding: str, spec_dige
 
 def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int]) -> str:
     """The key of writing the chat config and the tokenizer files; `bounds` are window, chunk and batch sizes."""
-    writer = source_digest("argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.conv_template")
+    writer = source_digest(
+        "argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.conv_template", "argosy.mlc_template",
+        "argosy.runtime_bindings.chat",
+    )  # fmt: skip
     return stage_key("config", checkpoint=checkpoint_digest, scheme=scheme, bounds=bounds, writer=writer)
 
 
