@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Runs the command line of this process and exits with its code."""
+    """Run the command line of this process and exit with its code."""
     from argosy.cli.app import cli
 
-    cli.main(prog_name="argosy")
+    cli.main(prog_name="argosy", obj="own process")

@@ -70,7 +70,12 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
     ctx.exit()
 
 
-@click.group(cls=RootCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    "argosy",
+    cls=RootCommand,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -80,6 +85,9 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
     help="Show the version and exit.",
 )
 @no_color_option
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Compile a language model once, run it on every device."""
     check_environment()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

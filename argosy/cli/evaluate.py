@@ -27,13 +27,18 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     ],
 )
 @click.argument("artefact", metavar="DIR|MODEL")
-@click.option("--text", type=_FILE, metavar="FILE", help="A UTF-8 text to read.  [default: a chapter of Alice in Wonderland]")
 @click.option(
-    "--self-sample", type=click.IntRange(min=1), metavar="N",
+    "--text", type=_FILE, metavar="FILE", help="A UTF-8 text to read.  [default: a chapter of Alice in Wonderland]"
+)
+@click.option(
+    "--self-sample",
+    type=click.IntRange(min=1),
+    metavar="N",
     help="Instead of a text, N tokens that the reference itself says; the sharper test of a chat model.",
 )
 @click.option(
-    "--reference", metavar="DIR|MODEL",
+    "--reference",
+    metavar="DIR|MODEL",
     help="The artefact to compare with.  [default: q0f32 of the same checkpoint, built if there is none]",
 )
 @json_option

@@ -7,6 +7,7 @@ hint: <the way out>
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -64,7 +65,7 @@ def report(message: str, hint: str | None, code: int) -> int:
 
 def _sentence(text: str) -> str:
     """Click's message in our form: lower case, values in backticks, no full stop."""
-    text = text.strip().rstrip(".").replace("'", "`")
+    text = re.sub(r"\((\S+)\)$", r"`\1`", text.strip().rstrip(".").replace("'", "`"))
     return text[:1].lower() + text[1:]
 
 

@@ -1,0 +1,139 @@
+"""`argosy chat`: an artefact goes in, a conversation, one answer, or answers to piped lines come out."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from argosy.cli import console
+from argosy.cli.base import command as argosy_command
+from argosy.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from argosy.cli.talk import Talk
+
+# Options that go into the generation settings as they are: name -> (type, help). Ranges are the runtime's to check.
+SAMPLING: dict[str, tuple[type, str]] = {
+    "temperature": (float, "0 always takes the likeliest token; higher is more varied."),
+    "top_p": (float, "Keep the likeliest tokens that hold this share of the probability."),
+    "top_k": (int, "Keep this many of the likeliest tokens; 0 keeps all."),
+    "min_p": (float, "Keep tokens at least this likely, relative to the likeliest."),
+    "typical_p": (float, "Keep the tokens nearest to the expected surprise that hold this share."),
+    "repetition_penalty": (float, "Divide the logits of tokens that were seen; 1 is off."),
+    "presence_penalty": (float, "Subtract this from the logits of tokens that were seen."),
+    "frequency_penalty": (float, "Subtract this for each time a token was seen."),
+    "repeat_last_n": (int, "How many tokens back the penalties look; -1 is all."),
+    "seed": (int, "The same seed gives the same answer."),
+    "max_tokens": (int, "End an answer after this many tokens."),
+}
+
+
+class LogitBias(click.ParamType):
+    """`ID=BIAS`: a token id and what is added to its logit; `-inf` bans the token."""
+
+    name = "id=bias"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, float]:
+        token, _, bias = str(value).partition("=")
+        try:
+            number = (int(token), float(bias))
+        except ValueError:
+            self.fail(f"`{value}` is not a token id, `=` and a number", param, ctx)
+        if math.isnan(number[1]):
+            self.fail(f"`{value}` is not a token id, `=` and a number", param, ctx)
+        return number
+
+
+def sampling_options(function: Any) -> Any:
+    """The options of `SAMPLING`, and those that may be given several times."""
+    function = click.option(
+        "--logit-bias", type=LogitBias(), multiple=True, metavar="ID=BIAS",
+        help="Add BIAS to the logit of token ID; -inf bans it.  [several times]",
+    )(function)  # fmt: skip
+    function = click.option(
+        "--stop", multiple=True, metavar="TEXT", help="End an answer before this text.  [several times]"
+    )(function)
+    for name, (kind, text) in reversed(SAMPLING.items()):
+        metavar = "N" if kind is int else "X"
+        function = click.option(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)(function)
+    return function
+
+
+@argosy_command(
+    "chat",
+    examples=[
+        "argosy chat dist/out/smollm2-135m-q4f16_1",
+        'argosy chat smollm2-135m --prompt "What is the capital of France?" --temperature 0',
+        'echo "What is the meaning of life?" | argosy chat smollm2-135m --json',
+    ],
+)
+@click.argument("artefact", metavar="DIR|MODEL")
+@click.option(
+    "--prompt", "-p", metavar="TEXT", help="Answer this and end; - reads it from stdin, all lines as one prompt."
+)
+@click.option("--system", metavar="TEXT", help="The system prompt, instead of the model's own.")
+@sampling_options
+@click.option(
+    "--on-context-full",
+    type=click.Choice(["stop", "slide"]),
+    help="When the context window is full: end the answer, or forget the oldest turns.  [default: stop]",
+)
+@click.option("--context-window", type=int, metavar="N", help="Less than was built for, which saves memory.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads that compute.  [default: one for each core]"
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each answer as one line of JSON: text, finish_reason, stats."
+)
+@click.pass_context
+def command(
+    ctx: click.Context, artefact: str, prompt: str | None, system: str | None, context_window: int | None,
+    threads: int | None, as_json: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Talk to a model that was built.
+
+    At a terminal this is a conversation; /help lists its commands. With --prompt it is one answer. With lines from a
+    pipe, each line is one turn of a conversation.
+    """
+    from argosy.places import find_artefact
+
+    if as_json and prompt is None and console.is_terminal():
+        raise UsageError("`--json` needs a prompt", "--prompt TEXT, or a pipe: echo TEXT | argosy chat DIR --json")
+    directory = find_artefact(artefact)
+    if prompt == "-":
+        prompt = sys.stdin.read().strip("\n")
+    if ctx.obj is not None:  # a process of its own, which will never compile
+        from argosy.runtime_bindings.engine.tvm_runtime import use_runtime_only
+
+        use_runtime_only()
+    from argosy.cli.talk import Talk
+    from argosy.runtime_bindings.chat.module import ChatModule
+
+    model = ChatModule(directory, threads=threads, system=system, context_window_size=context_window)
+    talk = Talk(model, _given(settings), as_json)
+    if prompt is not None:
+        talk.answer(prompt)
+    else:
+        ctx.exit(_converse(talk))
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given; all others are the model's own."""
+    wishes = dict(settings)
+    bias = dict(wishes.pop("logit_bias"))
+    return {name: value for name, value in (wishes | {"logit_bias": bias}).items() if value not in (None, (), {})}
+
+
+def _converse(talk: Talk) -> int:
+    from argosy.cli.repl import Repl, pipe_reader, terminal_reader
+
+    if not console.is_terminal():
+        return Repl(talk, pipe_reader(sys.stdin)).run()
+    model = talk.model
+    console.say(f"{model.artefact.name}, {model.stats().context_window} tokens of context; /help lists commands")
+    if model.completes_only:
+        console.say("(this model has no chat template: it continues texts, and each prompt stands alone)")
+    return Repl(talk, terminal_reader()).run()

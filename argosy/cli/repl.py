@@ -1,0 +1,109 @@
+"""A conversation, at a terminal or through a pipe: lines go in, answers and outcomes of /commands come out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import TextIO
+
+from argosy.cli import console
+from argosy.cli.failures import report
+from argosy.cli.talk import Talk
+from argosy.support.errors import ArgosyError
+from argosy.support.text import did_you_mean
+
+HELP = """\
+/help          this list
+/stats         speed and memory of the last answer
+/reset         forget the conversation
+/system TEXT   begin anew with this system prompt; without TEXT with none
+/exit          end; so does Ctrl-D
+\"\"\"            begins and ends a prompt of several lines
+Ctrl-C stops the answer that is being written."""
+
+QUOTES = '"""'
+Read = Callable[[str], str]
+"""Shows a prompt and returns the next line; raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
+
+
+class Repl:
+    """Reads prompts and commands until the end."""
+
+    def __init__(self, talk: Talk, read: Read) -> None:
+        self._talk = talk
+        self._read = read
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/help": lambda rest: console.say(HELP),
+            "/stats": lambda rest: console.say(str(talk.model.stats())),
+            "/reset": self._reset,
+            "/system": self._system,
+        }
+
+    def run(self) -> int:
+        """Until /exit or the end of the input; the exit code of the last error, or 0."""
+        code = 0
+        while True:
+            try:
+                text = self._next()
+                if text.split(maxsplit=1)[:1] in (["/exit"], ["/quit"]):
+                    return code
+                if text.strip():
+                    self._handle(text)
+            except EOFError:
+                return code
+            except KeyboardInterrupt:
+                console.say("\n(/exit or Ctrl-D ends)")
+            except ArgosyError as error:
+                code = report(error.message, error.hint, error.exit_code)
+
+    def _next(self) -> str:
+        """One line, or the lines between triple quotes."""
+        line = self._read("> ")
+        if not line.strip().startswith(QUOTES):
+            return line
+        lines = [line.strip().removeprefix(QUOTES)]
+        while not lines[-1].rstrip().endswith(QUOTES):
+            lines.append(self._read(". "))
+        lines[-1] = lines[-1].rstrip().removesuffix(QUOTES)
+        return "\n".join(lines).strip("\n")
+
+    def _handle(self, text: str) -> None:
+        word, _, rest = text.strip().partition(" ")
+        if word in self._commands:
+            self._commands[word](rest.strip())
+        elif word.startswith("/") and "/" not in word[1:]:  # a path like /etc/hosts may begin a question
+            hint = did_you_mean(word, [*self._commands, "/exit"])
+            raise ArgosyError(f"no such command `{word}`", hint)
+        else:
+            self._talk.answer(text)
+
+    def _reset(self, rest: str) -> None:
+        self._talk.model.reset_chat()
+        console.say("(the conversation is forgotten)")
+
+    def _system(self, rest: str) -> None:
+        self._talk.model.reset_chat(rest)
+        console.say(
+            "(a new conversation, with this system prompt)" if rest else "(a new conversation, without system prompt)"
+        )
+
+
+def terminal_reader() -> Read:
+    """Lines from the terminal, with editing and the history of this session where Python has readline."""
+    with contextlib.suppress(ImportError):
+        import_module("readline")  # from now on input() edits lines with it
+    return input
+
+
+def pipe_reader(stream: TextIO) -> Read:
+    """Lines from a stream, without prompts."""
+    lines: Iterator[str] = iter(stream)
+
+    def read(prompt: str) -> str:
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line.rstrip("\r\n")
+
+    return read

@@ -1,0 +1,81 @@
+"""One answer at a time: a prompt goes in, the answer comes out on stdout as it is generated; Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from argosy.cli import console
+
+if TYPE_CHECKING:
+    from argosy.runtime_bindings.chat.module import ChatModule, Reply
+
+# How an answer may end before the model itself ended it, and what a person is told then.
+ENDINGS = {
+    "length": "cut at --max-tokens",
+    "context": "the context window is full; --on-context-full slide forgets the oldest turns instead",
+    "cancelled": "stopped",
+}
+
+# What a model says must not steer a terminal: control characters but newline and tab are shown as U+FFFD.
+_VISIBLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+class Talk:
+    """A model, and the settings that each of its answers is generated with."""
+
+    def __init__(self, model: ChatModule, settings: Mapping[str, Any], as_json: bool) -> None:
+        self.model = model
+        self.settings = dict(settings)
+        self.as_json = as_json
+
+    def answer(self, prompt: str) -> Reply:
+        """Generate the answer to `prompt`, print it, and return it.
+
+        The first Ctrl-C ends the answer where it is, a second one (KeyboardInterrupt) takes the turn back.
+        """
+        with cancelled_by_ctrl_c(self.model):
+            for piece in self.model.generate(prompt, generation_config=self.settings, stream=True):
+                if not self.as_json and piece:
+                    sys.stdout.write(piece.translate(_VISIBLE) if sys.stdout.isatty() else piece)
+                    sys.stdout.flush()
+        reply = self.model.last
+        assert reply is not None
+        if self.as_json:
+            console.data(json.dumps(self._record(reply), ensure_ascii=False))
+        else:
+            click.echo(nl=not reply.text.endswith("\n"))
+            if reply.finish_reason in ENDINGS:
+                console.say(console.styled(f"({ENDINGS[reply.finish_reason]})", dim=True))
+        return reply
+
+    def _record(self, reply: Reply) -> dict[str, object]:
+        return {
+            "text": reply.text,
+            "finish_reason": reply.finish_reason,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": len(reply.tokens),
+            "stats": self.model.stats().to_json(),
+        }
+
+
+@contextlib.contextmanager
+def cancelled_by_ctrl_c(model: ChatModule) -> Iterator[None]:
+    """Within the block the first Ctrl-C cancels the answer, and the next one is a KeyboardInterrupt again."""
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        model.cancel()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
