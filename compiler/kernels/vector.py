@@ -69,3 +69,16 @@ def total(x: tirx.Expr) -> tirx.Expr:
     """The sum of the lanes."""
     intrinsic = T.llvm_lookup_intrinsic_id("llvm.vector.reduce.fadd")
     return T.call_llvm_pure_intrin(intrinsic, T.float32(0), x, dtype="float32")
+
+
+def load(buffer: tirx.Buffer, offset: tirx.Expr | int, lanes: int) -> tirx.Expr:
+    """`lanes` adjacent elements of a one-dimensional buffer, as float32."""
+    value = buffer.vload([offset], dtype=f"{buffer.dtype}x{lanes}")
+    return value if buffer.dtype == "float32" else T.Cast(f"float32x{lanes}", value)
+
+
+def store(buffer: tirx.Buffer, offset: tirx.Expr | int, value: tirx.Expr, lanes: int) -> None:
+    """Writes the lanes of `value` to adjacent elements of a one-dimensional buffer, in its dtype."""
+    if buffer.dtype != "float32":
+        value = T.Cast(f"{buffer.dtype}x{lanes}", value)
+    T.buffer_store(buffer, value, [T.ramp(offset, 1, lanes)])

@@ -64,7 +64,8 @@ class Probe(nn.Module):
         a = self.spec.attention
         _, n, rows, d = qkv.shape
         outputs = []
-        for layer, part in enumerate(nn.op.split(qkv, len(self.spec.layers), axis=0)):
+        layers = len(self.spec.layers)
+        for layer, part in enumerate(nn.op.split(qkv, layers, axis=0) if layers > 1 else [qkv]):
             out = kv.attention_with_fused_qkv(layer, nn.op.reshape(part, (1, n, rows, d)), a.heads, a.scale)
             outputs.append(out)
         return nn.op.concat(outputs, dim=0), kv
@@ -223,3 +224,120 @@ def test_prefill_then_decode() -> None:
     driver.step({1: 64})
     for _ in range(3):
         driver.step({2: 1, 0: 1})
+
+
+def test_turns_and_forks() -> None:
+    driver = Driver(decoder_spec())
+    driver.add(0)
+    driver.step({0: 41})
+    driver.step({0: 1})
+    driver.fork(0, 1)  # inside a page
+    driver.fork(0, 2, 20)
+    driver.step({0: 7, 1: 19, 2: 1})
+    driver.step({2: 1, 1: 1, 0: 1})
+    driver.fork(1, 3, 48)  # at a page boundary, of a sequence that has two blocks
+    driver.step({0: 1, 1: 1, 2: 1, 3: 1})
+    driver.step({3: 40, 0: 3})
+    driver.fork(3, 4, 80)  # three blocks deep
+    driver.step({4: 5, 3: 1})
+    driver.step({4: 1, 3: 1, 1: 1})
+    driver.remove(1)
+    driver.step({4: 1, 3: 30})
+    driver.add(1)
+    driver.step({1: 9, 3: 1})
+
+
+def test_pop() -> None:
+    driver = Driver(decoder_spec())
+    driver.add(0, 1)
+    driver.step({0: 50, 1: 33})
+    driver.pop(0, 3)
+    driver.step({0: 1, 1: 1})
+    driver.pop(1, 18)  # to a page boundary
+    driver.pop(0, 40)
+    driver.step({0: 30, 1: 20})
+    driver.fork(0, 2)
+    driver.pop(2, 30)  # into the part it shares
+    driver.step({2: 5, 0: 1})
+    driver.step({2: 1, 0: 1, 1: 1})
+
+
+def test_clear() -> None:
+    driver = Driver(decoder_spec())
+    driver.add(0)
+    driver.step({0: 30})
+    runtime("kv_state_clear")(driver.cache)
+    driver.add(0)
+    driver.step({0: 30})
+    driver.step({0: 1})
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "softcap"),
+    [(4, 4, 8, None), (16, 1, 32, 2.0), (9, 1, 64, None), (14, 2, 80, 50.0), (5, 1, 96, None), (8, 4, 128, None), (3, 1, 256, 3.0)],
+)
+def test_shapes(heads: int, kv_heads: int, head_dim: int, softcap: float | None) -> None:
+    driver = Driver(decoder_spec(heads, kv_heads, head_dim, windows=(None,), softcap=softcap))
+    driver.add(0, 1)
+    driver.step({0: 35, 1: 2})
+    driver.step({0: 18, 1: 1})
+    driver.step({0: 1, 1: 1})
+
+
+@pytest.mark.parametrize("windows", [(20, 20), (None, 20), (32, None), (5, None)])
+def test_sliding(windows: tuple[int | None, ...]) -> None:
+    driver = Driver(decoder_spec(windows=windows))
+    window = max(w for w in windows if w is not None)
+    driver.add(0, 1, 2)
+    driver.step({0: window, 1: 3, 2: 1})
+    for _ in range(4):
+        driver.step({0: window, 1: window - 1, 2: 1})
+    for _ in range(window + 20):
+        driver.step({1: 1, 2: 1})
+    driver.step({0: 3, 1: window, 2: 2})
+    driver.pop(0, window + 3)
+    driver.step({0: window})
+    driver.pop(1, 5)
+    driver.step({0: 1, 1: 1, 2: 1})
+
+
+@pytest.mark.parametrize("windows", [(20, 20), (None, 48)])
+def test_sliding_forks(windows: tuple[int | None, ...]) -> None:
+    driver = Driver(decoder_spec(windows=windows))
+    window = windows[1] or 0
+    driver.add(0)
+    driver.step({0: 16})
+    driver.fork(0, 1)
+    driver.step({0: 16})
+    driver.step({0: window, 1: window})  # passes the window in one chunk, from a shared page on
+    driver.step({1: window - 1})
+    driver.fork(1, 2, 40)
+    driver.fork(1, 3, 30)
+    driver.step({1: 1, 2: 1, 3: 1, 0: 1})
+    driver.step({1: window, 2: window, 3: 3})
+    for _ in range(window):
+        driver.step({1: 1, 2: 1, 3: 1})
+    driver.fork(3, 4, 48)
+    driver.step({4: window})
+    driver.step({4: 1, 3: 1, 0: 1})
+
+
+def test_shared_prefix_of_many() -> None:
+    # With 40 sequences on one prefix the runtime gives all decode queries to the prefill kernel at once.
+    for windows in ((None,), (40,)):
+        driver = Driver(decoder_spec(windows=windows), batch=48)
+        driver.add(0)
+        driver.step({0: 40})
+        driver.step({0: 24})
+        for child in range(1, 40):
+            driver.fork(0, child)
+        driver.step(dict.fromkeys(range(40), 1))
+        driver.step(dict.fromkeys(range(40), 1))
+        driver.step({1: 20, 2: 1, 7: 30, 3: 1})
+
+
+def test_long_chunk_is_refused() -> None:
+    driver = Driver(decoder_spec(windows=(None, 20)))
+    driver.add(0)
+    with pytest.raises(Exception, match="longer than the sliding window"):
+        driver.step({0: 21})

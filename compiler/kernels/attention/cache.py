@@ -13,9 +13,9 @@ from tvm.target.codegen import target_has_features
 
 from argosy.compiler.kernels.attention.decode import decode
 from argosy.compiler.kernels.attention.merge import merge_state
-from argosy.compiler.kernels.attention.paged_prefill import paged_prefill
+from argosy.compiler.kernels.attention.paged import paged_prefill
 from argosy.compiler.kernels.attention.pages import append, compact, copy_page, read_back, split_qkv
-from argosy.compiler.kernels.attention.ragged_prefill import ragged_prefill
+from argosy.compiler.kernels.attention.ragged import ragged_prefill
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.model_defs.spec import DecoderSpec
 from argosy.support.errors import UnsupportedModelError

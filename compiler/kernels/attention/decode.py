@@ -1,145 +1,110 @@
 """Decode: one query token per sequence and cached pages go in, attention output (b, heads, d) and LSE come out."""
 
-import tvm
+from __future__ import annotations
+
+from tvm import tirx
 from tvm.script import tirx as T
 
-from argosy.compiler.kernels.attention.paged_prefill import cached_length, length_info_shape, page_offset
+from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, scratch, size, when
+from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape, page_offset
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import Tile, between
-
-# ruff: noqa: F841, F821 (names that TVMScript binds)
+from argosy.compiler.kernels.attention.tile import Tile
+from argosy.compiler.kernels.vector import load, splat, store
 
 # A batch is cut along the keys until there are this many work items, but no part gets fewer pages than MIN_PAGES.
 WORK_ITEMS = 48
 MIN_PAGES = 4
 
 
-def decode(shape: AttentionShape, sliding: bool) -> tvm.tirx.PrimFunc:
+def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
     """Attention of the newest token of each sequence to the cache, which already holds that token.
 
-    The keys of a sequence may be spread over two calls (a prefix that sequences share, and the rest), so a sliding layer
-    compares positions here too. `parts` cuts the keys of each sequence; partial results are merged at the end.
+    The keys of each sequence are cut into parts, so that a single sequence occupies all threads; the results of the parts
+    are merged at the end.
     """
     d, heads, kv_heads, group, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.group, shape.dtype
     rows = shape.decode_rows
     tiles = -(-group // rows)
-    tile = Tile(shape, rows)
-    lanes = shape.lanes
-    window = (shape.window or 0) if sliding else 0
+    batch, num_pages, num_ids = size("batch"), size("num_pages"), size("num_ids")
 
-    @T.prim_func(s_tir=True)
-    def attention_decode(
-        q_h: T.handle,
-        pages_h: T.handle,
-        page_indptr_h: T.handle,
-        page_ids_h: T.handle,
-        length_info_h: T.handle,
-        k_start_h: T.handle,
-        q_positions_h: T.handle,
-        output_h: T.handle,
-        lse_h: T.handle,
-        rotary_mode: T.int32,
-        rope_scale: T.float32,
-        rope_theta: T.float32,
-        sm_scale: T.float32,
-    ):
-        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
-        batch = T.int32()
-        num_pages = T.int32()
-        num_ids = T.int32()
-        page_indptr_offset = T.int32()
-        page_ids_offset = T.int32()
-        length_info_offset = T.int32()
-        k_start_offset = T.int32()
-        q_positions_offset = T.int32()
-        q = T.match_buffer(q_h, (batch, heads, d), dtype)
-        pages = T.match_buffer(pages_h, (num_pages, 2, kv_heads, PAGE, d), dtype)
-        page_indptr = T.match_buffer(page_indptr_h, (batch + 1,), "int32", elem_offset=page_indptr_offset)
-        page_ids = T.match_buffer(page_ids_h, (num_ids,), "int32", elem_offset=page_ids_offset)
-        length_info = T.match_buffer(
-            length_info_h, length_info_shape(sliding, batch), "int32", elem_offset=length_info_offset
-        )
-        k_start = T.match_buffer(k_start_h, (batch,), "int32", elem_offset=k_start_offset)
-        q_positions = T.match_buffer(q_positions_h, (batch,), "int32", elem_offset=q_positions_offset)
-        output = T.match_buffer(output_h, (batch, heads, d), dtype)
-        lse = T.match_buffer(lse_h, (batch, heads), "float32")
-        flat = T.decl_buffer((num_pages * shape.page_elements,), dtype, data=pages.data)
-        with T.sblock("root"):
-            T.reads()
-            T.writes()
-            parts = T.meta_var(
-                T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), num_ids // (batch * MIN_PAGES)))
-            )
-            part_output = T.sblock_alloc_buffer((batch * parts, heads, d), "float32")
-            part_lse = T.sblock_alloc_buffer((batch * parts, heads), "float32")
-            for u in T.parallel(batch * kv_heads * tiles * parts):
-                with T.sblock("tile"):
-                    T.reads()
-                    T.writes()
-                    state = T.meta_var(tile.allocate())
-                    b: T.let[T.int32] = u // (kv_heads * tiles * parts)
-                    head: T.let[T.int32] = u // (tiles * parts) % kv_heads
-                    first_row: T.let[T.int32] = u // parts % tiles * rows
-                    part: T.let[T.int32] = u % parts
-                    length: T.let[T.int32] = cached_length(length_info, page_indptr, b, sliding)
-                    offset: T.let[T.int32] = page_offset(length_info, b, sliding)
-                    tile.clear(state)
-                    for r in T.serial(rows):
-                        tile.load_row(state, r, q, b, head * group + T.min(first_row + r, group - 1))
-                        state.high[r] = offset + length
-                        state.low[r] = offset
-                        if sliding:
-                            # k_start = max(0, end - window). Where that is 0, either the first token is at 0, or
-                            # nothing is hidden and a position that is too small does no harm.
-                            first: T.let[T.int32] = T.if_then_else(k_start[b] > 0, k_start[b] + window - length, 0)
-                            state.low[r] = offset + T.max(q_positions[b] + 1 - window - first, 0)
-                    tile.span(state)
-                    page_low: T.let[T.int32] = state.span[0] // PAGE
-                    page_count: T.let[T.int32] = T.max((state.span[1] + PAGE - 1) // PAGE - page_low, 0)
-                    for p in T.serial(page_low + page_count * part // parts, page_low + page_count * (part + 1) // parts):
-                        page: T.let[T.int32] = page_ids[page_indptr[b] + p]
-                        k_at: T.let[T.int32] = page * shape.page_elements + head * shape.side_elements
-                        tile.scores(state, flat, k_at, sm_scale)
-                        tile.soften(state, between(state, p * PAGE))
-                        tile.values(
-                            state, flat, k_at + kv_heads * shape.side_elements, T.min(PAGE, state.span[1] - p * PAGE)
-                        )
-                    for r in T.serial(rows):
-                        if first_row + r < group:
-                            tile.finish_row(
-                                state, r, part_output, part_lse, b * parts + part, head * group + first_row + r
-                            )
-            for u in T.parallel(batch * heads):
-                with T.sblock("merge"):
-                    T.reads()
-                    T.writes()
-                    m = T.sblock_alloc_buffer((1,), "float32")
-                    total = T.sblock_alloc_buffer((1,), "float32")
-                    weight = T.sblock_alloc_buffer((1,), "float32")
-                    sums = T.sblock_alloc_buffer((d,), "float32")
-                    b: T.let[T.int32] = u // heads
-                    h: T.let[T.int32] = u % heads
-                    m[0] = part_lse[b * parts, h]
-                    for i in T.serial(1, parts):
-                        m[0] = T.max(m[0], part_lse[b * parts + i, h])
-                    total[0] = T.float32(0)
-                    for x in T.serial(d):
-                        sums[x] = T.float32(0)
-                    for i in T.serial(parts):
-                        weight[0] = T.exp2(part_lse[b * parts + i, h] - m[0])
-                        total[0] = total[0] + weight[0]
-                        for x in T.serial(d // lanes):
-                            sums[T.ramp(x * lanes, 1, lanes)] = sums.vload(
-                                [x * lanes], dtype=f"float32x{lanes}"
-                            ) + T.broadcast(weight[0], lanes) * part_output.vload(
-                                [b * parts + i, h, x * lanes], dtype=f"float32x{lanes}"
-                            )
-                    lse[b, h] = m[0] + T.log2(total[0])
-                    for x in T.serial(d // lanes):
-                        output[b, h, T.ramp(x * lanes, 1, lanes)] = T.Cast(
-                            f"{dtype}x{lanes}",
-                            sums.vload([x * lanes], dtype=f"float32x{lanes}")
-                            * T.broadcast(T.float32(1) / total[0], lanes),
-                        )
+    kernel = Kernel("attention_decode_sliding" if sliding else "attention_decode")
+    with kernel:
+        q = kernel.tensor("q", (batch, heads, d), dtype)
+        pages = kernel.tensor("pages", (num_pages, 2, kv_heads, PAGE, d), dtype)
+        page_indptr = kernel.indices("page_indptr", (batch + 1,))
+        page_ids = kernel.indices("page_ids", (num_ids,))
+        length_info = kernel.indices("length_info", length_info_shape(sliding, batch))
+        k_start = kernel.indices("k_start", (batch,))
+        q_positions = kernel.indices("q_positions", (batch,))
+        output = kernel.tensor("output", (batch, heads, d), dtype)
+        lse = kernel.tensor("lse", (batch, heads), "float32")
+        kernel.scalar("rotary_mode", "int32")
+        kernel.scalar("rope_scale", "float32")
+        kernel.scalar("rope_theta", "float32")
+        scale = kernel.scalar("sm_scale", "float32")
 
-    return attention_decode
+        flat = flattened(pages)
+        parts = T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), num_ids // (batch * MIN_PAGES)))
+        part_output = scratch((batch * parts, heads, d), "float32")
+        part_lse = scratch((batch * parts, heads), "float32")
+        with T.parallel(batch * kv_heads * tiles * parts) as u, block("tile"):
+            b = T.bind(u // (kv_heads * tiles * parts))
+            head = T.bind(u // (tiles * parts) % kv_heads)
+            first_row = T.bind(u // parts % tiles * rows)
+            part = T.bind(u % parts)
+            length = T.bind(cached_length(length_info, page_indptr, b, sliding))
+            low = high = page_offset(length_info, b, sliding)
+            high = T.bind(low + length)
+            if sliding:
+                # k_start = max(0, end - window). Where that is 0, either the first cached token is at 0, or the window
+                # reaches back to 0 and a position that is too small does no harm.
+                first = T.if_then_else(k_start[b] > 0, k_start[b] + shape.window - length, 0)
+                low = T.bind(low + T.max(q_positions[b] + 1 - shape.window - first, 0))
+            tile = Tile(shape, rows)
+            with T.serial(rows) as r:
+                tile.load_query(r, q, b, head * group + T.min(first_row + r, group - 1), low, high)
+            first_page = T.bind(tile.span[0] // PAGE)
+            count = T.bind(T.max((tile.span[1] + PAGE - 1) // PAGE - first_page, 0))
+            with T.serial(first_page + count * part // parts, first_page + count * (part + 1) // parts) as p:
+                page = T.bind(page_ids[page_indptr[b] + p])
+                keys = T.bind(page * shape.page_elements + head * shape.side_elements)
+                tile.attend(flat, keys, T.min(PAGE, high - p * PAGE), scale, tile.between(p * PAGE))
+            with T.serial(rows) as r, when(first_row + r < group):
+                tile.finish(r, part_output, part_lse, b * parts + part, head * group + first_row + r)
+        with T.parallel(batch * heads) as u, block("merge"):
+            _merge_parts(shape, part_output, part_lse, parts, output, lse, T.bind(u // heads), T.bind(u % heads))
+    return kernel.function
+
+
+def _merge_parts(
+    shape: AttentionShape,
+    part_output: tirx.Buffer,
+    part_lse: tirx.Buffer,
+    parts: tirx.Expr,
+    output: tirx.Buffer,
+    lse: tirx.Buffer,
+    b: tirx.Expr,
+    head: tirx.Expr,
+) -> None:
+    """output[b, head] and lse[b, head] from those of the parts."""
+    d, lanes = shape.head_dim, shape.lanes
+    m = scratch(1, "float32")
+    weight = scratch(1, "float32")
+    weights = scratch(1, "float32")
+    sums = scratch(d, "float32")
+    T.buffer_store(m, part_lse[b * parts, head], [0])
+    T.buffer_store(weights, T.float32(0), [0])
+    with T.serial(d // lanes) as x:
+        store(sums, x * lanes, splat(0.0, lanes), lanes)
+    with T.serial(parts) as i:
+        T.buffer_store(m, T.max(m[0], part_lse[b * parts + i, head]), [0])
+    with T.serial(parts) as i:
+        T.buffer_store(weight, T.exp2(part_lse[b * parts + i, head] - m[0]), [0])
+        T.buffer_store(weights, weights[0] + weight[0], [0])
+        with T.serial(d // lanes) as x:
+            value = part_output.vload([b * parts + i, head, x * lanes], dtype=f"float32x{lanes}")
+            store(sums, x * lanes, load(sums, x * lanes, lanes) + splat(weight[0], lanes) * value, lanes)
+    T.buffer_store(lse, m[0] + T.log2(weights[0]), [b, head])
+    with T.serial(d // lanes) as x:
+        value = load(sums, x * lanes, lanes) * splat(T.float32(1) / weights[0], lanes)
+        T.buffer_store(output, T.Cast(f"{shape.dtype}x{lanes}", value), [b, head, T.ramp(x * lanes, 1, lanes)])

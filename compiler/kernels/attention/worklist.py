@@ -1,23 +1,40 @@
 """Work lists: ragged sequence lengths go in, a flat list of equal tiles that threads can share comes out."""
 
+from __future__ import annotations
+
+from tvm import tirx
 from tvm.script import tirx as T
 
+from argosy.compiler.kernels.attention.kernel import scratch
 
-@T.macro
-def list_tiles(indptr, batch, rows_per_token, tile_rows, owner, first_row, first_tile):
-    """Cut each sequence of indptr[b + 1] - indptr[b] tokens into tiles of `tile_rows` rows.
 
-    Tile i belongs to sequence owner[i] and starts at its row first_row[i]; the tiles of sequence b start at
-    first_tile[b], and first_tile[batch] is their number.
+class TileList:
+    """Sequences of indptr[b + 1] - indptr[b] tokens, each cut into tiles of `tile_rows` rows.
+
+    `tokens` is indptr[batch]; a token has `rows_per_token` rows. The tiles of sequence b start at `first_tile[b]`, and
+    there are `count` of them in all.
     """
-    first_tile[0] = 0
-    for b in T.serial(batch):
-        first_tile[b + 1] = first_tile[b] + ((indptr[b + 1] - indptr[b]) * rows_per_token + tile_rows - 1) // tile_rows
-        for t in T.serial(first_tile[b + 1] - first_tile[b]):
-            owner[first_tile[b] + t] = b
-            first_row[first_tile[b] + t] = t * tile_rows
 
+    def __init__(
+        self, indptr: tirx.Buffer, batch: tirx.Expr, tokens: tirx.Expr, rows_per_token: int, tile_rows: int
+    ) -> None:
+        self.capacity = tokens * rows_per_token // tile_rows + batch
+        self.owner = scratch(self.capacity, "int32")
+        self.first_row = scratch(self.capacity, "int32")
+        self.first_tile = scratch(batch + 1, "int32")
+        self.count = self.first_tile[batch]
+        T.buffer_store(self.first_tile, 0, [0])
+        with T.serial(batch) as b:
+            tiles = T.bind(((indptr[b + 1] - indptr[b]) * rows_per_token + tile_rows - 1) // tile_rows)
+            T.buffer_store(self.first_tile, self.first_tile[b] + tiles, [b + 1])
+            with T.serial(tiles) as t:
+                T.buffer_store(self.owner, b, [self.first_tile[b] + t])
+                T.buffer_store(self.first_row, t * tile_rows, [self.first_tile[b] + t])
 
-def from_both_ends(i, n):
-    """The i-th of 0, n - 1, 1, n - 2, ...: with causal attention each half of that order is equal work."""
-    return T.if_then_else(i % 2 == 0, i // 2, n - 1 - i // 2)
+    def bind(self, i: tirx.Expr) -> tuple[tirx.Var, tirx.Var]:
+        """The sequence of tile i, and its first row in that sequence."""
+        return T.bind(self.owner[i]), T.bind(self.first_row[i])
+
+    def from_both_ends(self, i: tirx.Expr) -> tirx.Expr:
+        """The i-th of 0, n - 1, 1, n - 2, ...: with causal attention each half of that order is equal work."""
+        return T.if_then_else(i % 2 == 0, i // 2, self.count - 1 - i // 2)
