@@ -118,5 +118,5 @@ def check_request(request: Request, bounds: Bounds) -> None:
     if len(request.prompt) > bounds.context_window:
         raise ContextFullError(
             f"the prompt has `{len(request.prompt)}` tokens, and the context window holds {bounds.context_window}",
-            "shorten it, or build with a larger --context",
+            "shorten it, or build with a larger --context-window",
         )

@@ -1,0 +1,67 @@
+"""What a person asks of an answer goes in; a checked, immutable record comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from argosy.dist.chat_config import ChatConfig
+from argosy.runtime_bindings.engine.params import SamplingParams, refuse
+from argosy.runtime_bindings.engine.request import ON_CONTEXT_FULL, OnContextFull
+from argosy.support.errors import RequestError
+
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationConfig(SamplingParams):
+    """How an answer is generated: what `SamplingParams` says, and where it ends.
+
+    `max_tokens`: None goes on until the model stops or the context is full. `stop`: strings before which the answer ends; they
+    may lie across tokens. `ignore_eos`: the model's own end of answer does not end it. `on_context_full`: "stop" ends the
+    answer with reason "context", "slide" forgets the oldest turns, then the oldest tokens, but not the system prompt.
+    """
+
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    on_context_full: OnContextFull = "stop"
+
+    def __post_init__(self) -> None:
+        SamplingParams.__post_init__(self)
+        if isinstance(self.stop, list):
+            object.__setattr__(self, "stop", tuple(self.stop))
+        if not isinstance(self.stop, tuple) or len(self.stop) > MAX_STOPS:
+            raise refuse("stop", self.stop, f"a list of at most {MAX_STOPS} strings")
+        for stop in self.stop:
+            if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_CHARACTERS:
+                raise refuse("stop", stop, f"strings of 1 to {MAX_STOP_CHARACTERS} characters")
+        if not isinstance(self.ignore_eos, bool):
+            raise refuse("ignore_eos", self.ignore_eos, "true or false")
+        if self.on_context_full not in ON_CONTEXT_FULL:
+            raise refuse("on_context_full", self.on_context_full, "stop or slide")
+
+
+def model_defaults(config: ChatConfig) -> GenerationConfig:
+    """What the model's makers recommend, as the artefact's chat config has it."""
+    return GenerationConfig(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        presence_penalty=config.presence_penalty,
+        frequency_penalty=config.frequency_penalty,
+        repetition_penalty=config.repetition_penalty,
+    )
+
+
+def resolve(asked: GenerationConfig | Mapping[str, object] | None, defaults: GenerationConfig) -> GenerationConfig:
+    """A whole config as it is; a table of single settings over the model's defaults; nothing: the defaults."""
+    if asked is None:
+        return defaults
+    if isinstance(asked, GenerationConfig):
+        return asked
+    if isinstance(asked, Mapping):
+        return defaults.replace(**asked)
+    raise RequestError(f"`generation_config` is a `{type(asked).__name__}`, it must be a GenerationConfig or a table of settings")

@@ -1,0 +1,41 @@
+"""Figures of an answer and of the process go in; one record that reads well as a line comes out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from argosy.runtime_bindings.engine.memory import MemoryUse
+from argosy.runtime_bindings.engine.request import RequestStats
+from argosy.support.text import human_size
+
+
+@dataclass(frozen=True, slots=True)
+class ChatStats:
+    """How the last answer went, and what the model takes. Bytes, seconds, tokens, tokens per second."""
+
+    answer: RequestStats
+    memory: MemoryUse
+    weight_bytes: int
+    kv_bytes: int
+    context_tokens: int
+    context_window: int
+    load_seconds: float
+    threads: int
+
+    def __str__(self) -> str:
+        answer, memory = self.answer, self.memory
+        parts = [
+            f"prefill: {answer.prefill_rate:.1f} tok/s ({answer.prefill_tokens} tokens, {answer.reused_tokens} reused)",
+            f"decode: {answer.decode_rate:.1f} tok/s ({answer.decode_tokens} tokens)",
+            f"time to first token: {answer.first_token_seconds:.2f} s",
+            f"context: {self.context_tokens} of {self.context_window} tokens",
+            f"memory: {human_size(memory.resident)}, at most {human_size(memory.peak)} "
+            f"(weights {human_size(self.weight_bytes)}, KV cache {human_size(self.kv_bytes)})",
+        ]
+        return ", ".join(parts)
+
+    def to_json(self) -> dict[str, object]:
+        """All of it, with the two rates."""
+        values = asdict(self)
+        values["answer"] |= {"prefill_rate": self.answer.prefill_rate, "decode_rate": self.answer.decode_rate}
+        return values
