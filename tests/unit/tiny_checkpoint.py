@@ -17,8 +17,11 @@ TEMPLATE = (
 )
 
 
-def save_checkpoint(directory: Path, seed: int = 0) -> Path:
-    """Write a Hugging Face directory of llama's tiny config, with a byte-level tokenizer and a chat template."""
+def save_checkpoint(directory: Path, seed: int = 0, scale: float = 1.0) -> Path:
+    """Write a Hugging Face directory of llama's tiny config, with a byte-level tokenizer and a chat template.
+
+    `scale` multiplies the weights.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     config = dict(FAMILIES["llama"].tiny_config)
     vocabulary = _save_tokenizer(directory)
@@ -27,7 +30,7 @@ def save_checkpoint(directory: Path, seed: int = 0) -> Path:
     random = np.random.default_rng(seed)
     parameters = parameters_of(spec_from_config(config), config)
     sources = {source.name: source.shape for parameter in parameters for source in parameter.sources}
-    tensors = {name: random.standard_normal(shape, np.float32) * 0.1 for name, shape in sources.items()}
+    tensors = {name: random.standard_normal(shape, np.float32) * np.float32(0.1 * scale) for name, shape in sources.items()}
     save_file(tensors, directory / "model.safetensors")
     return directory
 
