@@ -30,7 +30,7 @@ TEXTS_LIMIT = 1 << 22  # strings in one array; the largest vocabularies have 262
 HEADER_LIMIT = 1 << 28  # bytes of metadata and descriptions together
 COUNT_LIMIT = 1 << 16  # tensors, and metadata values; the largest models have a few thousand tensors
 ALIGNMENT_LIMIT = 1 << 20
-CHUNK = 1 << 22  # values dequantized at a time
+CHUNK = 1 << 19  # values dequantized at a time
 STRING, ARRAY = 8, 9
 SCALARS = {  # GGUF value type -> struct code
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",

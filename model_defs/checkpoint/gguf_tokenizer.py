@@ -17,6 +17,7 @@ from argosy.support.errors import CheckpointError, UnsupportedModelError
 
 PREFIX = "tokenizer.ggml."
 DAMAGED = "download it or convert it again"
+LONGEST_PIECE = 1024  # characters; finding the merges of a piece takes time that grows with the square
 # Tokens that end an answer though the file may name only one of them as end of sequence.
 ENDS_OF_TURN = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
 PHI3_KEEPS_SPACE = ("<unk>", "<s>", "<|endoftext|>")
@@ -191,6 +192,8 @@ def _write_sentencepiece(
     """The tokenizer of a file that says `llama`: sentencepiece BPE, whose merges follow from the scores."""
     if PREFIX + "scores" not in values:
         raise CheckpointError(f"the GGUF file has no `{PREFIX}scores`", DAMAGED)
+    if longest := next((text for text in tokens.ids if len(text) > LONGEST_PIECE), None):
+        raise CheckpointError(f"the token `{printable(longest)}` has {len(longest)} characters", DAMAGED)
     plain = {text: i for text, i in tokens.ids.items() if tokens.kinds[i] == Kind.NORMAL}
     scores = {text: tokens.scores[i] for text, i in plain.items() if len(text) > 1}
     merges = merges_of_scores(tokens.ids, scores, frozenset(plain))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -89,7 +90,10 @@ def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except CheckpointError:
         raise
-    except Exception as error:  # whatever a broken or hostile pickle provokes
+    except pickle.UnpicklingError:  # its text advises to load the file unsafely
+        what = f"`{printable(path)}` holds more than tensors, or is damaged"
+        raise CheckpointError(what, "nothing in it was executed; use a safetensors checkpoint") from None
+    except Exception as error:  # whatever else a broken file provokes
         reason = printable(str(error).split("\n")[0]).rstrip(".") or type(error).__name__
         raise CheckpointError(f"`{printable(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
     return _checked(loaded, path)

@@ -228,7 +228,7 @@ def test_phi3_tokens_swallow_the_space_after_them(tmp_path: Path) -> None:
     }
     text = "<|im_start|> The"
     assert encode["llama"](text).tokens == ["<|im_start|>", "\u2581", "\u2581", "The"]
-    assert encode["phi3"](text).tokens == ["<|im_start|>", "\u2581", "The"]
+    assert encode["phi3"](text).tokens == ["<|im_start|> ", "\u2581", "The"]
 
 
 def _directory(path: Path, **files: bytes) -> Path:

@@ -266,8 +266,8 @@ def _bins() -> Iterator[Entry]:
     base = tiny_directory().set("model.safetensors", None)
     yield "bin-garbage", base.set("pytorch_model.bin", b"hello"), "not a PyTorch weights file"
     yield "bin-empty", base.set("pytorch_model.bin", b""), "not a PyTorch weights file"
-    yield "bin-evil", base.set("pytorch_model.bin", pickle.dumps({"x": _Evil()})), "not a PyTorch weights file"
-    yield "bin-zip", base.set("pytorch_model.bin", b"PK\x05\x06" + b"\0" * 18), "not a PyTorch weights file"
+    yield "bin-evil", base.set("pytorch_model.bin", pickle.dumps({"x": _Evil()})), "more than tensors"
+    yield "bin-zip", base.set("pytorch_model.bin", b"PK\x05\x06" + b"\0" * 18), "holds more than tensors, or is damaged"
     if importlib.util.find_spec("torch") is None:
         return
     for name, make, reason in (
@@ -427,4 +427,7 @@ def _gguf_tokenizers(good: Gguf) -> Iterator[tuple[str, Gguf, str]]:
     yield "eos-text", good.set(key + "eos_token_id", typed(STRING, "x")), "not a token"
     yield "add-bos-number", good.set(key + "add_bos_token", typed(U32, 1)), "not true or false"
     yield "template-number", good.set("tokenizer.chat_template", typed(U32, 1)), "not text"
+    pieces = good.set(key + "model", typed(STRING, "llama")).set(key + "scores", array(F32, [0.0] * 8))
+    long = pieces.set(key + "tokens", array(STRING, [*TOKENS[:-1], "x" * 1_000_000]))
+    yield "sentencepiece-long-piece", long, "has 1000000 characters"
     yield "sentencepiece-no-scores", good.set(key + "model", typed(STRING, "llama")), "no `tokenizer.ggml.scores`"
