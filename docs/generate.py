@@ -1,0 +1,201 @@
+"""The code goes in, the tables of README.md and docs/*.md come out: `python docs/generate.py` writes them, `--check` compares.
+
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from argosy.cli.app import COMMANDS, cli
+from argosy.compiler.targets import TARGETS
+from argosy.model_defs.checkpoint.gguf_config import BUILDERS
+from argosy.model_defs.registry import FAMILIES, spec_from_config
+from argosy.quant.rounding import ROUNDINGS
+from argosy.quant.scheme import FORMATS, SCHEMES, Format, Scheme
+from argosy.support import env, errors
+
+ROOT = Path(__file__).resolve().parents[1]
+FAMILY_TESTS = ROOT / "tests" / "unit" / "test_families.py"
+OF_MLC = {"q0f32", "q0f16", "q3f16_1", "q4f16_1", "q4f32_1"}  # schemes that mlc-llm has, in the same layout
+EXPLAINED_ERRORS = (errors.ArgosyError, *errors.ArgosyError.__subclasses__())
+_MARKED = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def families() -> str:
+    """What each family is, how its blocks are wired, whether a GGUF file may hold it, how many configs are tested."""
+    from_gguf = {_family_of_builder(builder) for builder in BUILDERS.values()} | {"mistral"}  # GGUF calls it llama
+    tested = _tested_configs()
+    rows = []
+    for name, family in sorted(FAMILIES.items()):
+        text = inspect.getmodule(family.spec).__doc__ or ""
+        said = text.strip().splitlines()[0].partition(":")[2].strip().rstrip(".")
+        wiring = spec_from_config(family.tiny_config).topology.replace("_", "-")
+        if family.notice:
+            said = "the text part of its checkpoints; images are left out, with a note"
+            count = "as `gemma3_text`"
+        else:
+            count = str(tested[name])
+        gguf = "yes" if name in from_gguf else "no"
+        rows.append((f"`{name}`", said, wiring, "yes", gguf, count))
+    return table(
+        ("`model_type`", "network", "blocks", "Hugging Face", "GGUF", "configs compared with transformers"), rows
+    )
+
+
+def _family_of_builder(builder: Callable[..., object]) -> str:
+    """The `model_type` that a reader of GGUF metadata writes."""
+    words = {node.value for node in ast.walk(ast.parse(inspect.getsource(builder))) if isinstance(node, ast.Constant)}
+    (name,) = words & set(FAMILIES)
+    return str(name)
+
+
+def _tested_configs() -> Counter[str]:
+    """Family -> rows of the table in test_families.py, whose first row stands for every family's tiny config."""
+    tree = ast.parse(FAMILY_TESTS.read_text("utf-8"))
+    found = (n.value for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "VARIANTS")
+    rows = next(value for value in found if isinstance(value, ast.Dict))
+    named = [value.elts[0].value for value in rows.values if isinstance(value, ast.Tuple)]  # type: ignore[attr-defined]
+    return Counter([*named, *FAMILIES])
+
+
+def schemes() -> str:
+    """What each scheme stores, and what it is compared with in the tests."""
+    rows = [
+        (
+            f"`{scheme.name}`",
+            scheme.summary,
+            _bits(scheme.matrix),
+            "mlc-llm's" if scheme.name in OF_MLC else "ours",
+            _compared_with(scheme),
+        )
+        for scheme in SCHEMES.values()
+    ]
+    return table(("scheme", "matrices", "bits a weight", "layout", "compiled models are compared with"), rows)
+
+
+def _bits(fmt: Format | None) -> str:
+    if fmt is None:
+        return "as in the file"
+    if fmt.bits == 0:
+        return "32" if fmt.dtype == "float32" else "16"
+    scale = 32 if fmt.dtype == "float32" else 16
+    return f"{(fmt.words_per_group * 32 + scale * (2 if fmt.has_min else 1)) / fmt.group:g}"
+
+
+def _compared_with(scheme: Scheme) -> str:
+    if scheme.matrix is None:
+        return "torch on the values of SmolLM2's GGUF file"
+    return "transformers" if scheme.name == "q0f32" else "torch on the dequantized weights"
+
+
+def formats() -> str:
+    """The storage formats of single matrices."""
+    rows = []
+    for fmt in FORMATS.values():
+        stored = ", ".join(f"`{suffix}` {dtype}" for suffix, (_, dtype) in fmt.tensors((1, max(fmt.group, 1))).items())
+        value = "" if not fmt.bits else "q · scale + min" if fmt.has_min else f"(q - {fmt.zero}) · scale"
+        rows.append((f"`{fmt.name}`", str(fmt.bits or "-"), str(fmt.group or "-"), stored, value or "-", _bits(fmt)))
+    return table(("format", "bits", "group", "tensors", "value", "bits a weight"), rows)
+
+
+def targets() -> str:
+    """What `--target` takes."""
+    return table(("target", "what it is"), ((f"`{name}`", summary) for name, summary in TARGETS.items()))
+
+
+def roundings() -> str:
+    """What `--rounding` takes."""
+    return table(("rounding", "what it does"), ((f"`{r.name}`", r.summary) for r in ROUNDINGS.values()))
+
+
+def environment() -> str:
+    """The variables that Argosy reads."""
+    return env.markdown_table()
+
+
+def error_classes() -> str:
+    """The classes of errors and their exit codes."""
+    rows = [
+        (f"`{kind.__name__}`", (kind.__doc__ or "").strip().splitlines()[0], str(kind.exit_code))
+        for kind in EXPLAINED_ERRORS
+    ]
+    return table(("class", "what it means", "exit code"), rows)
+
+
+def commands() -> str:
+    """Every command with its arguments and options, as its parser has them."""
+    return "\n".join(_command(name) for name in COMMANDS)
+
+
+def _command(name: str) -> str:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    arguments = [p.metavar or p.name or "" for p in command.params if isinstance(p, click.Argument)]
+    usage = " ".join(["argosy", name, *arguments, "[OPTIONS]"])
+    text = [" ".join(part.split()) for part in (command.help or "").strip().split("\n\n")]
+    rows = [_option(p) for p in command.params if isinstance(p, click.Option)]
+    examples = "\n".join(getattr(command, "examples", ()))
+    about = "\n\n".join(text)
+    return (
+        f"## `argosy {name}`\n\n```text\n{usage}\n```\n\n{about}\n\n"
+        f"{table(('option', 'meaning'), rows)}\n```sh\n{examples}\n```\n"
+    )
+
+
+def _option(option: click.Option) -> tuple[str, str]:
+    value = option.metavar or ("|".join(option.type.choices) if isinstance(option.type, click.Choice) else "")
+    spelled = ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in option.opts)
+    said = " ".join((option.help or "").split())
+    shown = option.show_default and option.default is not None
+    return spelled, f"{said} Default: `{option.default}`." if shown else said
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "families": families,
+    "schemes": schemes,
+    "formats": formats,
+    "targets": targets,
+    "roundings": roundings,
+    "environment": environment,
+    "errors": error_classes,
+    "commands": commands,
+}
+
+
+def pages() -> list[Path]:
+    """The pages that may hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """`text` with every table as the code has it now."""
+    return _MARKED.sub(lambda found: f"{found[1]}{TABLES[found['name']]()}{found[4]}", text)
+
+
+def main(check: bool) -> int:
+    """Write every page whose tables are stale, or with `check` only name it; 1 where one was stale and was left so."""
+    stale = [page for page in pages() if filled(page.read_text("utf-8")) != page.read_text("utf-8")]
+    for page in stale:
+        if not check:
+            page.write_text(filled(page.read_text("utf-8")), "utf-8")
+        print(f"{page.relative_to(ROOT)}: {'stale, run python docs/generate.py' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
