@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from tiny_models import TinyLibrary, build_library, nmse, reference_logits, save_model
+
+from transformers.models.gemma3 import modeling_gemma3
 
 from argosy.model_defs.registry import FAMILIES
 
@@ -34,21 +37,27 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 # name -> (family, what differs from its tiny config); a family's own name is its tiny config itself.
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, {}) for name in FAMILIES if name != "gemma3"},
-    "llama, tied, with all biases": ("llama", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
-    "llama, llama3 rope": ("llama", {"rope_scaling": LLAMA3, "rope_theta": 5e5}),
-    "llama, linear rope, wide heads": (
+    "llama, tied, biases, linear rope, wide heads": (
         "llama",
-        {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}, "head_dim": 24},
+        {
+            "tie_word_embeddings": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "head_dim": 24,
+            "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4},
+        },
     ),
+    "llama, llama3 rope": ("llama", {"rope_scaling": LLAMA3, "rope_theta": 5e5}),
     "qwen2, yarn, upper layer slides": (
         "qwen2",
         {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1, "rope_scaling": YARN},
     ),
-    "qwen3, biases": ("qwen3", {"attention_bias": True, "tie_word_embeddings": True}),
+    "qwen3, tied, biases": ("qwen3", {"attention_bias": True, "tie_word_embeddings": True}),
     "gemma3_text, soft-caps, ropes by layer type": (
         "gemma3_text",
         {
             "final_logit_softcapping": 6.0,
+            "attn_logit_softcapping": 2.0,
             "rope_scaling": None,
             "rope_parameters": {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
@@ -57,23 +66,36 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
         },
     ),
     "phi3, longrope, short": ("phi3", {"rope_scaling": LONGROPE, "max_position_embeddings": 256}),
-    "phi3, longrope, long, sliding": (
+    "phi3, longrope, long, partial, sliding": (
         "phi3",
-        {"rope_scaling": LONGROPE, "original_max_position_embeddings": 4, "sliding_window": 33},
+        {
+            "rope_scaling": LONGROPE,
+            "original_max_position_embeddings": 4,
+            "hidden_size": 128,
+            "partial_rotary_factor": 0.5,
+            "num_key_value_heads": 1,
+            "sliding_window": 33,
+        },
     ),
-    "phi3, partial rotation": ("phi3", {"partial_rotary_factor": 0.5, "num_key_value_heads": 1}),
     "olmo2, biases": ("olmo2", {"attention_bias": True}),
     "gpt_neox, one after the other": (
         "gpt_neox",
         {"use_parallel_residual": False, "attention_bias": False, "rotary_pct": 1.0, "rotary_emb_base": 500},
     ),
-    "gpt2, scaled by depth, untied": (
+    "gpt2, scaled by depth only, untied, relu": (
         "gpt2",
-        {"scale_attn_by_inverse_layer_idx": True, "n_inner": 80, "tie_word_embeddings": False},
+        {
+            "scale_attn_by_inverse_layer_idx": True,
+            "scale_attn_weights": False,
+            "n_inner": 80,
+            "tie_word_embeddings": False,
+            "activation_function": "relu",
+        },
     ),
-    "gpt2, unscaled, relu": ("gpt2", {"scale_attn_weights": False, "activation_function": "relu"}),
-    "stablelm, parallel, q/k/v biases": ("stablelm", {"use_parallel_residual": True, "use_qkv_bias": True}),
-    "stablelm, norms of heads": ("stablelm", {"qk_layernorm": True, "partial_rotary_factor": 0.5}),
+    "stablelm, parallel, biases, norms of heads": (
+        "stablelm",
+        {"use_parallel_residual": True, "use_qkv_bias": True, "qk_layernorm": True, "partial_rotary_factor": 0.5},
+    ),
 }
 
 
@@ -82,10 +104,20 @@ def test_logits_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
     family, changes = VARIANTS[variant]
     config = {**FAMILIES[family].tiny_config, **changes}
     model = save_model(config, tmp_path)
+    if "attn_logit_softcapping" in config:
+        soften_attention(model, config["attn_logit_softcapping"])
     window = 128 if variant == "phi3, longrope, short" else None
     library = build_library(tmp_path, context_window=window)
     check_one_sequence(library, model)
     check_batch(library, model)
+
+
+def soften_attention(model: torch.nn.Module, cap: float) -> None:
+    """transformers reads gemma3's cap on attention scores but never applies it; its attention function can."""
+    eager = modeling_gemma3.eager_attention_forward
+    transformers.AttentionInterface.register("softened", lambda *a, **k: eager(*a, **{**k, "softcap": cap}))
+    transformers.masking_utils.AttentionMaskInterface.register("softened", transformers.masking_utils.eager_mask)
+    model.config._attn_implementation = "softened"
 
 
 def random_ids(library: TinyLibrary, count: int, seed: int) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from argosy.compiler.bounds import PAGE_SIZE, Bounds
 from argosy.compiler.lower import lower
 from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets import target_named
+from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.checkpoint import open_checkpoint
 from argosy.model_defs.registry import ignorable, parameters_of, spec_from_config
 from argosy.model_defs.spec import DecoderSpec
@@ -118,6 +119,12 @@ class TinyLibrary:
         return logits[0, 0]
 
 
+def quick_target() -> TargetRecord:
+    """This machine's CPU, with LLVM told to hurry: the same kernels, compiled in half the time."""
+    target = target_named("cpu")
+    return replace(target, tvm_target=tvm.target.Target({**target.tvm_target.export(), "opt-level": 1}))
+
+
 def build_library(
     directory: Path, quantization: str = "q0f32", rounding: str = "full", context_window: int | None = None
 ) -> TinyLibrary:
@@ -136,7 +143,7 @@ def build_library(
         SilentProgress(),
         ignorable=ignorable(checkpoint.config),
     )
-    target = target_named("cpu")
+    target = quick_target()
     bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
     mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
     assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"
