@@ -64,8 +64,8 @@ def _show(report: Report) -> None:
         ("reference", f"{report.reference.directory} ({report.reference.quantization})"),
         ("text", f"{report.text}, {found.tokens} tokens"),
         ("perplexity", f"{found.perplexity:.3f} (reference {found.reference_perplexity:.3f})"),
-        ("KL divergence", f"{found.kl_mean:.4f} ± {found.kl_error:.4f} nats a token"),
-        ("", f"median {found.kl_median:.4f}, 99 % below {found.kl_p99:.4f}"),
+        ("KL divergence", f"{found.kl_mean:.3g} ± {found.kl_error:.1g} nats a token"),
+        ("", f"median {found.kl_median:.3g}, 99 % below {found.kl_p99:.3g}"),
         ("same top token", f"{100 * found.same_top:.1f} %"),
     ]
     console.table(("", ""), rows)

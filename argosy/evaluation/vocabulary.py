@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from argosy.dist.artefact import Artefact
+from argosy.runtime_bindings.chat.module import load_tokenizer
 from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.support.errors import UsageError
@@ -32,9 +33,7 @@ class Vocabulary:
 
 def open_vocabulary(artefact: Artefact) -> Vocabulary:
     """The vocabulary of an artefact. Raises ArtefactError where its tokenizer cannot be used."""
-    has_config = "tokenizer_config.json" in artefact.config.tokenizer_files
-    config = artefact.tokenizer_path("tokenizer_config.json") if has_config else None
-    tokenizer = Tokenizer.load(artefact.tokenizer_path(), config)
+    tokenizer = load_tokenizer(artefact)
     source = select_template(tokenizer.config.get("chat_template"))
     return Vocabulary(
         tokenizer=tokenizer,
