@@ -15,7 +15,8 @@ ANSWER_SHARE = 4
 
 
 class Conversation:
-    """Turns, and how they become tokens. A turn is added only with `commit`, so that a failed answer leaves no trace."""
+    """Turns, and how they become tokens. A turn is added only with `commit`, so that a failed answer leaves no
+    trace."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, system: str | None) -> None:
         self._tokenizer = tokenizer

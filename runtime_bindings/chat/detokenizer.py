@@ -25,14 +25,14 @@ class Detokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ByteRule:
-    """How a tokenizer whose tokens are bytes spells them. `leading_spaces`: spaces that it drops at the start of a text."""
+    """How a tokenizer whose tokens are bytes spells them, and how many spaces it drops at the start of a text."""
 
     convert: Callable[[str], bytes]
     leading_spaces: int
 
 
 def byte_rule(decoder: object) -> ByteRule | None:
-    """The rule of a `decoder` in tokenizer.json: byte-level (GPT-2, Radford et al. 2019), or sentencepiece with byte fallback.
+    """The rule of a `decoder` in tokenizer.json: GPT-2's byte-level one, or sentencepiece's with byte fallback.
 
     None for decoders that cannot be told token by token, such as WordPiece.
     """
@@ -53,7 +53,7 @@ def byte_rule(decoder: object) -> ByteRule | None:
 
 
 def _byte_table() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes: most printable ones are themselves, the others follow from U+0100."""
+    """GPT-2's printable stand-ins for the 256 bytes: printable ones are themselves, the others follow from U+0100."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -100,8 +100,9 @@ class ByteDetokenizer:
 
 
 class WindowDetokenizer:
-    """For any tokenizer: decodes the last tokens with and without the new one, and gives the difference once it ends in a whole
-    character. The tokens before the new one are there because how a token reads may depend on the one before it."""
+    """For any tokenizer: decodes the last tokens with and without the new one, and gives the difference once it ends
+    in a whole character. The tokens before the new one are there because how a token reads may depend on the one
+    before it."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode

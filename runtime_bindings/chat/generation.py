@@ -18,9 +18,10 @@ MAX_STOP_CHARACTERS = 1000
 class GenerationConfig(SamplingParams):
     """How an answer is generated: what `SamplingParams` says, and where it ends.
 
-    `max_tokens`: None goes on until the model stops or the context is full. `stop`: strings before which the answer ends; they
-    may lie across tokens. `ignore_eos`: the model's own end of answer does not end it. `on_context_full`: "stop" ends the
-    answer with reason "context", "slide" forgets the oldest turns, then the oldest tokens, but not the system prompt.
+    `max_tokens`: None goes on until the model stops or the context is full. `stop`: strings before which the answer
+    ends; they may lie across tokens. `ignore_eos`: the model's own end of answer does not end it. `on_context_full`:
+    "stop" ends the answer with reason "context", "slide" forgets the oldest turns, then the oldest tokens, but not
+    the system prompt.
     """
 
     max_tokens: int | None = None
@@ -64,4 +65,5 @@ def resolve(asked: GenerationConfig | Mapping[str, object] | None, defaults: Gen
         return asked
     if isinstance(asked, Mapping):
         return defaults.replace(**asked)
-    raise RequestError(f"`generation_config` is a `{type(asked).__name__}`, it must be a GenerationConfig or a table of settings")
+    kind = type(asked).__name__
+    raise RequestError(f"`generation_config` is a `{kind}`, it must be a GenerationConfig or a table of settings")

@@ -1,4 +1,4 @@
-"""An artefact directory goes in; a model to talk to comes out, which streams its answers and remembers the conversation."""
+"""An artefact directory goes in; a model comes out that streams its answers and remembers the conversation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ Generation = GenerationConfig | Mapping[str, Any] | None
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it ended. `tokens` are those of `text` and of a stop string, if one ended it; `logprobs` one for each."""
+    """An answer as it ended. `tokens` are those of `text` and of a stop string, if one ended it; `logprobs` one for
+    each."""
 
     text: str
     finish_reason: FinishReason
@@ -43,9 +44,9 @@ class Reply:
 class ChatModule:
     """A model with its conversation.
 
-    `generate` with a text adds a turn to the conversation; with a list of messages it replaces the conversation. What the KV cache has
-    of it already is not computed again. A model without a chat template, or with `chat=False`, only continues texts:
-    `completes_only` says so, and every prompt stands alone.
+    `generate` with a text adds a turn to the conversation; with a list of messages it replaces the conversation. What
+    the KV cache has of it already is not computed again. A model without a chat template, or with `chat=False`, only
+    continues texts: `completes_only` says so, and every prompt stands alone.
 
     Not for several threads at once, but for `cancel`.
     """
@@ -61,8 +62,9 @@ class ChatModule:
         chat: bool = True,
         context_window_size: int | None = None,
     ) -> None:
-        """`model`: an artefact directory. `target`: which of its libraries, by default the one that suits this machine best.
-        `context_window_size`: less than it was built for, to save memory. ArtefactError where something is amiss."""
+        """`model`: an artefact directory. `target`: which of its libraries, by default the one that suits this
+        machine best. `context_window_size`: less than it was built for, to save memory. ArtefactError where something
+        is amiss."""
         if device != "cpu":
             raise TargetError(f"this runtime does not drive the device `{device}`", "use device=\"cpu\"")
         started = time.perf_counter()
@@ -91,7 +93,8 @@ class ChatModule:
 
     @property
     def completes_only(self) -> bool:
-        """Whether the model continues texts and does not chat: it has no chat template, or `chat=False` was asked for."""
+        """Whether the model continues texts and does not chat: it has no chat template, or `chat=False` was asked
+        for."""
         return self._conversation is None
 
     @property
@@ -130,12 +133,14 @@ class ChatModule:
         stream: bool = False,
         template_variables: Mapping[str, Any] | None = None,
     ) -> str | Iterator[str]:
-        """The answer; with `stream`, an iterator over its pieces. `last` holds it afterwards with all that is known of it.
+        """The answer; with `stream`, an iterator over its pieces. `last` holds it afterwards with all that is known
+        of it.
 
-        `generation_config`: a whole one, or a table of what differs from `default_config`. `template_variables` go to the chat template,
-        such as `tools` or `enable_thinking`. `cancel()`, from a signal handler or another thread, ends the answer between
-        two tokens with reason "cancelled"; what was said until then stays in the conversation, as it does when the iterator is closed
-        early. After an exception the conversation is as it was before. RequestError and ContextFullError for what cannot be done.
+        `generation_config`: a whole one, or a table of what differs from `default_config`. `template_variables` go to
+        the chat template, such as `tools` or `enable_thinking`. `cancel()`, from a signal handler or another thread,
+        ends the answer between two tokens with reason "cancelled"; what was said until then stays in the
+        conversation, as it does when the iterator is closed early. After an exception the conversation is as it was
+        before. RequestError and ContextFullError for what cannot be done.
         """
         config = resolve(generation_config, self.default_config)
         messages, request = self._prepare(prompt, config, template_variables or {})
@@ -153,7 +158,8 @@ class ChatModule:
         self._cancelled = True
 
     def reset_chat(self, system: str | None = None) -> None:
-        """Forgets the conversation. `system`: a new system prompt; None keeps the present one, an empty one removes it."""
+        """Forgets the conversation. `system`: a new system prompt; None keeps the present one, an empty one removes
+        it."""
         self.last = None
         if self._conversation is None:
             if system:
@@ -213,7 +219,9 @@ class ChatModule:
             raise RequestError("`prompt` is empty, and this model has no token that begins a text", "give it a word")
         return [bos]
 
-    def _pieces(self, messages: list[Message], request: Request, config: GenerationConfig) -> Generator[str, None, None]:
+    def _pieces(
+        self, messages: list[Message], request: Request, config: GenerationConfig
+    ) -> Generator[str, None, None]:
         """Runs the engine until the request ends; the pieces of text as they get certain, possibly empty ones."""
         self._cancelled = False
         identity = self._engine.add(request)
@@ -246,7 +254,13 @@ class ChatModule:
         self._conclude(messages, request, events, ended, stops, text)
 
     def _conclude(
-        self, messages: list[Message], request: Request, events: list[Event], ended: Event | None, stops: StopStrings, text: str
+        self,
+        messages: list[Message],
+        request: Request,
+        events: list[Event],
+        ended: Event | None,
+        stops: StopStrings,
+        text: str,
     ) -> None:
         """Remembers the answer as `last` and in the conversation; raises the error that ended it, if one did."""
         assert ended is not None and ended.finish is not None and ended.stats is not None
@@ -266,7 +280,8 @@ class ChatModule:
 
 
 def load_tokenizer(artefact: Artefact) -> Tokenizer:
-    """The tokenizer of an artefact; its `tokenizer_config.json` and `chat_template.jinja` are used where it has them."""
+    """The tokenizer of an artefact; its `tokenizer_config.json` and `chat_template.jinja` are used where it has
+    them."""
     names = artefact.config.tokenizer_files
     config = artefact.tokenizer_path("tokenizer_config.json") if "tokenizer_config.json" in names else None
     tokenizer = Tokenizer.load(artefact.tokenizer_path("tokenizer.json"), config)
@@ -277,11 +292,13 @@ def load_tokenizer(artefact: Artefact) -> Tokenizer:
 
 def _check_window(wanted: int | None, built: int) -> None:
     if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or not 2 <= wanted <= built):
-        raise UsageError(f"`context_window_size={wanted!r}` is not allowed, it must be from 2 to {built}, for which it was built")
+        allowed = f"it must be from 2 to {built}, for which the model was built"
+        raise UsageError(f"`context_window_size={wanted!r}` is not allowed, {allowed}")
 
 
 def _report(pieces: Generator[str, None, None], callback: ProgressCallback | None) -> None:
-    """Passes pieces on to a callback, `callback_interval` tokens at a time; the last call says `stopped`, also after an error.
+    """Passes pieces on to a callback, `callback_interval` tokens at a time; the last call says `stopped`, also after
+    an error.
 
     An error of the callback itself is thrown into the generator, which cancels the request.
     """

@@ -1,4 +1,4 @@
-"""The text of a Jinja template that somebody else wrote goes in; a template that cannot reach or exhaust this process comes out."""
+"""A stranger's Jinja template goes in; one that can neither reach nor exhaust this process comes out."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class TemplateRefusal(jinja2.TemplateError):
 
 
 class _LimitedCode(CodeGenerator):
-    """Compiles a call of `tick` into the beginning of every block, so that every turn of a loop and every call of a macro is
-    counted, and sends `~` through the environment as the other operators are."""
+    """Compiles a call of `tick` into the beginning of every block, so that every turn of a loop and every call of a
+    macro is counted, and sends `~` through the environment as the other operators are."""
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         self.writeline("environment.tick()")
@@ -81,7 +81,8 @@ class _Namespace(Namespace):
 
 
 class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}` marks the model's turns for training; for running, it is just its content."""
+    """`{% generation %}...{% endgeneration %}` marks the model's turns for training; for running, it is just its
+    content."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 
@@ -135,7 +136,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return self.concatenate(tuple(parts))
 
     def bounded(self, value: Any) -> Any:
-        """A list, tuple or table that the template has built: small in all, also where it holds the same thing many times."""
+        """A list, tuple or table that the template has built: small in all, also where it holds the same thing many
+        times."""
         _check_size(_weight(value))
         return value
 
@@ -178,14 +180,16 @@ def _result_size(operator: str, left: Any, right: Any) -> float:
     if operator == "+":
         return _weight(left) + _weight(right)
     if operator == "*":
-        return max(_weight(one) * other for one, other in ((left, right), (right, left), (0, 0)) if isinstance(other, int))
+        pairs = ((left, right), (right, left))
+        return max((_weight(one) * other for one, other in pairs if isinstance(other, int)), default=0)
     if operator == "%" and isinstance(left, str):
         return _format_size(left) + _total(right if isinstance(right, tuple) else (right,)) * (left.count("%") + 1)
     return 0
 
 
 def _weight(value: Any) -> int:
-    """Characters, and `ITEM` for each other thing, in `value` and all that it holds, as often as it occurs; stops above the limit."""
+    """Characters, and `ITEM` for each other thing, in `value` and all that it holds, as often as it occurs; stops
+    above the limit."""
     weight, stack = 0, [value]
     while stack and weight <= MAX_VALUE:
         each = stack.pop()
@@ -217,9 +221,9 @@ def _brace_format_size(text: str, args: tuple[Any, ...]) -> float:
 
 def _format_size(text: str) -> float:
     """Infinite if the format holds a width or precision beyond reason, or one that comes from the arguments."""
-    if any(int(number) > MAX_NUMBER_IN_FORMAT for number in re.findall(r"\d{1,20}", text)) or re.search(r"%[^a-zA-Z%]*\*", text):
-        return float("inf")
-    return len(text)
+    numbers = [int(number) for number in re.findall(r"\d{1,20}", text)]
+    unbounded = max(numbers, default=0) > MAX_NUMBER_IN_FORMAT or re.search(r"%[^a-zA-Z%]*\*", text)
+    return float("inf") if unbounded else len(text)
 
 
 def _replaced_size(value: Any, old: Any, new: Any, *_: Any, **__: Any) -> float:

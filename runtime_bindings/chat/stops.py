@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 
 class StopStrings:
-    """Looks for any of several strings in a text that comes in pieces. What may be the beginning of one is held back."""
+    """Looks for any of several strings in a text that comes in pieces. What may be the beginning of one is held
+    back."""
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(stops)

@@ -17,7 +17,8 @@ class ProgressCallback(Protocol):
     """Tokens between two calls."""
 
     def __call__(self, delta: str, stopped: bool) -> None:
-        """`delta`: text that is new since the last call. The last call has `stopped`, also when the answer was cancelled or failed."""
+        """`delta`: text that is new since the last call. The last call has `stopped`, also when the answer was
+        cancelled or failed."""
 
 
 class StreamToStdout:

@@ -1,4 +1,4 @@
-"""Messages go in; the text that the model was trained to continue comes out, as the model's own chat template has it."""
+"""Messages go in; the text that the model continues comes out, as its own chat template writes it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ class ChatTemplate:
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, **more: Any) -> str:
         """The text of a conversation; with `add_generation_prompt` it ends where the assistant's answer begins.
 
-        `more` are further variables of the template, such as `tools` or `enable_thinking`. RequestError for a conversation that the
-        template refuses, ArtefactError for a template that fails or wants what the sandbox does not allow.
+        `more` are further variables of the template, such as `tools` or `enable_thinking`. RequestError for a
+        conversation that the template refuses, ArtefactError for a template that fails or wants what the sandbox does
+        not allow.
         """
         variables = {**self._special_tokens, **more, "messages": list(messages)}
         self._environment.start()

@@ -9,7 +9,13 @@ from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
-from argosy.runtime_bindings.chat.detokenizer import ByteDetokenizer, ByteRule, Detokenizer, WindowDetokenizer, byte_rule
+from argosy.runtime_bindings.chat.detokenizer import (
+    ByteDetokenizer,
+    ByteRule,
+    Detokenizer,
+    WindowDetokenizer,
+    byte_rule,
+)
 from argosy.support.errors import ArtefactError
 
 
@@ -20,7 +26,7 @@ class Tokenizer:
         self._fast = fast
         self.config = dict(config or {})
         self._special = frozenset(i for i, token in fast.get_added_tokens_decoder().items() if token.special)
-        self._rule: ByteRule | None = byte_rule(json.loads(fast.to_str()).get("decoder"))
+        self._rule: ByteRule | None = byte_rule(json.loads(fast.decoder.__getstate__()) if fast.decoder else None)
 
     @classmethod
     def load(cls, tokenizer: Path, config: Path | None = None) -> Tokenizer:

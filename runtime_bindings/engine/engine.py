@@ -60,7 +60,8 @@ class Engine:
             tokens = self._take(sequence)
             reused = self._keep_common_prefix(sequence, tokens, request.prompt)
         identity, self._next_request = self._next_request, self._next_request + 1
-        active = Active(identity, request, Sampler(request.sampling), sequence, tokens, self._clock(), reused_tokens=reused)
+        sampler = Sampler(request.sampling)
+        active = Active(identity, request, sampler, sequence, tokens, self._clock(), reused_tokens=reused)
         self._active[identity] = active
         self._scheduler.waiting.append(active)
         return identity

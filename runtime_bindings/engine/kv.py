@@ -11,8 +11,9 @@ from argosy.support.errors import ContextFullError
 
 
 class KVStore:
-    """`SequenceStore` over a `kv_state` object. The cache is asked for lengths and free pages each time, so that the account holds
-    also after an interrupt. Its own check for pages comes too late: it counts a step's tokens before it finds no page for them."""
+    """`SequenceStore` over a `kv_state` object. The cache is asked for lengths and free pages each time, so that the
+    account holds also after an interrupt. Its own check for pages comes too late: it counts a step's tokens before it
+    finds no page for them."""
 
     def __init__(self, state: Any, page_size: int) -> None:
         function = load_tvm().get_global_func
@@ -37,7 +38,7 @@ class KVStore:
             self._add(self.state, child)  # the cache cannot fork an empty block
             return
         if length % self.page_size and not self.free_pages():
-            raise ContextFullError("a fork needs a page of the KV cache, and `0` are free", "finish or cancel a request")
+            raise ContextFullError("a fork needs a page of the KV cache, and `0` are free", "end another request")
         self._fork(self.state, parent, child, length)
 
     def remove(self, sequence: int) -> None:
@@ -65,8 +66,9 @@ class KVStore:
 
     @contextmanager
     def forward(self, sequences: Sequence[int], counts: Sequence[int]) -> Iterator[None]:
-        """Around a forward pass that appends `counts[i]` tokens to `sequences[i]`. If the pass is cut off, the sequences are
-        cut back to what they were: their pages would hold keys for some layers and garbage for others."""
+        """Around a forward pass that appends `counts[i]` tokens to `sequences[i]`. If the pass is cut off, the
+        sequences are cut back to what they were: their pages would hold keys for some layers and garbage for
+        others."""
         assert self.fits(list(zip(sequences, counts, strict=True))), "the scheduler must ask fits() first"
         before = [self.length(sequence) for sequence in sequences]
         try:

@@ -47,7 +47,8 @@ def load_weights(artefact: Artefact, library: Library) -> list[Any]:
 
 
 class LibraryRunner:
-    """`Runner` over a compiled library. `weights`: one TVM tensor for each of the library's parameters, in its order."""
+    """`Runner` over a compiled library. `weights`: one TVM tensor for each of the library's parameters, in its
+    order."""
 
     def __init__(
         self,
@@ -109,7 +110,8 @@ class LibraryRunner:
             return self._logits(step(hidden, self.store.state, self._params))
 
     def verify(self, chunk: Chunk) -> np.ndarray:
-        """Logits after every token of a chunk, which may hold `prefill_chunk` tokens: (n, vocab) float32, valid until the next call."""
+        """Logits after every token of a chunk, which may hold `prefill_chunk` tokens: (n, vocab) float32, valid until
+        the next call."""
         count = len(chunk.tokens)
         assert 0 < count <= self.bounds.prefill_chunk, count
         with self.store.forward([chunk.sequence], [count]):

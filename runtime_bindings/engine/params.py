@@ -42,9 +42,10 @@ class SamplingParams:
     """How the next token is chosen. The sampler applies the fields in this order:
 
     1. `logit_bias` is added to the logits (token id -> bias; `-inf` bans a token).
-    2. Penalties, over the last `repeat_last_n` tokens of prompt and answer (0: off, -1: all of them): a token seen there has a
-       positive logit divided, a negative one multiplied by `repetition_penalty` (CTRL, Keskar et al. 2019), and then loses
-       `presence_penalty` once and `frequency_penalty` as often as it was seen.
+    2. Penalties, over the last `repeat_last_n` tokens of prompt and answer (0: off, -1: all of them): a token seen
+    there has a
+       positive logit divided, a negative one multiplied by `repetition_penalty` (CTRL, Keskar et al. 2019), and then
+       loses `presence_penalty` once and `frequency_penalty` as often as it was seen.
     3. `top_k` keeps the k largest (0: off).
     4. `typical_p` keeps the tokens nearest to the entropy that hold this mass (Meister et al. 2022; 1: off).
     5. `top_p` keeps the smallest set of the likeliest tokens that holds this mass (Holtzman et al. 2020; 1: off).
@@ -117,7 +118,8 @@ def _check_integer(name: str, value: object) -> None:
 
 def _check_bias(bias: object) -> None:
     if not isinstance(bias, Mapping) or len(bias) > MAX_LOGIT_BIAS_ENTRIES:
-        raise refuse("logit_bias", type(bias).__name__, f"a table of at most {MAX_LOGIT_BIAS_ENTRIES} token ids and biases")
+        allowed = f"a table of at most {MAX_LOGIT_BIAS_ENTRIES} token ids and biases"
+        raise refuse("logit_bias", type(bias).__name__, allowed)
     for token, value in bias.items():
         if isinstance(token, bool) or not isinstance(token, int) or token < 0:
             raise refuse("logit_bias", token, "keyed by token ids, whole numbers from 0")

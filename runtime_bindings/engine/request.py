@@ -1,4 +1,4 @@
-"""What is asked for one answer goes in as a record; what happens to it, token by token, comes out as events and figures."""
+"""What is asked for one answer goes in; what happens to it comes out, token by token, and figures at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ ON_CONTEXT_FULL: tuple[OnContextFull, ...] = ("stop", "slide")
 class Request:
     """One answer to compute. Token ids only.
 
-    `sequence` is one that `Engine.open_sequence` gave: what it shares with `prompt` is not computed again, and it is kept
-    afterwards. Without it a sequence is made and removed again.
-    When the context is full, `stop` ends the answer with reason "context"; `slide` drops the oldest tokens after the first
-    `protect` ones, so that half of the rest is free again, and computes the kept ones anew: the answer goes on as if the
-    dropped tokens had never been there.
+    `sequence` is one that `Engine.open_sequence` gave: what it shares with `prompt` is not computed again, and it is
+    kept afterwards. Without it a sequence is made and removed again.
+
+    When the context is full, `stop` ends the answer with reason "context"; `slide` drops the oldest tokens after the
+    first `protect` ones, so that half of the rest is free again, and computes the kept ones anew: the answer goes on
+    as if the dropped tokens had never been there.
     """
 
     prompt: Sequence[int]
@@ -40,7 +41,8 @@ class Request:
 class RequestStats:
     """Tokens and wall-clock seconds of one request; a step that several requests share counts fully for each.
 
-    `reused_tokens` were in the cache already, `prefill_tokens` were computed (more than the prompt if the context slid).
+    `reused_tokens` were in the cache already, `prefill_tokens` were computed (more than the prompt if the context
+    slid).
     """
 
     reused_tokens: int = 0
@@ -63,8 +65,8 @@ class RequestStats:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a step did for one request: a new token, its end, or both. A token that ended the answer with reason "stop" is not
-    part of it. `stats` comes with the end, `error` with reason "error"."""
+    """What a step did for one request: a new token, its end, or both. A token that ended the answer with reason
+    "stop" is not part of it. `stats` comes with the end, `error` with reason "error"."""
 
     request: int
     token: int | None = None

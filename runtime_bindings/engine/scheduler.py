@@ -36,9 +36,9 @@ Plan = Prefill | Decode | Full
 
 
 class Scheduler:
-    """First come, first served. Prompts go before decoding, in pieces of at most `prefill_chunk` tokens; all running requests decode
-    together. When pages run out, sequences that nobody uses are emptied by `reclaim`, and then the request that came last
-    gives up its pages and waits to be computed again."""
+    """First come, first served. Prompts go before decoding, in pieces of at most `prefill_chunk` tokens; all running
+    requests decode together. When pages run out, sequences that nobody uses are emptied by `reclaim`, and then the
+    request that came last gives up its pages and waits to be computed again."""
 
     def __init__(self, store: SequenceStore, bounds: Bounds, reclaim: Callable[[], bool]) -> None:
         self.waiting: deque[Active] = deque()
@@ -76,8 +76,8 @@ class Scheduler:
     def _prefill(self) -> Prefill | None:
         """As many waiting prompts, in order, as fit into the batch, one chunk and the free pages.
 
-        A prompt is let in when there is room for all of it and for one more token of each running request; else the pages that
-        a preempted request gave up would go back to it at once.
+        A prompt is let in when there is room for all of it and for one more token of each running request; else the
+        pages that a preempted request gave up would go back to it at once.
         """
         batch: list[Active] = []
         chunks: list[Chunk] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -39,8 +40,10 @@ def byte_level() -> Tokenizer:
 
 
 def sentencepiece(strip: bool) -> Tokenizer:
-    tokens = ["<|end|>", "<tool call>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁the", "é", "日本", "a", "▁▁", "b"]
-    steps = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    tokens = ["<|end|>", "<tool call>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += ["▁", "▁the", "é", "日本", "a", "▁▁", "b"]
+    spaces = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    steps: list[dict[str, object]] = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
     steps += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if strip else []
     return build({"type": "Sequence", "decoders": steps}, tokens)
 
@@ -52,8 +55,9 @@ def wordpiece() -> Tokenizer:
 
 def build(decoder: dict[str, object], tokens: list[str]) -> Tokenizer:
     model = {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": "<|end|>"}
-    content = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [SPECIAL, ADDED], "normalizer": None,
-               "pre_tokenizer": None, "post_processor": None, "decoder": decoder, "model": model}  # fmt: skip
+    content = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [SPECIAL, ADDED],
+               "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": decoder,
+               "model": model}  # fmt: skip
     return Tokenizer(FastTokenizer.from_str(json.dumps(content)))
 
 
@@ -159,7 +163,7 @@ def test_chat_text_stop_strings_wherever_the_pieces_end(text: str, stops: list[s
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     matcher = StopStrings(stops)
     given_out = ""
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         given_out += matcher.add(text[start:end])
         assert not any(stop in given_out for stop in stops)
     given_out += matcher.finish()

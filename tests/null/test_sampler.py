@@ -43,7 +43,7 @@ def reference_truncate(logits: np.ndarray, params: SamplingParams) -> list[int]:
         for i in order:
             kept.append(i)
             total += p[i]
-            if total >= wanted - 1e-12:
+            if total >= wanted - 1e-6:
                 break
         return kept
 
@@ -90,10 +90,10 @@ def test_sampler_draws_only_what_is_left(logits: np.ndarray, params: SamplingPar
     assert drawn <= allowed
 
 
-@pytest.mark.parametrize("probe", [1, 3, 10**6])
-def test_sampler_probe_size_does_not_matter(probe: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("span", [0.01, 1, 100])
+def test_sampler_span_does_not_matter(span: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    monkeypatch.setattr(module, "FIRST_PROBE", probe)
+    monkeypatch.setattr(module, "FIRST_SPAN", span)
     for top_p in (0.2, 0.9, 0.9999):
         logits = np.round(rng.normal(size=500) * 4).astype(np.float32) / 2
         params = SamplingParams(top_p=top_p)
@@ -106,7 +106,8 @@ def reference_penalties(logits: np.ndarray, params: SamplingParams, history: lis
         out[token] += bias
     window = history if params.repeat_last_n < 0 else history[max(0, len(history) - params.repeat_last_n) :]
     for token in set(window):
-        out[token] = out[token] / params.repetition_penalty if out[token] > 0 else out[token] * params.repetition_penalty
+        factor = params.repetition_penalty
+        out[token] = out[token] / factor if out[token] > 0 else out[token] * factor
         out[token] -= window.count(token) * params.frequency_penalty + params.presence_penalty
     return out
 
@@ -129,7 +130,8 @@ def test_sampler_penalises_like_the_reference(
         repetition_penalty=repetition, presence_penalty=presence, frequency_penalty=frequency, repeat_last_n=last_n,
         logit_bias=bias,
     )  # fmt: skip
-    assert np.allclose(adjust(logits, params, history), reference_penalties(logits, params, history), rtol=1e-6)
+    expected = reference_penalties(logits, params, history)
+    assert np.allclose(adjust(logits, params, history), expected, rtol=1e-6, atol=1e-6)
     assert np.array_equal(logits, before), "the model's logits are not ours to change"
 
 

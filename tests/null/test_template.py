@@ -32,11 +32,16 @@ TOOLS = """{%- macro row(x, n) %}{{ '%s=%s' % (n, x) }}{% endmacro -%}
 {{ tool | tojson(indent=2) }}
 {%- if loop.index > 3 %}{% break %}{% endif %}
 {%- endfor %}
-{{ row(messages | length, 'n') }}|{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(', ') }}
-{{- '|' ~ 'a-b'.split('-')[1].upper() ~ '|' ~ {'k': [1, 2]} | tojson }}
-    {%- for m in messages[::-1] %}{% if m.role == 'tool' %}{% continue %}{% endif %}{{ m.content.replace('<', '(') }};{% endfor %}
+{{ row(messages | length, 'n') }}|{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') |
+join(', ') }} {{- '|' ~ 'a-b'.split('-')[1].upper() ~ '|' ~ {'k': [1, 2]} | tojson }}
+    {%- for m in messages[::-1] %}{% if m.role == 'tool' %}{% continue %}{% endif %}{{ m.content.replace('<', '(')
+    }};{% endfor %}
 {{- strftime_now('%Y') | length }}"""
-MESSAGES = [{"role": "user", "content": " Hi <b> "}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "é?"}]
+MESSAGES = [
+    {"role": "user", "content": " Hi <b> "},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "é?"},
+]
 
 
 @pytest.mark.parametrize("source", [CHATML, LLAMA2, TOOLS])
@@ -111,11 +116,13 @@ def test_template_that_reaches_for_the_process_is_refused_or_finds_nothing(sourc
     except ArgosyError as error:
         assert "\n" not in error.message
     else:
-        assert not any(word in rendered for word in ("class", "module", "root:", "uid=", "builtin", "object at", "frame"))
+        leaks = ("class", "module", "root:", "uid=", "builtin", "object at", "frame")
+        assert not any(word in rendered for word in leaks)
     assert messages == MESSAGES
 
 
-LAUGHS = "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = XX %}{% endfor %}{{ ns.x | string | length }}"
+GROW = "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(20) %}{% set ns.x = XX %}{% endfor %}"
+LAUGHS = GROW.replace("20", "40") + "{{ ns.x | string | length }}"
 BOMBS = [
     *(LAUGHS.replace("XX", x) for x in ("[ns.x, ns.x]", "(ns.x, ns.x)", "{1: ns.x, 2: ns.x}", "dict(a=ns.x, b=ns.x)",
                                         "[ns.x] * 2", "[ns.x] + [ns.x]", "[[ns.x], ns.x] | list")),
@@ -131,10 +138,10 @@ BOMBS = [
     "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-    "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(20) %}{% set ns.x = ns.x.replace('a', ns.x) %}{% endfor %}",
-    "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(20) %}{% set ns.x = ns.x | replace('a', ns.x) %}{% endfor %}",
-    "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(20) %}{% set ns.x = ns.x.join(ns.x) %}{% endfor %}",
-    "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(20) %}{% set ns.x = ns.x | list | join(ns.x) %}{% endfor %}",
+    GROW.replace("XX", "ns.x.replace('a', ns.x)"),
+    GROW.replace("XX", "ns.x | replace('a', ns.x)"),
+    GROW.replace("XX", "ns.x.join(ns.x)"),
+    GROW.replace("XX", "ns.x | list | join(ns.x)"),
     "{{ 'a'.center(10**9) }}",
     "{{ 'a'.ljust(10**9) }}",
     "{{ 'a'.zfill(10**9) }}",
@@ -174,7 +181,8 @@ def test_template_that_wants_too_much_is_refused_quickly(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["{% if %}", "{{ unclosed", "{% endfor %}", "{{ messages[0]['content'] + 1 }}", "{{ 1 // 0 }}", "{{ no.no.no }}"]
+    "source",
+    ["{% if %}", "{{ unclosed", "{% endfor %}", "{{ messages[0]['content'] + 1 }}", "{{ 1 // 0 }}", "{{ no.no.no }}"],
 )
 def test_template_that_is_broken_says_so_in_one_sentence(source: str) -> None:
     with pytest.raises(ArtefactError, match="chat template cannot be used: `") as caught:

@@ -47,7 +47,7 @@ class ToyStore:
 
     def pop(self, sequence: int, count: int) -> None:
         kept = len(self.content[sequence]) - count
-        assert 0 <= kept
+        assert kept >= 0
         del self.content[sequence][kept:]
 
     def length(self, sequence: int) -> int:
