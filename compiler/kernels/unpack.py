@@ -17,7 +17,7 @@ from argosy.quant.scheme import Format
 class Unpacker:
     """How sixteen lanes are filled from the words of a format.
 
-    `steps` lanes-full make one scale group (for float formats, one step); a step reads `words` 32-bit words (or floats).
+    `steps` lanes-full make one scale group (float formats: one step); a step reads `words` 32-bit words (or floats).
     """
 
     fmt: Format

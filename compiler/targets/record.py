@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class TargetRecord:
     """A device family to compile for.
 
-    `activation_dtype` is what the graph computes in; `features` the instruction-set extensions a library for this target
+    `activation_dtype` is what the graph computes in; `features` the instruction sets that a library for this target
     needs, as LLVM spells them; `package` links an executable into a file.
     """
 
