@@ -6,7 +6,10 @@ from pathlib import Path
 
 from argosy.dist.artefact import list_artefacts
 from argosy.dist.build_directory import model_slug, output_root
+from argosy.dist.catalogue import CATALOGUE
+from argosy.dist.manifest import rebuild_command
 from argosy.support.errors import ArtefactError
+from argosy.support.text import did_you_mean
 
 
 def find_artefact(name: str) -> Path:
@@ -28,5 +31,7 @@ def find_artefact(name: str) -> Path:
         raise ArtefactError(
             f"`{name}` is built in several schemes", "choose one: " + ", ".join(str(artefact) for artefact in of_model)
         )
-    there = f"; built so far: {', '.join(str(artefact) for artefact in built)}" if built else ""
-    raise ArtefactError(f"no artefact `{name}` in `{root}`", f"argosy build --model {name}{there}")
+    if name in CATALOGUE:
+        raise ArtefactError(f"`{name}` is not built yet", rebuild_command(name, "cpu", "q4f16_1"))
+    known = [*(artefact.name for artefact in built), *CATALOGUE]
+    raise ArtefactError(f"no artefact `{name}` in `{root}`", did_you_mean(name, known))

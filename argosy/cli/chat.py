@@ -128,6 +128,7 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _converse(talk: Talk) -> int:
+    """A conversation until its end; the exit code."""
     from argosy.cli.repl import Repl, pipe_reader, terminal_reader
 
     if not console.is_terminal():
@@ -136,4 +137,5 @@ def _converse(talk: Talk) -> int:
     console.say(f"{model.artefact.name}, {model.stats().context_window} tokens of context; /help lists commands")
     if model.completes_only:
         console.say("(this model has no chat template: it continues texts, and each prompt stands alone)")
-    return Repl(talk, terminal_reader()).run()
+    Repl(talk, terminal_reader()).run()
+    return 0  # at a terminal every mistake was seen and talked about

@@ -103,16 +103,27 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """A polite kill ends a build as Ctrl-C does: what was being written is removed."""
+    """Ctrl-C and a polite kill end a build: what was being written is removed.
+
+    On its way through the compiler's C++ a KeyboardInterrupt becomes another error; here it becomes one again.
+    """
+    stopped = False
 
     def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        if stopped:
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _summarize(report: BuildReport, model: str) -> None:

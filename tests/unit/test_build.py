@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 from tiny_checkpoint import save_checkpoint
 
-from argosy.build import BuildReport, Request, Stage, build, prepare
+from argosy.build import STAGES, BuildReport, Request, Stage, build, prepare
 from argosy.dist.artefact import open_artefact
 from argosy.dist.manifest import read_manifest
 from argosy.support.errors import ArgosyError, CheckpointError, SchemeError, TargetError, UsageError
@@ -35,17 +39,117 @@ def skipped(report: BuildReport) -> dict[str, bool]:
     return {stage.stage: stage.skipped for stage in report.stages}
 
 
-def test_a_build_makes_an_artefact_that_opens_and_a_second_one_does_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    first = run(checkpoint, output, ("weights", "config", "library"))
-    assert first.complete and not any(skipped(first).values())
-    artefact = open_artefact(output)
+@pytest.fixture(scope="module")
+def built(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    """A whole build, compiled once for all tests here, with its debug dump beside it."""
+    folder = tmp_path_factory.mktemp("built")
+    return run(checkpoint, folder / "out", STAGES, debug_dump=folder / "dump", context_window=128)
+
+
+def argosy(*args: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "argosy.cli", *map(str, args)]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, env=variables)
+
+
+def test_a_build_makes_an_artefact_that_opens(built: BuildReport) -> None:
+    assert built.complete and not any(skipped(built).values())
+    artefact = open_artefact(built.directory)
     assert artefact.library("cpu").weights_layout == artefact.cache.layout()
-    times = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
-    second = run(checkpoint, output, ("weights", "config", "library"))
-    assert second.complete and all(skipped(second).values())
-    assert times == {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
-    assert not [name for name in times if name.startswith(".")], "leftovers of the build"
+    assert artefact.config.context_window_size == 128 and artefact.config.conv_template is not None
+    assert not [path.name for path in built.directory.iterdir() if path.name.startswith(".")], "leftovers of the build"
+
+
+def test_a_second_build_does_nothing(checkpoint: Path, built: BuildReport) -> None:
+    times = {path.name: path.stat().st_mtime_ns for path in built.directory.iterdir()}
+    again = argosy("build", "-m", checkpoint, "-o", built.directory, "--context-window", "128", "--json")
+    report = json.loads(again.stdout)
+    assert again.returncode == 0 and report["complete"], again.stderr
+    assert [stage["skipped"] for stage in report["stages"]] == [True] * 3
+    assert times == {path.name: path.stat().st_mtime_ns for path in built.directory.iterdir()}
+
+
+def test_what_was_built_can_be_inspected(built: BuildReport) -> None:
+    shown = json.loads(argosy("inspect", built.directory, "--json").stdout)
+    library = next(name for name in shown["libraries"])
+    assert shown["libraries"][library]["context_window_size"] == 128
+    assert {row["name"] for row in shown["files"]} == {path.name for path in built.directory.iterdir()}
+    assert not [row for row in shown["files"] if row["what"] == "unknown"]
+    metadata = json.loads(argosy("inspect", built.directory / library, "--json").stdout)
+    assert metadata == shown["libraries"][library]
+    assert "128" in argosy("inspect", built.directory).stdout
+    broken = built.directory.parent / "broken.so"
+    broken.write_bytes(b"no library")
+    refused = argosy("inspect", broken)
+    assert refused.returncode == 1 and refused.stderr.startswith(f"error: `{broken}` cannot be loaded")
+    assert len(refused.stderr.splitlines()) == 2
+
+
+def test_a_debug_dump_has_every_phase_and_can_be_compared(built: BuildReport, tmp_path: Path) -> None:
+    dump = built.directory.parent / "dump"
+    phases = list(json.loads(argosy("inspect", dump, "--json").stdout))
+    assert phases[0] == "lower" and phases[-1].startswith("generated") and len(phases) > 3
+    changed = tmp_path / "changed"
+    shutil.copytree(dump, changed)
+    first = sorted(changed.iterdir())[0]
+    first.write_text("a line\n" + first.read_text())
+    shown = argosy("inspect", "--diff", dump, changed)
+    assert shown.returncode == 0 and "lower: 1 lines added, 0 removed" in shown.stdout
+    assert shown.stdout.count(": the same") == len(phases) - 1
+    assert "+a line" in shown.stdout.splitlines()
+
+
+def test_it_can_be_listed(built: BuildReport) -> None:
+    found = json.loads(argosy("list", "artefacts", "--json", ARGOSY_DIST=str(built.directory.parent)).stdout)
+    assert [Path(row["name"]).name for row in found] == [built.directory.name]
+
+
+def test_it_talks(built: BuildReport) -> None:
+    asked = ("chat", built.directory, "--temperature", "0", "--max-tokens", "8", "--threads", "1")
+    one = argosy(*asked, "--prompt", "hello", "--json")
+    record = json.loads(one.stdout)
+    assert one.returncode == 0 and record["completion_tokens"] <= 8 and record["stats"]["threads"] == 1, one.stderr
+    lines = argosy(*asked, "--json", stdin="hello\nhello again\n")
+    answers = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert answers[0]["text"] == record["text"] and answers[1]["stats"]["answer"]["reused_tokens"] > 0
+    refused = argosy("chat", built.directory, "--prompt", "hello", "--top-p", "2")
+    assert refused.returncode == 1 and refused.stderr.startswith("error: `top_p=2.0`"), refused.stderr
+    long = argosy("chat", built.directory, "--prompt", "x" * 1000)
+    assert long.returncode == 1 and "1000" not in long.stderr and "context window" in long.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+def test_ctrl_c_in_a_terminal_stops_the_answer_and_not_the_program(built: BuildReport) -> None:
+    import pty
+
+    primary, secondary = pty.openpty()
+    command = [sys.executable, "-m", "argosy.cli", "chat", str(built.directory), "--on-context-full", "slide",
+               "--logit-bias", f"{open_artefact(built.directory).config.eos_token_ids[0]}=-inf"]  # fmt: skip
+    process = subprocess.Popen(command, stdin=secondary, stdout=secondary, stderr=secondary, start_new_session=True,
+                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # fmt: skip
+    os.close(secondary)
+    seen = ""
+
+    def until(words: str) -> None:
+        nonlocal seen
+        while words not in seen:
+            seen += os.read(primary, 4096).decode(errors="replace")
+        seen = seen.partition(words)[2]
+
+    until("/help lists commands")
+    until("> ")
+    os.write(primary, b"hello\n")
+    until("hello\r\n")
+    while len(seen) < 4:  # the answer has begun
+        seen += os.read(primary, 4096).decode(errors="replace")
+    os.write(primary, b"\x03")
+    until("(stopped)")
+    os.write(primary, b"/stats\n")
+    until("decode: ")
+    os.write(primary, b"\x04")
+    assert process.wait(timeout=30) == 0
+    os.close(primary)
 
 
 def test_parts_add_up_to_the_whole(checkpoint: Path, tmp_path: Path) -> None:
@@ -208,7 +312,8 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "argosy.cli", "build", "-m", str(checkpoint), "-o", str(output)]
     environment = {**os.environ, "ARGOSY_PROGRESS": "lines"}
@@ -218,7 +323,7 @@ def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path:
         if line.startswith("load the compiler"):
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
     assert "stopped" in rest.splitlines() and "Traceback" not in rest
