@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeGuard, TypeVar
 
 from argosy.support.errors import CheckpointError, UnsupportedModelError, UsageError
 
 T = TypeVar("T")
-LIMIT = 1 << 31  # no size in a config is larger
+LIMIT = (1 << 31) - 1  # no size in a config is larger
+# Sizes that decide how much work reading a config is; several times what any model has.
+LIMITS = {"num_hidden_layers": 4096, "num_attention_heads": 4096, "num_key_value_heads": 4096, "head_dim": 8192}
 
 
 class Config:
@@ -35,14 +37,15 @@ class Config:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             self._wrong(key, value, "a whole number")
-        if not least <= value < LIMIT:
-            self._wrong(key, value, f"a whole number from {least} to {LIMIT - 1}")
+        most = LIMITS.get(key, LIMIT)
+        if not least <= value <= most:
+            self._wrong(key, value, f"a whole number from {least} to {most}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """The finite number at `key`."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value):
             self._wrong(key, value, "a finite number")
         return float(value)
 
@@ -77,7 +80,7 @@ class Config:
         if not isinstance(value, list) or len(value) != count:
             self._wrong(key, value, f"a list of {count} numbers")
         for item in value:
-            if isinstance(item, bool) or not isinstance(item, int | float) or not 0 < item < math.inf:
+            if not _is_number(item) or item <= 0:
                 self._wrong(key, item, "numbers above zero")
         return [float(item) for item in value]
 
@@ -144,6 +147,11 @@ class Config:
 
     def _wrong(self, key: str, value: object, wanted: str) -> NoReturn:
         raise CheckpointError(f"`{key}` in `config.json` is `{shown(value)}`, which is not {wanted}")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is a number that fits into a float; JSON has whole numbers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def shown(value: object) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from argosy.model_defs.config import Config, shown
+from argosy.model_defs.config import LIMIT, Config, shown
 from argosy.model_defs.spec import RopeSpec
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 
@@ -36,7 +36,7 @@ class RopeSettings:
         """The longest context window that may be chosen: some configs do not count the extension that they ask for."""
         if self.kind not in ("linear", "yarn"):
             return self.positions
-        return max(self.positions, int(_factor(self) * self.trained))
+        return max(self.positions, int(min(_factor(self) * self.trained, LIMIT)))
 
 
 def read_settings(
@@ -95,7 +95,8 @@ def _rotary_dim(config: Config, values: Config, head_dim: int, partial_key: str,
         config.only(partial_key, 1.0)
         rotary_dim = head_dim
     else:
-        rotary_dim = int(head_dim * values.positive("partial_rotary_factor", config.positive(partial_key, partial)))
+        share = values.positive("partial_rotary_factor", config.positive(partial_key, partial))
+        rotary_dim = int(head_dim * min(share, 2.0))
     if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
         raise UnsupportedModelError(f"rotating `{rotary_dim}` of {head_dim} dimensions of a head is not supported")
     return rotary_dim
@@ -155,7 +156,7 @@ def _yarn(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
 
     def dimension(rotations: float) -> float:
         """The pair that turns `rotations` times within the trained context."""
-        return d * math.log(s.trained / (rotations * 2 * math.pi)) / (2 * math.log(s.theta))
+        return d * (math.log(s.trained) - math.log(rotations) - math.log(2 * math.pi)) / (2 * math.log(s.theta))
 
     low = dimension(values.positive("beta_fast", 32.0))
     high = dimension(values.positive("beta_slow", 1.0))
@@ -174,7 +175,7 @@ def _yarn(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
     if "attention_factor" in values:
         magnitude = values.positive("attention_factor")
     elif values.number("mscale", 0.0) and values.number("mscale_all_dim", 0.0):
-        magnitude = heat(values.number("mscale")) / heat(values.number("mscale_all_dim"))
+        magnitude = heat(values.positive("mscale")) / heat(values.positive("mscale_all_dim"))
     else:
         magnitude = heat(1.0)
     return [scaled(i, f) for i, f in enumerate(_plain(s))], magnitude

@@ -41,7 +41,7 @@ def split_head_dim(config: Config) -> int:
     if hidden % heads:
         raise CheckpointError(f"the hidden size `{hidden}` is not a multiple of the `{heads}` heads")
     config.only("head_dim", hidden // heads)
-    return hidden // heads
+    return Config({"head_dim": hidden // heads}).integer("head_dim")
 
 
 def rms_norm(config: Config, eps: float, offset: float = 0.0) -> NormSpec:
