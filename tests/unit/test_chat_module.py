@@ -337,26 +337,48 @@ def test_chat_module_refuses_an_altered_library(artefact: Path, tmp_path: Path) 
 
 RUN = """
 import sys
+sys.path[:0] = {paths!r}
 {before}
 from argosy import ChatModule
 chat = ChatModule({path!r})
 text = chat.generate("Hello", generation_config=dict(temperature=0.0, max_tokens=4))
-heavy = ("torch", "transformers", "tvm.relax", "tvm.s_tir.dlight", "argosy.compiler", "argosy.quant",
-"argosy.model_defs", "safetensors", "gguf") print([name for name in heavy if name in sys.modules],
-len(chat.last.tokens))
+ours = ("argosy.compiler", "argosy.quant", "argosy.model_defs")
+heavy = ("torch", "transformers", "tvm.relax", "tvm.s_tir.dlight", *ours, "safetensors", "gguf")
+print(*[name for name in heavy if name in sys.modules], sys.modules["tvm"].__file__, ascii(text), sep="|")
 """
 RUNTIME_ONLY = "from argosy.runtime_bindings.engine.tvm_runtime import use_runtime_only; use_runtime_only()"
 
 
-@pytest.mark.parametrize("before", ["", RUNTIME_ONLY], ids=["full", "runtime only"])
-def test_chat_module_loads_neither_compiler_nor_torch(artefact: Path, before: str) -> None:
-    """With the full TVM its own relax package is loaded by `import tvm`; without the compiler not even that."""
-    code = RUN.format(before=before, path=str(artefact))
+def run_alone(artefact: Path, before: str = "", paths: tuple[str, ...] = ()) -> list[str]:
+    """In a process of its own: what of the heavy modules got loaded, where tvm is, and the answer."""
+    code = RUN.format(before=before, path=str(artefact), paths=list(paths))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    expected = [] if before else ["tvm.relax", "tvm.s_tir.dlight"]
-    loaded, count = done.stdout.strip().rsplit(" ", 1)
-    assert set(eval(loaded)) <= set(expected) and int(count) >= 1
+    return done.stdout.strip().split("|", maxsplit=12)
+
+
+def test_chat_module_loads_neither_compiler_nor_torch(artefact: Path, chat: ChatModule) -> None:
+    """The full TVM brings its own relax package along with `import tvm`; when told so, not even that is loaded."""
+    text = ascii(chat.generate("Hello", generation_config={"temperature": 0.0, "max_tokens": 4}))
+    *loaded, _, said = run_alone(artefact)
+    assert set(loaded) <= {"tvm.relax", "tvm.s_tir.dlight"} and said == text
+    *loaded, _, said = run_alone(artefact, RUNTIME_ONLY)
+    assert loaded == [] and said == text
+
+
+def test_chat_module_runs_with_the_runtime_only_files_of_tvm(artefact: Path, tmp_path: Path) -> None:
+    """A TVM without its compiler's library, sources and headers, as a small installation has it."""
+    import tvm
+
+    installed, small = Path(tvm.__file__).parent, tmp_path / "site" / "tvm"
+    (small / "lib").mkdir(parents=True)
+    for item in installed.iterdir():
+        if item.name not in ("lib", "relax", "3rdparty", "src", "include", "web", "__pycache__"):
+            (small / item.name).symlink_to(item)
+    library = next(installed.glob("lib/libtvm_runtime.*"))
+    (small / "lib" / library.name).symlink_to(library)
+    *loaded, place, text = run_alone(artefact, paths=(str(small.parent),))
+    assert loaded == [] and place.startswith(str(small)) and len(text) > 2
 
 
 def test_chat_import_argosy_loads_nothing() -> None:
