@@ -158,16 +158,14 @@ class ChatModule:
         self._cancelled = True
 
     def reset_chat(self, system: str | None = None) -> None:
-        """Forgets the conversation. `system`: a new system prompt; None keeps the present one, an empty one removes
-        it."""
+        """Forgets the conversation. `system`: a new system prompt; None keeps the last one set, an empty one
+        removes it."""
         self.last = None
         if self._conversation is None:
             if system:
                 raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place")
             return
-        self._conversation.turns = []
-        if system is not None:
-            self._conversation.system = system or None
+        self._conversation.reset(system)
 
     def stats(self) -> ChatStats:
         """Figures of the last answer, and of memory; as text, one line."""

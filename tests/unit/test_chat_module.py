@@ -127,6 +127,20 @@ def test_chat_module_stops_at_a_stop_string(chat: ChatModule) -> None:
     assert chat.messages[-1]["content"] == text
 
 
+def test_chat_module_takes_a_list_as_the_whole_conversation(artefact: Path) -> None:
+    """With the system prompt that it brings, until the conversation is reset to the one that was set."""
+    chat = ChatModule(artefact, system="Be brief.")
+    own = chat.generate("Hello", generation_config=GREEDY)
+    question = [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Hello"}]
+    answer = chat.generate(question, generation_config=GREEDY)
+    assert chat.messages == [question[1], {"role": "assistant", "content": answer}]
+    following = chat.generate("Go on", generation_config=GREEDY)
+    whole = [*question, {"role": "assistant", "content": answer}, {"role": "user", "content": "Go on"}]
+    assert ChatModule(artefact).generate(whole, generation_config=GREEDY) == following
+    chat.reset_chat()
+    assert chat.generate("Hello", generation_config=GREEDY) == own
+
+
 class Interrupting:
     """A callback that does something at its third call."""
 
