@@ -1,5 +1,7 @@
 """Sixteen-lane vectors for the kernel generators: TIR expressions go in and out, LLVM legalises them."""
 
+from collections.abc import Callable
+
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
@@ -38,10 +40,20 @@ def convert(value: tirx.Expr, scalar: str, lanes: int = LANES) -> tirx.Expr:
 
 
 def reduce_sum(value: tirx.Expr) -> tirx.Expr:
-    """The sum of the sixteen lanes: halves are added to halves (LLVM's own reduction of floats is sequential)."""
+    """The sum of the sixteen lanes."""
+    return _reduce(value, lambda a, b: a + b)
+
+
+def reduce_max(value: tirx.Expr) -> tirx.Expr:
+    """The largest of the sixteen lanes."""
+    return _reduce(value, T.max)
+
+
+def _reduce(value: tirx.Expr, combine: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Expr:
+    """Halves are combined with halves (LLVM's own reduction of floats is sequential)."""
     width = LANES // 2
     while width > 1:
         low = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width)])
         high = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width, 2 * width)])
-        value, width = T.Bind(low + high), width // 2
-    return T.Shuffle([value], [tirx.const(0, "int32")]) + T.Shuffle([value], [tirx.const(1, "int32")])
+        value, width = T.Bind(combine(low, high)), width // 2
+    return combine(T.Shuffle([value], [tirx.const(0, "int32")]), T.Shuffle([value], [tirx.const(1, "int32")]))

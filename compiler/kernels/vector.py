@@ -1,13 +1,14 @@
-"""Vector arithmetic for TIR kernels: expressions of float32 lanes go in, expressions that LLVM keeps in registers come out.
+"""Functions of sixteen float32 lanes for the kernel generators: TIR expressions go in and out.
 
-TVM lowers a vector `exp2` or `tanh` to one libm call per lane, so both are polynomials here. The functions build
-expressions; they are called while a kernel is being parsed.
+TVM lowers a vector `exp2` or `tanh` to one libm call per lane, so both are polynomials here.
 """
 
 from __future__ import annotations
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as T
+
+from argosy.compiler.kernels.lanes import constant, convert, dtype
 
 # 2^f on [-1/2, 1/2], least largest relative error (2e-9; in float32 arithmetic 1e-7).
 _EXP2 = (
@@ -33,52 +34,24 @@ _TANH_P = (
 _TANH_Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 
 
-def splat(value: float | tirx.Expr, lanes: int) -> tirx.Expr:
-    """`value` in every lane; a Python number becomes a float32."""
-    return T.broadcast(T.float32(value) if isinstance(value, float) else value, lanes)
-
-
-def horner(x: tirx.Expr, coefficients: tuple[float, ...], lanes: int) -> tirx.Expr:
+def _horner(x: tirx.Expr, coefficients: tuple[float, ...]) -> tirx.Expr:
     """The polynomial with the highest coefficient first."""
-    value = splat(coefficients[0], lanes)
+    value = constant(coefficients[0])
     for coefficient in coefficients[1:]:
-        value = value * x + splat(coefficient, lanes)
+        value = value * x + constant(coefficient)
     return value
 
 
-def exp2(x: tirx.Expr, lanes: int) -> tirx.Expr:
-    """2^x for x <= 127, where x is cheap to evaluate again (a load); below -126.5 it is 0."""
-    x = T.max(x, splat(-127.0, lanes))
-    whole = T.nearbyint(x)
-    bits = T.shift_left(T.Cast(f"int32x{lanes}", whole) + T.broadcast(127, lanes), T.broadcast(23, lanes))
-    return horner(x - whole, _EXP2, lanes) * T.reinterpret(bits, dtype=f"float32x{lanes}")
+def exp2(x: tirx.Expr) -> tirx.Expr:
+    """2^x for x <= 127; below -126.5 it is 0."""
+    x = T.bind(T.max(x, constant(-127.0)))
+    whole = T.bind(T.nearbyint(x))
+    bits = T.shift_left(convert(whole, "int32") + constant(127, "int32"), constant(23, "int32"))
+    return _horner(T.bind(x - whole), _EXP2) * T.reinterpret(bits, dtype=dtype("float32"))
 
 
-def tanh(x: tirx.Expr, lanes: int) -> tirx.Expr:
-    """tanh of an x that is cheap to evaluate again (a load)."""
-    x = T.max(T.min(x, splat(_TANH_LIMIT, lanes)), splat(-_TANH_LIMIT, lanes))
-    return x * horner(x * x, _TANH_P, lanes) / horner(x * x, _TANH_Q, lanes)
-
-
-def largest(x: tirx.Expr) -> tirx.Expr:
-    """The largest lane."""
-    return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.vector.reduce.fmax"), x, dtype="float32")
-
-
-def total(x: tirx.Expr) -> tirx.Expr:
-    """The sum of the lanes."""
-    intrinsic = T.llvm_lookup_intrinsic_id("llvm.vector.reduce.fadd")
-    return T.call_llvm_pure_intrin(intrinsic, T.float32(0), x, dtype="float32")
-
-
-def load(buffer: tirx.Buffer, offset: tirx.Expr | int, lanes: int) -> tirx.Expr:
-    """`lanes` adjacent elements of a one-dimensional buffer, as float32."""
-    value = buffer.vload([offset], dtype=f"{buffer.dtype}x{lanes}")
-    return value if buffer.dtype == "float32" else T.Cast(f"float32x{lanes}", value)
-
-
-def store(buffer: tirx.Buffer, offset: tirx.Expr | int, value: tirx.Expr, lanes: int) -> None:
-    """Writes the lanes of `value` to adjacent elements of a one-dimensional buffer, in its dtype."""
-    if buffer.dtype != "float32":
-        value = T.Cast(f"{buffer.dtype}x{lanes}", value)
-    T.buffer_store(buffer, value, [T.ramp(offset, 1, lanes)])
+def tanh(x: tirx.Expr) -> tirx.Expr:
+    """The hyperbolic tangent."""
+    x = T.bind(T.max(T.min(x, constant(_TANH_LIMIT)), constant(-_TANH_LIMIT)))
+    square = T.bind(x * x)
+    return x * _horner(square, _TANH_P) / _horner(square, _TANH_Q)

@@ -1,4 +1,4 @@
-"""The paged KV cache of the CPU: a `DecoderSpec` and symbolic capacities go in, an expression that creates the cache comes out.
+"""The paged KV cache of the CPU: a `DecoderSpec` and symbolic capacities go in, a call that creates the cache comes out.
 
 The bookkeeping (sequences, pages, forks, token trees) is TVM's; every kernel that touches keys and values is ours.
 docs/notes/kv_cache.md says what the runtime does when, and what it gets wrong.
@@ -14,9 +14,10 @@ from tvm.target.codegen import target_has_features
 from argosy.compiler.kernels.attention.decode import decode
 from argosy.compiler.kernels.attention.merge import merge_state
 from argosy.compiler.kernels.attention.paged import paged_prefill
-from argosy.compiler.kernels.attention.pages import append, compact, copy_page, read_back, split_qkv
+from argosy.compiler.kernels.attention.pages import append, checked_empty, compact, copy_page, read_back, split_qkv
 from argosy.compiler.kernels.attention.ragged import ragged_prefill
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.attention.shape import AttentionShape
+from argosy.compiler.kernels.attention.tree import paged_tree, ragged_tree
 from argosy.model_defs.spec import DecoderSpec
 from argosy.support.errors import UnsupportedModelError
 
@@ -60,8 +61,8 @@ class CpuPagedKVCache(PagedKVCache):
     ) -> CpuPagedKVCache:
         """A cache of dtype `dtype` for the current block builder. `page_size` must be 16, `support_sliding_window` 0.
 
-        Layers with a window slide by themselves; `support_sliding_window` would be the runtime's other mechanism, which drops
-        old tokens of a whole sequence and renumbers the rest. That needs keys cached before rotation, so it is refused.
+        Layers with a window slide by themselves. `support_sliding_window` would be the runtime's other mechanism, which
+        drops old tokens of a whole sequence and renumbers the rest; it needs keys cached before rotation: refused.
         """
         shape = attention_shape(spec, dtype, target)
         builder = relax.BlockBuilder.current()
@@ -73,8 +74,14 @@ class CpuPagedKVCache(PagedKVCache):
             return relax.Tuple([] if function is None else [tvm.ir.StringImm("tirx"), kernel(function)])
 
         sliding = shape.window is not None
+        capacities = [max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window]
+        empty = relax.call_tir(
+            kernel(checked_empty(shape)),
+            [relax.prim_value(page_size), relax.prim_value(support_sliding_window)],
+            relax.TensorType((), dtype),
+        )
         arguments = [
-            _capacities(max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window, shape),
+            relax.ShapeExpr([*capacities, shape.window or 1]),
             relax.ShapeExpr([0, len(spec.layers)]),
             relax.prim_value(shape.heads),
             relax.prim_value(shape.kv_heads),
@@ -86,7 +93,7 @@ class CpuPagedKVCache(PagedKVCache):
             relax.prim_value(1),  # rope scale and theta are not used
             relax.prim_value(10000),
             relax.prim_value(0),  # no rope extension factors
-            relax.op.zeros((), dtype),
+            builder.emit(empty),
             kernel(append(shape)),
             relax.prim_value(0),  # no MLA
             attention(ragged_prefill(shape)),
@@ -94,8 +101,8 @@ class CpuPagedKVCache(PagedKVCache):
             attention(decode(shape, sliding=False)),
             attention(paged_prefill(shape, sliding=True) if sliding else None),
             attention(decode(shape, sliding=True) if sliding else None),
-            attention(None),
-            attention(None),
+            attention(paged_tree(shape)),
+            attention(ragged_tree(shape)),
             attention(None),  # no MLA
             relax.Tuple([kernel(merge_state(shape))]),
             kernel(split_qkv(shape)),
@@ -106,28 +113,10 @@ class CpuPagedKVCache(PagedKVCache):
         return cls(_expr=relax.call_pure_packed(CREATE, *arguments, ty_args=relax.AnyType()), _name=name)
 
 
-def _capacities(
-    max_batch_size: tirx.Var,
-    max_total_seq_len: tirx.Var,
-    prefill_chunk_size: tirx.Var,
-    page_size: tirx.Var,
-    support_sliding_window: tirx.Var,
-    shape: AttentionShape,
-) -> relax.ShapeExpr:
-    return relax.ShapeExpr(
-        [
-            max_batch_size,
-            max_total_seq_len,
-            prefill_chunk_size,
-            page_size,
-            support_sliding_window,
-            shape.window or 1,
-        ]
-    )
-
-
 def _attention_kinds(spec: DecoderSpec) -> list[int]:
-    """One kind for each layer; where all slide, one more that says `MHA`: the runtime allocates the buffers of the split
-    projections only if some layer has that kind, and needs them for every kind."""
+    """One kind for each layer; where all slide, one more that says MHA.
+
+    The runtime allocates the buffers of the split projections only if some layer has that kind, and needs them always.
+    """
     kinds = [AttnKind.MHA if layer.window is None else AttnKind.MHA_SLIDING for layer in spec.layers]
     return [int(kind) for kind in (kinds if AttnKind.MHA in kinds else [*kinds, AttnKind.MHA])]

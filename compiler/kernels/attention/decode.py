@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, scratch, size, when
 from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape, page_offset
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.attention.tile import Tile
-from argosy.compiler.kernels.vector import load, splat, store
+from argosy.compiler.kernels.lanes import constant, convert, load, splat, store
 
 # A batch is cut along the keys until there are this many work items, but no part gets fewer pages than MIN_PAGES.
 WORK_ITEMS = 48
@@ -19,8 +19,8 @@ MIN_PAGES = 4
 def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
     """Attention of the newest token of each sequence to the cache, which already holds that token.
 
-    The keys of each sequence are cut into parts, so that a single sequence occupies all threads; the results of the parts
-    are merged at the end.
+    The keys of each sequence are cut into parts, so that a single sequence occupies all threads; the results of the
+    parts are merged at the end.
     """
     d, heads, kv_heads, group, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.group, shape.dtype
     rows = shape.decode_rows
@@ -95,16 +95,16 @@ def _merge_parts(
     T.buffer_store(m, part_lse[b * parts, head], [0])
     T.buffer_store(weights, T.float32(0), [0])
     with T.serial(d // lanes) as x:
-        store(sums, x * lanes, splat(0.0, lanes), lanes)
+        store(sums, constant(0.0, lanes=lanes), x * lanes, lanes=lanes)
     with T.serial(parts) as i:
         T.buffer_store(m, T.max(m[0], part_lse[b * parts + i, head]), [0])
     with T.serial(parts) as i:
         T.buffer_store(weight, T.exp2(part_lse[b * parts + i, head] - m[0]), [0])
         T.buffer_store(weights, weights[0] + weight[0], [0])
         with T.serial(d // lanes) as x:
-            value = part_output.vload([b * parts + i, head, x * lanes], dtype=f"float32x{lanes}")
-            store(sums, x * lanes, load(sums, x * lanes, lanes) + splat(weight[0], lanes) * value, lanes)
+            value = splat(weight[0], lanes) * load(part_output, b * parts + i, head, x * lanes, lanes=lanes)
+            store(sums, load(sums, x * lanes, lanes=lanes) + value, x * lanes, lanes=lanes)
     T.buffer_store(lse, m[0] + T.log2(weights[0]), [b, head])
     with T.serial(d // lanes) as x:
-        value = load(sums, x * lanes, lanes) * splat(T.float32(1) / weights[0], lanes)
-        T.buffer_store(output, T.Cast(f"{shape.dtype}x{lanes}", value), [b, head, T.ramp(x * lanes, 1, lanes)])
+        value = load(sums, x * lanes, lanes=lanes) * splat(T.float32(1) / weights[0], lanes)
+        store(output, convert(value, shape.dtype, lanes), b, head, x * lanes, lanes=lanes)

@@ -1,7 +1,7 @@
 """Building kernels: argument declarations and TIR statements made by plain Python calls go in, a PrimFunc comes out.
 
-This is TVM's script builder without its parser: the statements are the `T.*` calls, made while a `Kernel` is entered. The
-parser costs a second for a set of attention kernels, because it walks the call stack for every macro; and calls compose.
+This is TVM's script builder without its parser: the statements are the `T.*` calls, made while a `Kernel` is entered.
+Calls compose, and cost nothing; the parser takes seconds for these kernels, because it walks the stack for every macro.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from tvm import tirx
-from tvm.script import tirx as T
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script import builder
+from tvm.tirx.script.builder import ir as T
 
 
 class Kernel:
@@ -22,7 +21,7 @@ class Kernel:
     def __init__(self, name: str) -> None:
         self.name = name
         self._builder = IRBuilder()
-        self._frame = builder.prim_func(s_tir=True)
+        self._frame = T.prim_func(s_tir=True)
 
     def __enter__(self) -> Kernel:
         self._builder.__enter__()
@@ -70,7 +69,7 @@ def flattened(pages: tirx.Buffer) -> tirx.Buffer:
 
 
 def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) -> tirx.Buffer:
-    """A buffer of the enclosing block: on the stack if it is constant and at most 1 KB, else from a pool of the thread."""
+    """A buffer of the enclosing block: on the stack if its size is constant and at most 1 KB, else from a pool."""
     return T.sblock_alloc_buffer(shape if isinstance(shape, tuple) else (shape,), dtype, layout=None)
 
 

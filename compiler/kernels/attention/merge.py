@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.attention.kernel import Kernel, size
 from argosy.compiler.kernels.attention.shape import AttentionShape
-from argosy.compiler.kernels.vector import splat
+from argosy.compiler.kernels.lanes import convert, load, splat, store
 
 
 def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
@@ -27,8 +27,8 @@ def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
             both = T.bind(weight + weight_other)
             T.buffer_store(s, larger + T.log2(both), [i, h])
             with T.serial(d // lanes) as x:
-                mine = T.Cast(f"float32x{lanes}", v.vload([i, h, x * lanes], dtype=f"{dtype}x{lanes}"))
-                other = T.Cast(f"float32x{lanes}", v_other.vload([i, h, x * lanes], dtype=f"{dtype}x{lanes}"))
-                value = mine * splat(weight / both, lanes) + other * splat(weight_other / both, lanes)
-                T.buffer_store(v, T.Cast(f"{dtype}x{lanes}", value), [i, h, T.ramp(x * lanes, 1, lanes)])
+                mine = convert(load(v, i, h, x * lanes, lanes=lanes), "float32", lanes) * splat(weight / both, lanes)
+                other = convert(load(v_other, i, h, x * lanes, lanes=lanes), "float32", lanes)
+                merged = mine + other * splat(weight_other / both, lanes)
+                store(v, convert(merged, dtype, lanes), i, h, x * lanes, lanes=lanes)
     return kernel.function

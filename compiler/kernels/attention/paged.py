@@ -6,7 +6,7 @@ Also here: how the runtime describes to paged kernels which tokens its pages hol
 from __future__ import annotations
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, size, when
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
@@ -36,8 +36,8 @@ def cached_length(length_info: tirx.Buffer, page_indptr: tirx.Buffer, b: tirx.Ex
 def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
     """Attention of a chunk to what the cache holds.
 
-    Which keys a query sees is decided by positions in the sequence: not after the query, and in a sliding layer less than
-    the window before it. Neither the flag `causal` nor "all of the cache" would do: see docs/notes/kv_cache.md.
+    Which keys a query sees is decided by positions in the sequence: not after the query, and in a sliding layer less
+    than the window before it. Neither the flag `causal` nor "all of the cache" would do: see docs/notes/kv_cache.md.
     """
     d, heads, kv_heads, group, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.group, shape.dtype
     rows = shape.rows
@@ -96,8 +96,8 @@ def _first_position(
 ) -> tirx.Expr:
     """The position of the first token that the runtime offers to a sliding layer.
 
-    It says only `k_start` = max(0, end - window). If that is 0, the tokens are the first of the sequence, or they are the
-    last before the chunk.
+    It says only `k_start` = max(0, end - window). If that is 0, the tokens are the first of the sequence, or they are
+    the last before the chunk.
     """
     otherwise = T.if_then_else(is_first, 0, next_position - length)
     return T.if_then_else(k_start > 0, k_start + shape.window - length, otherwise)

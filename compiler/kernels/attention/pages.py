@@ -9,7 +9,7 @@ kernels of this package read or write pages, and all of them see this layout.
 from __future__ import annotations
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.attention.kernel import Kernel, flattened, size, when
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
@@ -131,4 +131,19 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
             for part, place in ((k, key_slot), (v, value_slot)):
                 slot = place(shape, slots[i] // PAGE, head, slots[i] % PAGE, x)
                 T.buffer_store(part, flat[slot], [layer, i, head, x])
+    return kernel.function
+
+
+def checked_empty(shape: AttentionShape) -> tirx.PrimFunc:
+    """The scalar by which the runtime learns the dtype of the cache, if the kernels can serve a cache so configured."""
+    kernel = Kernel("kv_checked_empty")
+    with kernel:
+        page_size = kernel.scalar("page_size", "int64")
+        sliding = kernel.scalar("support_sliding_window", "int64")
+        empty = kernel.tensor("empty", (), shape.dtype)
+        with (
+            T.Assert(page_size == PAGE, f"page_size must be {PAGE}"),
+            T.Assert(sliding == 0, "support_sliding_window must be 0: layers with a window slide by themselves"),
+        ):
+            T.buffer_store(empty, tirx.const(0, shape.dtype), [])
     return kernel.function

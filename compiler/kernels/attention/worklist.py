@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.attention.kernel import scratch
 
