@@ -7,4 +7,4 @@ def main() -> None:
     """Run the command line of this process and exit with its code."""
     from argosy.cli.app import cli
 
-    cli.main(prog_name="argosy", obj="own process")
+    cli.main(prog_name="argosy", obj="a process of its own")

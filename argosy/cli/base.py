@@ -26,6 +26,14 @@ no_color_option = click.option(
     help="No colours and no bold; the environment variable NO_COLOR does the same.",
 )
 
+def run_only(ctx: click.Context) -> None:
+    """Let TVM load without its compiler, for a command that never compiles; a process that it shares is left as it is."""
+    if ctx.find_root().obj is not None:
+        from argosy.runtime_bindings.engine.tvm_runtime import use_runtime_only
+
+        use_runtime_only()
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 

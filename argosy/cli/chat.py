@@ -10,6 +10,7 @@ import click
 
 from argosy.cli import console
 from argosy.cli.base import command as argosy_command
+from argosy.cli.base import run_only
 from argosy.support.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,10 +106,7 @@ def command(
     directory = find_artefact(artefact)
     if prompt == "-":
         prompt = sys.stdin.read().strip("\n")
-    if ctx.obj is not None:  # a process of its own, which will never compile
-        from argosy.runtime_bindings.engine.tvm_runtime import use_runtime_only
-
-        use_runtime_only()
+    run_only(ctx)
     from argosy.cli.talk import Talk
     from argosy.runtime_bindings.chat.module import ChatModule
 

@@ -9,7 +9,7 @@ import click
 
 from argosy.cli import console
 from argosy.cli.base import command as argosy_command
-from argosy.cli.base import json_option
+from argosy.cli.base import json_option, run_only
 
 _SHOWN = (
     "abi", "argosy_version", "tvm_version", "model_type", "quantization", "target", "context_window_size",
@@ -30,7 +30,8 @@ _SHOWN = (
 @click.argument("other", required=False, metavar="")
 @click.option("--diff", "diff", is_flag=True, help="Compare two directories of --debug-dump, phase by phase.")
 @json_option
-def command(path: str, other: str | None, diff: bool, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, path: str, other: str | None, diff: bool, as_json: bool) -> None:
     """Show a library's metadata, an artefact's files, or the phases of a debug dump."""
     if diff != (other is not None):
         raise click.UsageError("--diff takes two directories, and without it there is one path only")
@@ -40,6 +41,7 @@ def command(path: str, other: str | None, diff: bool, as_json: bool) -> None:
     from argosy import inspection
     from argosy.places import find_artefact
 
+    run_only(ctx)
     place = Path(path)
     if not place.is_file():
         place = find_artefact(path)
