@@ -1,0 +1,103 @@
+"""Command lines of Python programs go in; their output, time and memory, or a server that answers requests, come out.
+
+Whatever imports this module stays small: on Linux a child's peak memory counts what its parent held when it forked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+
+class Failed(Exception):
+    """A child process ended badly; the sentence says which, and ends with what it said."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended well. Seconds from its start; `peak_bytes` is the most memory that was resident."""
+
+    stdout: str
+    first_byte_seconds: float
+    seconds: float
+    peak_bytes: int
+
+
+def run_measured(arguments: Sequence[object]) -> Finished:
+    """Run Python with `arguments` to its end. Raises Failed unless it exits with 0."""
+    command = _command(arguments)
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        assert process.stdout is not None
+        with process.stdout as out:
+            output = os.read(out.fileno(), 1)
+            first = time.perf_counter() - started
+            output += out.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            raise _failed(command, process.returncode, errors.read().decode(errors="replace"))
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Finished(output.decode(), first, seconds, peak)
+
+
+def run_json(arguments: Sequence[object]) -> dict[str, Any]:
+    """Run Python with `arguments`; the JSON object that it prints."""
+    value = json.loads(run_measured(arguments).stdout)
+    assert isinstance(value, dict), value
+    return value
+
+
+class Server:
+    """A process that reads a JSON request a line, and answers each with a JSON line; it first says that it is ready.
+
+    What it has to say otherwise goes to our stderr.
+    """
+
+    def __init__(self, arguments: Sequence[object]) -> None:
+        self._command = _command(arguments)
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Server:
+        self.ready = self._answer()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to `request`. Raises Failed if the process has died."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise _failed(self._command, self._process.wait())
+        value = json.loads(line)
+        assert isinstance(value, dict), value
+        return value
+
+
+def _command(arguments: Sequence[object]) -> list[str]:
+    return [sys.executable, *(str(argument) for argument in arguments)]
+
+
+def _failed(command: Sequence[str], code: int, said: str = "") -> Failed:
+    sentence = f"`{' '.join(command[1:])}` ended with exit code {code}"
+    return Failed("\n".join([sentence, *said.strip().splitlines()[-20:]]))
