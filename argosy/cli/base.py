@@ -26,8 +26,9 @@ no_color_option = click.option(
     help="No colours and no bold; the environment variable NO_COLOR does the same.",
 )
 
+
 def run_only(ctx: click.Context) -> None:
-    """Let TVM load without its compiler, for a command that never compiles; a process that it shares is left as it is."""
+    """Let TVM load without its compiler, for a command that never compiles, unless it shares its process."""
     if ctx.find_root().obj is not None:
         from argosy.runtime_bindings.engine.tvm_runtime import use_runtime_only
 
