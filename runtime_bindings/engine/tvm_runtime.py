@@ -69,7 +69,8 @@ def configure_threads(threads: int | None) -> int:
     """Starts TVM's thread pool of the calling thread with `threads` workers (default: `set_tvm_threads`'s); returns
     their number.
 
-    A pool that already runs can shrink, and cannot grow: asking for more is a UsageError. Workers are left to the
+    A pool that already runs can shrink, and cannot grow; TVM starts no more workers than there are (big) CPUs. Asking
+    for more is a UsageError. Workers are left to the
     operating system to place: TVM would bind them to the first CPUs, whatever a cpuset or `taskset` says, and also
     where those are two hyper-threads of one core. `TVM_BIND_THREADS=1` in the environment brings the binding back.
     """
@@ -88,7 +89,7 @@ def configure_threads(threads: int | None) -> int:
     if count() < wanted and threads is not None:
         os.environ["TVM_NUM_THREADS"] = str(count())
         raise UsageError(
-            f"`threads={threads}` comes too late, TVM's thread pool already runs with {count()}",
-            "give threads= to the first ChatModule of the process, or set ARGOSY_THREADS",
+            f"`threads={threads}` cannot be had, TVM's thread pool of this process has {count()}",
+            f"the first ChatModule of a process sets their number, up to this machine's {os.cpu_count()} CPUs",
         )
     return int(count())

@@ -1,0 +1,61 @@
+"""Loading TVM to run a model: without torch, without the compiler when told so, with the threads asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from argosy.runtime_bindings.engine.memory import memory_use
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_engine_threads_can_shrink_and_not_grow() -> None:
+    code = """
+import os
+from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only
+from argosy.support.errors import UsageError
+use_runtime_only()
+first = min(2, os.cpu_count())
+print(configure_threads(first) == first, configure_threads(1), configure_threads(None))
+for wrong in (2, 9999, 0, -1, True, "2"):
+    try:
+        configure_threads(wrong)
+    except UsageError as error:
+        print(error.message)
+"""
+    counts, late, many, *wrong = run(code).splitlines()
+    assert counts == "True 1 1"
+    assert late == "`threads=2` cannot be had, TVM's thread pool of this process has 1"
+    assert many == "`threads=9999` cannot be had, TVM's thread pool of this process has 1"
+    assert wrong == [f"`threads={value}` is not allowed, it must be a whole number from 1" for value in
+                     ("0", "-1", "True", "'2'")]  # fmt: skip
+
+
+def test_engine_loads_the_runtime_only_and_leaves_the_environment_and_torch_alone() -> None:
+    code = """
+import importlib.util, os, sys
+from argosy.runtime_bindings.engine.tvm_runtime import load_tvm, use_runtime_only
+use_runtime_only()
+tvm = load_tvm()
+print(tvm.base._RUNTIME_ONLY, "TVM_USE_RUNTIME_LIB" in os.environ, "torch" in sys.modules)
+found = importlib.util.find_spec("torch")
+"""
+    assert run(code) == "True False False"
+
+
+def test_engine_loads_the_whole_of_tvm_unless_told_otherwise() -> None:
+    code = "from argosy.runtime_bindings.engine.tvm_runtime import load_tvm; print(load_tvm().base._RUNTIME_ONLY)"
+    assert run(code) == "False"
+
+
+def test_engine_memory_is_that_of_the_process() -> None:
+    before = memory_use()
+    block = bytearray(64 << 20)
+    block[:: 4096] = b"x" * len(block[:: 4096])
+    after = memory_use()
+    assert after.resident - before.resident > 48 << 20 and after.peak >= after.resident
