@@ -66,16 +66,16 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
 
 
 def configure_threads(threads: int | None) -> int:
-    """Starts TVM's thread pool of the calling thread with `threads` workers (default: `set_tvm_threads`'s); returns
-    their number.
+    """Starts TVM's thread pool of the calling thread with `threads` workers, by default one for each core that this
+    process may use; returns their number.
 
-    A pool that already runs can shrink, and cannot grow; TVM starts no more workers than there are (big) CPUs. Asking
-    for more is a UsageError. Workers are left to the
+    A pool that already runs can shrink and cannot grow: asking for more is a UsageError. Workers are left to the
     operating system to place: TVM would bind them to the first CPUs, whatever a cpuset or `taskset` says, and also
     where those are two hyper-threads of one core. `TVM_BIND_THREADS=1` in the environment brings the binding back.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise UsageError(f"`threads={threads!r}` is not allowed, it must be a whole number from 1")
+    most = os.cpu_count() or 1
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most):
+        raise UsageError(f"`threads={threads!r}` is not allowed, it must be from 1 to this machine's {most} CPUs")
     if threads is None:
         wanted = set_tvm_threads()
     else:
@@ -90,6 +90,6 @@ def configure_threads(threads: int | None) -> int:
         os.environ["TVM_NUM_THREADS"] = str(count())
         raise UsageError(
             f"`threads={threads}` cannot be had, TVM's thread pool of this process has {count()}",
-            f"the first ChatModule of a process sets their number, up to this machine's {os.cpu_count()} CPUs",
+            "the first ChatModule of a process sets their number",
         )
     return int(count())
