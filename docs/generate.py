@@ -1,11 +1,13 @@
-"""The code goes in, the tables of README.md and docs/*.md come out: `python docs/generate.py` writes them, `--check` compares.
+"""The code goes in, the tables of README.md and docs/*.md come out.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
+`python docs/generate.py` writes them, `--check` only says which page is stale. A table stands between
+`<!-- generated: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -21,11 +23,20 @@ from argosy.model_defs.checkpoint.gguf_config import BUILDERS
 from argosy.model_defs.registry import FAMILIES, spec_from_config
 from argosy.quant.rounding import ROUNDINGS
 from argosy.quant.scheme import FORMATS, SCHEMES, Format, Scheme
+from argosy.runtime_bindings.chat.generation import GenerationConfig
+from argosy.runtime_bindings.engine.params import INTEGER_RANGES, RANGES
 from argosy.support import env, errors
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILY_TESTS = ROOT / "tests" / "unit" / "test_families.py"
 OF_MLC = {"q0f32", "q0f16", "q3f16_1", "q4f16_1", "q4f32_1"}  # schemes that mlc-llm has, in the same layout
+SETTINGS = {  # values of the settings that are no numbers
+    "logit_bias": "token id -> what is added to its logit; `-inf` bans it",
+    "logprobs": "true or false: report the log-probability of every token",
+    "stop": "strings before which the answer ends",
+    "ignore_eos": "true or false: go on when the model would end",
+    "on_context_full": "`stop` or `slide`",
+}
 EXPLAINED_ERRORS = (errors.ArgosyError, *errors.ArgosyError.__subclasses__())
 _MARKED = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -128,6 +139,23 @@ def environment() -> str:
     return env.markdown_table()
 
 
+def settings() -> str:
+    """What a `generation_config` may hold."""
+    rows = [(f"`{field.name}`", _setting(field)) for field in dataclasses.fields(GenerationConfig)]
+    return table(("setting", "value"), rows)
+
+
+def _setting(field: dataclasses.Field[object]) -> str:
+    """The values that a setting may have."""
+    if field.name in RANGES:
+        low, high, open_low = RANGES[field.name]
+        return f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
+    if field.name in INTEGER_RANGES:
+        low, high = INTEGER_RANGES[field.name]
+        return f"a whole number from {low}" + (f" to {high}" if high < 1000 else "")
+    return SETTINGS[field.name]
+
+
 def error_classes() -> str:
     """The classes of errors and their exit codes."""
     rows = [
@@ -160,7 +188,7 @@ def _command(name: str) -> str:
 def _option(option: click.Option) -> tuple[str, str]:
     value = option.metavar or ("|".join(option.type.choices) if isinstance(option.type, click.Choice) else "")
     spelled = ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in option.opts)
-    said = " ".join((option.help or "").split())
+    said = " ".join((option.help or "").split()).replace("<", "&lt;")  # or Markdown takes it for a tag
     shown = option.show_default and option.default is not None
     return spelled, f"{said} Default: `{option.default}`." if shown else said
 
@@ -172,6 +200,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "roundings": roundings,
     "environment": environment,
+    "settings": settings,
     "errors": error_classes,
     "commands": commands,
 }

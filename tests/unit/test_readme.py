@@ -1,0 +1,86 @@
+"""README.md is run: its commands against the built demo model, its Python example, as a person types them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = re.findall(r"^\| `(argosy [^`]+)` \|", README, re.MULTILINE)
+(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+# What each command must print, on stdout. `eval` reads a chapter with two models: here it reads a few lines, with one.
+EXPECTED = {
+    "build": r"weights +up to date .*config +up to date .*library +up to date ",
+    "chat": r"\w",
+    "list": r"smollm2-135m-q4f16_1",
+    "doctor": r"^ok +python.*models can be built and run on this machine",
+    "eval": r"KL divergence +0\S* ± 0.*same top token +100\.0 %",
+    "inspect": r"params_shard_0\.bin.*weights_layout +[0-9a-f]{64}",
+    "convert": r"weights +up to date ",
+    "config": r"config +up to date ",
+    "compile": r"library +up to date ",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(demo_artefact: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a person has it after `make chat`: the demo model in dist/out/, a copy that tests may write to."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(demo_artefact("q4f16_1"), folder / "dist" / "out" / "smollm2-135m-q4f16_1")
+    (folder / "text.txt").write_text("Alice was beginning to get very tired of sitting by her sister.\n" * 2)
+    return folder
+
+
+def run(words: list[str], folder: Path) -> str:
+    """The standard output of a command that must succeed."""
+    environment = {**os.environ, "ARGOSY_DIST": "dist/out", "NO_COLOR": "1"}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, input="Hello!\n/exit\n", capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_readme_does_what_it_says(line: str, folder: Path) -> None:
+    program, name, *arguments = shlex.split(line)
+    assert program == "argosy"
+    if name == "eval":
+        arguments += ["--text", "text.txt", "--reference", "smollm2-135m-q4f16_1"]
+    if name == "chat" and "--prompt" not in arguments:
+        arguments += ["--max-tokens", "8"]
+    printed = run([sys.executable, "-m", "argosy.cli", name, *arguments], folder)
+    assert re.search(EXPECTED[name], printed, re.DOTALL | re.MULTILINE), printed
+    if "capital of France" in line:
+        assert "Paris" in printed
+
+
+def test_the_python_example_of_the_readme(folder: Path) -> None:
+    """As it stands, but for the answers, which are kept short."""
+    short = (
+        "import argosy.runtime_bindings.chat.module as module\n"
+        "defaults = module.model_defaults\n"
+        "module.model_defaults = lambda config: defaults(config).replace(max_tokens=12, temperature=0.0)\n"
+    )
+    printed = run([sys.executable, "-c", short + EXAMPLE], folder)
+    answer, stats = printed.rstrip("\n").rsplit("\n", 1)
+    assert len(answer.split()) > 4
+    assert re.search(r"decode: [\d.]+ tok/s \(11 tokens\)", stats)
+
+
+def test_the_demo_model_is_the_one_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    model, scheme = (re.search(rf"^{name} \?= (\S+)$", makefile, re.MULTILINE) for name in ("MODEL", "QUANTIZATION"))
+    assert model is not None and scheme is not None
+    assert f"dist/out/{model[1]}-{scheme[1]}" in README and f"--quantization {scheme[1]}" in README
