@@ -267,8 +267,10 @@ def _write_library(recipe: Recipe, directory: BuildDirectory, key: str, request:
     progress.report("load the compiler", 0, 1)
     from argosy.compiler.build import compile_library
     from argosy.compiler.targets import target_named
+    from argosy.compiler.targets.cpu.link import find_linker
     from argosy.quant.convert import expected_tensors
 
+    find_linker()  # a machine without one should say so before it compiles, not after
     target = target_named(recipe.target)
     progress.report("load the compiler", 1, 1)
     path = directory.library_path(recipe.target, target.library_suffix)

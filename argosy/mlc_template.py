@@ -1,4 +1,4 @@
-"""A model's tokenizer files go in, the `conv_template` of `mlc-chat-config.json` comes out, for runtimes without Jinja."""
+"""A model's tokenizer files go in, MLC's `conv_template` comes out, for runtimes that have no Jinja."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from argosy.support.errors import ArtefactError
 
 
 def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequence[int]) -> dict[str, object] | None:
-    """MLC's form of the chat template in `files`, a plain completion where there is none, or None where it cannot be said.
+    """MLC's form of the chat template in `files`, plain completion where there is none, None where it cannot be said.
 
     A template that cannot be read at all is None too: our own runtime says why when somebody wants to chat.
     """

@@ -91,7 +91,7 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
     from argosy.support.progress import open_progress
 
     request = Request(**wishes)
-    with _stoppable(), open_progress() as progress:
+    with stoppable(), open_progress() as progress:
         report = build(request, progress, stages)
     for note in report.notes:
         console.say(f"note: {note}")
@@ -102,7 +102,7 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Ctrl-C and a polite kill end a build: what was being written is removed.
 
     On its way through the compiler's C++ a KeyboardInterrupt becomes another error; here it becomes one again.

@@ -21,7 +21,7 @@ FOLDERS = {
     "argosy.dist": ROOT / "dist",
     "argosy.runtime_bindings": ROOT / "runtime_bindings",
 }
-# What each package may import; the modules right below `argosy` (build, doctor, ...) and the command line may import all.
+# What each package may import; modules right below `argosy` (build, doctor, ...) and the command line may import all.
 ALLOWED = {
     "argosy.support": set(),
     "argosy.quant": {"argosy.support"},
@@ -95,7 +95,7 @@ def test_import_argosy_is_light_and_needs_no_torch() -> None:
 
 
 def test_help_loads_neither_tvm_nor_rich() -> None:
-    code = "import sys\nfrom argosy.cli.app import cli\ntry:\n    cli.main(['--help'], prog_name='argosy')\nexcept SystemExit: pass"
+    code = "from argosy.cli.app import cli\ntry:\n    cli.main(['--help'], prog_name='argosy')\nexcept SystemExit: pass"
     assert not loaded_by(code) & {"tvm", "tvm_ffi", "numpy", "rich.console", "argosy.compiler", "gguf"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from tiny_checkpoint import save_checkpoint
 
 from argosy.build import STAGES, BuildReport, Request, Stage, build, prepare
+from argosy.cli.stages import stoppable
 from argosy.dist.artefact import open_artefact
 from argosy.dist.manifest import read_manifest
 from argosy.inspection import library_metadata
@@ -316,8 +318,31 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_machine_without_linker_says_so_before_it_compiles(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, find=importlib.util.find_spec: (
+        None if name == "ziglang" else find(name)))  # fmt: skip
+    monkeypatch.setattr("argosy.compiler.build.compile_library", lambda *args, **more: pytest.fail("it compiled"))
+    with pytest.raises(TargetError, match="no C compiler") as caught:
+        run(checkpoint, tmp_path / "out", STAGES)
+    assert "ziglang" in str(caught.value.hint)
+
+
+def test_a_polite_kill_is_a_ctrl_c_whatever_the_compiler_makes_of_it() -> None:
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError from None
+    with pytest.raises(RuntimeError), stoppable():
+        raise RuntimeError
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "argosy.cli", "build", "-m", str(checkpoint), "-o", str(output)]
     environment = {**os.environ, "ARGOSY_PROGRESS": "lines"}
@@ -327,7 +352,7 @@ def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path:
         if line.startswith("load the compiler"):
             break
     time.sleep(0.5)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
     assert "stopped" in rest.splitlines() and "Traceback" not in rest
