@@ -197,7 +197,7 @@ class Driver:
             start += length
 
     def commit(self, leaves: dict[int, int]) -> None:
-        """Keep of each tree the path to one node, or nothing for -1; for all sequences of the last forward, in order."""
+        """Keep of each tree the path to one node, or nothing for -1; for all sequences of the last step, in order."""
         runtime("attention_kv_cache_commit_accepted_token_tree_nodes")(
             self.cache, ShapeTuple(list(leaves)), ShapeTuple(list(leaves.values()))
         )

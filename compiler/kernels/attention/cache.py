@@ -1,4 +1,4 @@
-"""The paged KV cache of the CPU: a `DecoderSpec` and symbolic capacities go in, a call that creates the cache comes out.
+"""The paged KV cache of the CPU: a `DecoderSpec` and symbolic capacities go in, a call that creates it comes out.
 
 The bookkeeping (sequences, pages, forks, token trees) is TVM's; every kernel that touches keys and values is ours.
 docs/notes/kv_cache.md says what the runtime does when, and what it gets wrong.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, scratch, size, when
+from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flattened, scratch, size, when
+from argosy.compiler.kernels.attention.merge import FEW_ROWS
 from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape, page_offset
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.attention.tile import Tile
@@ -71,8 +72,14 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 tile.attend(flat, keys, T.min(PAGE, high - p * PAGE), scale, tile.between(p * PAGE))
             with T.serial(rows) as r, when(first_row + r < group):
                 tile.finish(r, part_output, part_lse, b * parts + part, head * group + first_row + r)
-        with T.parallel(batch * heads) as u, block("merge"):
-            _merge_parts(shape, part_output, part_lse, parts, output, lse, T.bind(u // heads), T.bind(u % heads))
+
+        def merge_parts(row: tirx.Var) -> None:
+            with block("merge"):
+                _merge_parts(
+                    shape, part_output, part_lse, parts, output, lse, T.bind(row // heads), T.bind(row % heads)
+                )
+
+        each(batch * heads, FEW_ROWS, merge_parts)
     return kernel.function
 
 

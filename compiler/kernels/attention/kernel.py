@@ -6,7 +6,7 @@ Calls compose, and cost nothing; the parser takes seconds for these kernels, bec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -71,6 +71,15 @@ def flattened(pages: tirx.Buffer) -> tirx.Buffer:
 def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) -> tirx.Buffer:
     """A buffer of the enclosing block: on the stack if its size is constant and at most 1 KB, else from a pool."""
     return T.sblock_alloc_buffer(shape if isinstance(shape, tuple) else (shape,), dtype, layout=None)
+
+
+def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:
+    """`body(i)` for each i below `count`, shared out to the threads unless so `few` are not worth waking them."""
+    with T.If(count <= few):
+        with T.Then(), T.serial(count) as i:
+            body(i)
+        with T.Else(), T.parallel(count) as i:
+            body(i)
 
 
 @contextmanager

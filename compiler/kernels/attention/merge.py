@@ -5,9 +5,11 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, size
+from argosy.compiler.kernels.attention.kernel import Kernel, each, size
 from argosy.compiler.kernels.attention.shape import AttentionShape
 from argosy.compiler.kernels.lanes import convert, load, splat, store
+
+FEW_ROWS = 256  # that one thread merges in the time it takes to wake the others
 
 
 def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
@@ -20,7 +22,9 @@ def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
         s = kernel.tensor("s", (n, heads), "float32")
         v_other = kernel.tensor("v_other", (n, heads, d), dtype)
         s_other = kernel.tensor("s_other", (n, heads), "float32")
-        with T.parallel(n) as i, T.serial(heads) as h:
+
+        def merge_row(row: tirx.Var) -> None:
+            i, h = T.bind(row // heads), T.bind(row % heads)
             larger = T.bind(T.max(s[i, h], s_other[i, h]))
             weight = T.bind(T.exp2(s[i, h] - larger))
             weight_other = T.bind(T.exp2(s_other[i, h] - larger))
@@ -31,4 +35,6 @@ def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
                 other = convert(load(v_other, i, h, x * lanes, lanes=lanes), "float32", lanes)
                 merged = mine + other * splat(weight_other / both, lanes)
                 store(v, convert(merged, dtype, lanes), i, h, x * lanes, lanes=lanes)
+
+        each(n * heads, FEW_ROWS, merge_row)
     return kernel.function

@@ -11,8 +11,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, flattened, size, when
+from argosy.compiler.kernels.attention.kernel import Kernel, each, flattened, size, when
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+
+FEW_TOKENS = 32  # that one thread moves in the time it takes to wake the others
 
 
 def key_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
@@ -53,8 +55,12 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
         v = kernel.tensor("v", (n, shape.kv_heads, shape.head_dim), shape.dtype)
         slots = kernel.indices("slots", (n,))
         flat = flattened(pages)
-        with T.serial(n) as i, when(slots[i] != -1), T.serial(shape.kv_heads) as head:
-            store_token(shape, flat, slots[i] // PAGE, slots[i] % PAGE, head, k, v, i)
+
+        def append_token(i: tirx.Var) -> None:
+            with when(slots[i] != -1), T.serial(shape.kv_heads) as head:
+                store_token(shape, flat, slots[i] // PAGE, slots[i] % PAGE, head, k, v, i)
+
+        each(n, FEW_TOKENS, append_token)
     return kernel.function
 
 
@@ -73,10 +79,13 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
         k = kernel.tensor("k", (n, kv_heads, d), dtype)
         v = kernel.tensor("v", (n, kv_heads, d), dtype)
         kernel.scalar("apply_rope", "int64")
-        with T.serial(n) as i:
+
+        def split_token(i: tirx.Var) -> None:
             for part, first, count in ((q, 0, heads), (k, heads, kv_heads), (v, heads + kv_heads, kv_heads)):
                 with T.serial(count) as h, T.serial(d) as x:
                     T.buffer_store(part, qkv[i, first + h, x], [i, h, x])
+
+        each(n, FEW_TOKENS, split_token)
     return kernel.function
 
 

@@ -135,7 +135,7 @@ class Tile:
                 store(self.o, load(self.sum_o, r * lanes, lanes=lanes), r * d + x * lanes, lanes=lanes)
 
     def finish(self, r: tirx.Var, output: tirx.Buffer, lse: tirx.Buffer, token: tirx.Expr, head: tirx.Expr) -> None:
-        """Writes o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight in a merge."""
+        """Writes o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
         d, lanes = self.shape.head_dim, self.shape.lanes
         weight = T.bind(T.max(reduce_sum(load(self.d, r * PAGE)), T.float32(1e-37)))
         T.buffer_store(lse, self.m[r] + T.log2(weight), [token, head])
