@@ -1,4 +1,8 @@
-"""Scalar activation functions in TIR: a name and a float32 expression go in, an expression comes out."""
+"""Activation functions in TIR: a name and float32 values go in, an expression comes out.
+
+A scalar goes through the C library. A vector would, too, lane by lane, so for vectors the exponential, the error function and
+tanh are approximated to a few units in the last place.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,31 +10,57 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
+from argosy.compiler.kernels import vector
+from argosy.compiler.kernels.lanes import constant
 
-def _constant(value: float) -> tirx.Expr:
-    return tirx.const(value, "float32")
+# erfc(z) = t exp(-z^2 + p(t)) with t = 1 / (1 + z / 2), z >= 0, to a relative 1.2e-7 (Numerical Recipes, section 6.2).
+_ERFC = (0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368,
+         -1.26551223)  # fmt: skip
 
 
-def _silu(x: tirx.Expr) -> tirx.Expr:
-    return x / (_constant(1.0) + T.exp(-x))
+def _exp(x: tirx.Expr, lanes: int) -> tirx.Expr:
+    if lanes == 1:
+        return T.exp(x)
+    scaled = T.Bind(T.min(x * constant(math.log2(math.e), lanes=lanes), constant(127.0, lanes=lanes)))
+    return vector.exp2(scaled, lanes)
 
 
-def _gelu(x: tirx.Expr) -> tirx.Expr:
+def _tanh(x: tirx.Expr, lanes: int) -> tirx.Expr:
+    return T.tanh(x) if lanes == 1 else vector.tanh(T.Bind(x), lanes)
+
+
+def _erf(x: tirx.Expr, lanes: int) -> tirx.Expr:
+    if lanes == 1:
+        return T.erf(x)
+    one = constant(1.0, lanes=lanes)
+    size = T.Bind(T.max(x, -x))
+    t = T.Bind(one / (one + constant(0.5, lanes=lanes) * size))
+    tail = T.Bind(t * _exp(vector.horner(t, _ERFC, lanes) - size * size, lanes))
+    return T.Select(x < constant(0.0, lanes=lanes), tail - one, one - tail)
+
+
+def _silu(x: tirx.Expr, lanes: int) -> tirx.Expr:
+    return x / (constant(1.0, lanes=lanes) + _exp(-x, lanes))
+
+
+def _gelu(x: tirx.Expr, lanes: int) -> tirx.Expr:
     """x * Phi(x), with the error function (Hendrycks and Gimpel 2016)."""
-    return _constant(0.5) * x * (_constant(1.0) + T.erf(x * _constant(math.sqrt(0.5))))
+    scaled = T.Bind(x * constant(math.sqrt(0.5), lanes=lanes))
+    return constant(0.5, lanes=lanes) * x * (constant(1.0, lanes=lanes) + _erf(scaled, lanes))
 
 
-def _gelu_tanh(x: tirx.Expr) -> tirx.Expr:
+def _gelu_tanh(x: tirx.Expr, lanes: int) -> tirx.Expr:
     """The tanh approximation of gelu, equation 2 of Hendrycks and Gimpel 2016."""
-    inner = _constant(math.sqrt(2.0 / math.pi)) * (x + _constant(0.044715) * x * x * x)
-    return _constant(0.5) * x * (_constant(1.0) + T.tanh(inner))
+    cubic = x + constant(0.044715, lanes=lanes) * x * x * x
+    inner = constant(math.sqrt(2.0 / math.pi), lanes=lanes) * cubic
+    return constant(0.5, lanes=lanes) * x * (constant(1.0, lanes=lanes) + _tanh(inner, lanes))
 
 
-def _relu(x: tirx.Expr) -> tirx.Expr:
-    return T.max(x, _constant(0.0))
+def _relu(x: tirx.Expr, lanes: int) -> tirx.Expr:
+    return T.max(x, constant(0.0, lanes=lanes))
 
 
-ACTIVATIONS: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
+ACTIVATIONS: dict[str, Callable[[tirx.Expr, int], tirx.Expr]] = {
     "silu": _silu,
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
@@ -38,6 +68,6 @@ ACTIVATIONS: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
 }
 
 
-def activate(name: str, x: tirx.Expr) -> tirx.Expr:
-    """`ACTIVATIONS[name]` of x."""
-    return ACTIVATIONS[name](x)
+def activate(name: str, x: tirx.Expr, lanes: int = 1) -> tirx.Expr:
+    """`ACTIVATIONS[name]` of `lanes` values."""
+    return ACTIVATIONS[name](x, lanes)

@@ -9,12 +9,14 @@ LANES = 16
 
 
 def dtype(scalar: str, lanes: int = LANES) -> str:
-    """The vector dtype of `lanes` elements of `scalar`."""
-    return f"{scalar}x{lanes}"
+    """The dtype of `lanes` elements of `scalar`."""
+    return scalar if lanes == 1 else f"{scalar}x{lanes}"
 
 
 def load(buffer: tirx.Buffer, *index: tirx.Expr | int, lanes: int = LANES) -> tirx.Expr:
     """`lanes` neighbouring elements along the last axis."""
+    if lanes == 1:
+        return buffer[tuple(index)]
     return buffer.vload(list(index), dtype=dtype(str(buffer.dtype), lanes))
 
 
@@ -26,12 +28,12 @@ def store(buffer: tirx.Buffer, value: tirx.Expr, *index: tirx.Expr | int, lanes:
 
 def splat(value: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
     """The same value in every lane."""
-    return T.Broadcast(value, lanes)
+    return value if lanes == 1 else T.Broadcast(value, lanes)
 
 
 def constant(value: float, scalar: str = "float32", lanes: int = LANES) -> tirx.Expr:
     """The same constant in every lane."""
-    return T.Broadcast(tirx.const(value, scalar), lanes)
+    return splat(tirx.const(value, scalar), lanes)
 
 
 def convert(value: tirx.Expr, scalar: str, lanes: int = LANES) -> tirx.Expr:

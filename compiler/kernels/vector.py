@@ -1,4 +1,4 @@
-"""Functions of sixteen float32 lanes for the kernel generators: TIR expressions go in and out.
+"""Functions of float32 vectors for the kernel generators: TIR expressions go in and out.
 
 TVM lowers a vector `exp2` or `tanh` to one libm call per lane, so both are polynomials here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.lanes import constant, convert, dtype
+from argosy.compiler.kernels.lanes import LANES, constant, convert, dtype
 
 # 2^f on [-1/2, 1/2], least largest relative error (2e-9; in float32 arithmetic 1e-7).
 _EXP2 = (
@@ -34,24 +34,28 @@ _TANH_P = (
 _TANH_Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 
 
-def _horner(x: tirx.Expr, coefficients: tuple[float, ...]) -> tirx.Expr:
+def horner(x: tirx.Expr, coefficients: tuple[float, ...], lanes: int = LANES) -> tirx.Expr:
     """The polynomial with the highest coefficient first."""
-    value = constant(coefficients[0])
+    value = constant(coefficients[0], lanes=lanes)
     for coefficient in coefficients[1:]:
-        value = value * x + constant(coefficient)
+        value = value * x + constant(coefficient, lanes=lanes)
     return value
 
 
-def exp2(x: tirx.Expr) -> tirx.Expr:
+def exp2(x: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
     """2^x for x <= 127; below -126.5 it is 0."""
-    x = T.bind(T.max(x, constant(-127.0)))
+    x = T.bind(T.max(x, constant(-127.0, lanes=lanes)))
     whole = T.bind(T.nearbyint(x))
-    bits = T.shift_left(convert(whole, "int32") + constant(127, "int32"), constant(23, "int32"))
-    return _horner(T.bind(x - whole), _EXP2) * T.reinterpret(bits, dtype=dtype("float32"))
+    exponent = convert(whole, "int32", lanes) + constant(127, "int32", lanes)
+    bits = T.reinterpret(T.shift_left(exponent, constant(23, "int32", lanes)), dtype=dtype("float32", lanes))
+    return horner(T.bind(x - whole), _EXP2, lanes) * bits
 
 
-def tanh(x: tirx.Expr) -> tirx.Expr:
+def tanh(x: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
     """The hyperbolic tangent."""
-    x = T.bind(T.max(T.min(x, constant(_TANH_LIMIT)), constant(-_TANH_LIMIT)))
+    limit = constant(_TANH_LIMIT, lanes=lanes)
+    x = T.bind(T.max(T.min(x, limit), -limit))
     square = T.bind(x * x)
-    return x * _horner(square, _TANH_P) / _horner(square, _TANH_Q)
+    return x * horner(square, _TANH_P, lanes) / horner(square, _TANH_Q, lanes)
+
+

@@ -1,0 +1,166 @@
+"""Linear layers on bytes: inputs rounded to int8 in groups of 32, integer dot products with 4- and 8-bit weights.
+
+    O[m, n] = epilogue(sum_g a[m, g] * (s[n, g] * (sum_k q[m, k] * w[n, k] - zero * sum_k q[m, k]) + min[n, g] * sum_k q[m, k]))
+
+with q = round(norm(X) / a) and a = max |norm(X)| / 127 over each group g of 32 columns. A vector holds one int32 sum for each
+row of a block of weight rows (`tiles.py`), so that no sum is ever taken across lanes, and scales are applied once a group.
+"""
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from argosy.compiler.kernels.activation import activate
+from argosy.compiler.kernels.lanes import LANES, constant, convert, load, splat, store
+from argosy.compiler.kernels.linear.base import LinearBuilder
+from argosy.compiler.kernels.linear.instruction import WORDS, DotInstruction
+from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
+from argosy.compiler.kernels.linear.tiles import GROUP, TileLayout
+
+
+class DotLinear(LinearBuilder):
+    """The kernel for weights in tiles: the tensors of `TileLayout.tensors`, in that order."""
+
+    def __init__(self, kernel: LinearKernel, tile: TileShape, instruction: DotInstruction) -> None:
+        super().__init__(kernel, tile)
+        self.instruction = instruction
+        self.layout = TileLayout(kernel.fmt, instruction)
+        self.lanes = instruction.lanes
+        self.groups = kernel.k // GROUP
+        self.blocks = tile.rows  # row blocks in a strip of outputs
+        while self.layout.blocks(kernel.outputs) % self.blocks:
+            self.blocks -= 1
+
+    @staticmethod
+    def fits(kernel: LinearKernel, instruction: DotInstruction) -> bool:
+        """Whether the columns are whole groups, and the rows whole blocks where something is added to each of them."""
+        whole = kernel.outputs % instruction.lanes == 0
+        plain = not (kernel.bias or kernel.residual or kernel.activation)
+        return TileLayout.holds(kernel.fmt) and kernel.k % GROUP == 0 and (whole or plain)
+
+    def weight_tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return self.layout.tensors((self.kernel.n, self.kernel.k))
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def allocate(self) -> None:
+        # int8 values, as the 32-bit words that are broadcast to all lanes
+        self.words = T.sblock_alloc_buffer((self.m, self.groups * WORDS), "int32")
+        self.bytes = T.decl_buffer((self.m, self.kernel.k), "int8", data=self.words.data)
+        self.input_scale = T.sblock_alloc_buffer((self.m, self.groups), "float32")
+        if self.layout.zero:
+            self.start = T.sblock_alloc_buffer((self.m, self.groups), "int32")  # -zero times the sum of a group
+        if self.kernel.fmt.has_min:
+            self.input_sum = T.sblock_alloc_buffer((self.m, self.groups), "float32")
+
+    def prepare_row(self, row: tirx.Var) -> None:
+        """Rounds a row, normalised, to int8: the scale of each group, its values, and their sum."""
+        normalise = self.row_norm(row)
+        with T.serial(self.groups) as group:
+            halves = []
+            for half in range(2):
+                column = group * GROUP + half * LANES
+                value = convert(load(self.x, row, column), "float32")
+                halves.append(T.Bind(normalise(value, column, LANES)))
+            largest = T.Bind(_largest(T.max(*(T.max(v, -v) for v in halves))))
+            scale = T.Bind(largest * tirx.const(1.0 / 127.0, "float32"))
+            inverse = T.Select(largest > 0.0, tirx.const(127.0, "float32") / largest, tirx.const(0.0, "float32"))
+            inverse = T.Bind(splat(T.Bind(inverse)))
+            T.buffer_store(self.input_scale, scale, [row, group])
+            codes = [T.Bind(convert(T.nearbyint(v * inverse), "int32")) for v in halves]
+            for half, code in enumerate(codes):
+                store(self.bytes, convert(code, "int8"), row, group * GROUP + half * LANES)
+            if self.layout.zero or self.kernel.fmt.has_min:
+                total = T.Bind(_sum(codes[0] + codes[1]))
+                if self.layout.zero:
+                    T.buffer_store(self.start, total * tirx.const(-self.layout.zero, "int32"), [row, group])
+                if self.kernel.fmt.has_min:
+                    T.buffer_store(self.input_sum, T.Cast("float32", total) * scale, [row, group])
+
+    # -- tiles --------------------------------------------------------------------------------------------------------
+
+    def outputs_per_strip(self) -> int:
+        return self.blocks * self.lanes
+
+    def emit_tile(self, height: int, token: tirx.Expr, strip: tirx.Var) -> None:
+        first = [strip * self.blocks + b for b in range(self.blocks)]
+        ups = [block + self.kernel.outputs // self.lanes for block in first] if self.kernel.activation else []
+        # one buffer for each row block: larger ones would not be promoted to registers
+        totals = [T.sblock_alloc_buffer((height * self.lanes,), "float32") for _ in [*first, *ups]]
+        for block, total in zip([*first, *ups], totals, strict=True):
+            for t in range(height):
+                store(total, constant(0.0, lanes=self.lanes), t * self.lanes, lanes=self.lanes)
+            with T.serial(self.groups) as group:
+                self._group(height, token, group, block, total)
+        for b, block in enumerate(first):
+            for t in range(height):
+                self._epilogue(token + t, block, t, totals[b], totals[b + self.blocks] if ups else None)
+
+    def _group(self, height: int, token: tirx.Expr, group: tirx.Var, block: tirx.Expr, total: tirx.Var) -> None:
+        """One group of a row block, into the sums of every token of the tile."""
+        weights = self._weights(block, group)
+        scale = T.Bind(self._by_row("scales", block, group))
+        minimum = T.Bind(self._by_row("minima", block, group)) if self.kernel.fmt.has_min else None
+        for t in range(height):
+            row = token + t
+            start = self.start[row, group] if self.layout.zero else tirx.const(0, "int32")
+            inputs = [self.words[row, group * WORDS + j] for j in range(WORDS)]
+            sums = self.instruction.dot(T.Broadcast(start, self.lanes), weights, inputs, self.kernel.fmt.bits)
+            value = convert(sums, "float32", self.lanes) * (scale * splat(self.input_scale[row, group], self.lanes))
+            if minimum is not None:
+                value = value + minimum * splat(self.input_sum[row, group], self.lanes)
+            at = t * self.lanes
+            store(total, load(total, at, lanes=self.lanes) + value, at, lanes=self.lanes)
+
+    def _weights(self, block: tirx.Expr, group: tirx.Var) -> list[tirx.Expr]:
+        """The eight weight words of a group: uint8 x 4 lanes each."""
+        size = 4 * self.lanes
+        stored = [
+            T.Bind(load(self.buffers["tiles"], block, group, j, 0, lanes=size)) for j in range(self.layout.words)
+        ]
+        if self.kernel.fmt.bits == 8:
+            return stored
+        mask = constant(15, "uint8", size)
+        low = [T.Bind(T.bitwise_and(word, mask)) for word in stored]
+        return low + [T.Bind(T.bitwise_and(_shift_bytes(word, size), mask)) for word in stored]
+
+    def _by_row(self, name: str, block: tirx.Expr, group: tirx.Var) -> tirx.Expr:
+        return convert(load(self.buffers[name], block, group, 0, lanes=self.lanes), "float32", self.lanes)
+
+    # -- outputs ------------------------------------------------------------------------------------------------------
+
+    def _epilogue(self, token: tirx.Expr, block: tirx.Expr, t: int, total: tirx.Var, up: tirx.Var | None) -> None:
+        k, lanes, row = self.kernel, self.lanes, block * self.lanes
+        value = self._with_bias(load(total, t * lanes, lanes=lanes), row)
+        if up is not None:
+            gate = T.Bind(value)
+            value = activate(k.activation, gate, lanes) * self._with_bias(load(up, t * lanes, lanes=lanes), row + k.outputs)
+        if self.residual is not None:
+            value = value + load(self.residual, token, row, lanes=lanes)
+        if k.n % lanes == 0:
+            store(self.out, value, token, row, lanes=lanes)
+            return
+        value = T.Bind(value)  # the last block is not full
+        for lane in range(lanes):
+            with T.If(row + lane < k.n), T.Then():
+                T.buffer_store(self.out, T.Shuffle([value], [tirx.const(lane, "int32")]), [token, row + lane])
+
+    def _with_bias(self, value: tirx.Expr, row: tirx.Expr) -> tirx.Expr:
+        if not self.kernel.bias:
+            return value
+        return value + convert(load(self.buffers["bias"], row, lanes=self.lanes), "float32", self.lanes)
+
+
+def _shift_bytes(value: tirx.Expr, size: int) -> tirx.Expr:
+    """Every 32-bit word shifted right by four bits: the high nibbles come low, with a neighbour's bits above them."""
+    words = T.reinterpret(f"uint32x{size // 4}", value)
+    return T.reinterpret(f"uint8x{size}", T.shift_right(words, constant(4, "uint32", size // 4)))
+
+
+def _largest(value: tirx.Expr) -> tirx.Expr:
+    intrinsic = T.llvm_lookup_intrinsic_id("llvm.vector.reduce.fmax")
+    return T.call_llvm_pure_intrin(intrinsic, value, dtype="float32")
+
+
+def _sum(value: tirx.Expr) -> tirx.Expr:
+    intrinsic = T.llvm_lookup_intrinsic_id("llvm.vector.reduce.add")
+    return T.call_llvm_pure_intrin(intrinsic, value, dtype="int32")
