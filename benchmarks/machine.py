@@ -18,7 +18,7 @@ def describe() -> dict[str, Any]:
     """The machine. `threads` is what Argosy computes with, and what a peer is given."""
     return {
         "cpu": _cpu_name(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "logical_cpus": os.cpu_count(),
         "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": compute_threads(),

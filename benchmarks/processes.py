@@ -5,6 +5,7 @@ Whatever imports this module stays small: on Linux a child's peak memory counts 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -80,8 +81,9 @@ class Server:
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to `request`. Raises Failed if the process has died."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer says so
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:

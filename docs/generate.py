@@ -58,10 +58,10 @@ def families() -> str:
         wiring = spec_from_config(family.tiny_config).topology.replace("_", "-")
         if family.notice:
             said = "the text part of its checkpoints; images are left out, with a note"
-            count = "as `gemma3_text`"
+            gguf = count = f"as `{name}_text`"
         else:
             count = str(tested[name])
-        gguf = "yes" if name in from_gguf else "no"
+            gguf = "yes" if name in from_gguf else "no"
         rows.append((f"`{name}`", said, wiring, "yes", gguf, count))
     return table(
         ("`model_type`", "network", "blocks", "Hugging Face", "GGUF", "configs compared with transformers"), rows

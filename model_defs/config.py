@@ -11,7 +11,13 @@ from argosy.support.errors import CheckpointError, UnsupportedModelError, UsageE
 T = TypeVar("T")
 LIMIT = (1 << 31) - 1  # no size in a config is larger
 # Sizes that decide how much work reading a config is; several times what any model has.
-LIMITS = {"num_hidden_layers": 4096, "num_attention_heads": 4096, "num_key_value_heads": 4096, "head_dim": 8192}
+LIMITS = {
+    "num_hidden_layers": 4096,
+    "num_attention_heads": 4096,
+    "num_key_value_heads": 4096,
+    "hidden_size": 1 << 18,
+    "head_dim": 1 << 13,
+}
 
 
 class Config:
@@ -126,7 +132,7 @@ class Config:
         return table[word]
 
     def context_window(self, promised: int, limit: int | None = None) -> int:
-        """The chosen context window, at most `limit`; `promised` where none was chosen, which is also the usual limit."""
+        """The chosen context window, at most `limit` (usually `promised`), or `promised` where none was chosen."""
         limit = promised if limit is None else limit
         if self.chosen_window is None:
             return promised

@@ -1,4 +1,4 @@
-"""What a model family is, and how its checkpoints spell our parameters: a `Slot` goes in, its checkpoint `Source`s come out."""
+"""What a family is, and how its checkpoints spell our parameters: a `Slot` goes in, its `Source`s come out."""
 
 from __future__ import annotations
 
@@ -34,30 +34,26 @@ class Names:
 
     def sources(self, spec: DecoderSpec, slot: Slot) -> tuple[Source, ...]:
         """The checkpoint tensors that `slot` is made of, in the order of its rows."""
-        module, _, leaf = slot.name.rpartition(".")
-        if slot.kind != "plain":
-            module, leaf = slot.name, "weight"
+        module, leaf = (slot.name, "weight") if slot.kind != "plain" else tuple(slot.name.rsplit(".", 1))
         parent, _, last = module.rpartition(".")
+        rest = slot.shape[1:]
+        if last in self.split and len(slot.shape) == 2:
+            return tuple(
+                Source(self._theirs(f"{parent}.{self.split[last].format(head)}.{leaf}"), rest, "row")
+                for head in range(slot.shape[0])
+            )
         if last in PARTS and last not in self.merged:
-            rows = _part_rows(spec, last)
-            pieces = [(f"{parent}.{part}", n) for part, n in zip(PARTS[last], rows, strict=True)]
-        elif last in self.split:
-            rows = slot.shape[0]
-            pieces = [(f"{parent}.{self.split[last].format(i)}", 0) for i in range(rows)]
-        else:
-            pieces = [(module, slot.shape[0])]
-        adapt = self.adapt.get(last, "none")
-        return tuple(self._source(spec, f"{name}.{leaf}", slot, rows, adapt) for name, rows in pieces)
+            rows = zip(PARTS[last], _part_rows(spec, last), strict=True)
+            return tuple(Source(self._theirs(f"{parent}.{part}.{leaf}"), (n, *rest)) for part, n in rows)
+        adapt, shape = self.adapt.get(last, "none"), slot.shape
+        if adapt == "transpose":
+            adapt, shape = ("transpose", shape[::-1]) if rest else ("none", shape)
+        return (Source(self._theirs(f"{module}.{leaf}"), shape, adapt, spec.attention.heads),)
 
-    def _source(self, spec: DecoderSpec, name: str, slot: Slot, rows: int, adapt: str) -> Source:
+    def _theirs(self, name: str) -> str:
         for ours, theirs in self.rename:
             name = name.replace(ours, theirs)
-        shape = (rows, *slot.shape[1:]) if rows else slot.shape[1:]
-        if adapt == "transpose":
-            if len(shape) == 1:
-                adapt = "none"
-            shape = shape[::-1]
-        return Source(name, shape, "row" if not rows else adapt, spec.attention.heads)
+        return name
 
     def placed(self, name: str, present: frozenset[str]) -> str:
         """`name` as a checkpoint with the tensors `present` spells its front."""
@@ -89,4 +85,3 @@ def _part_rows(spec: DecoderSpec, merged: str) -> tuple[int, ...]:
         kv = attention.kv_heads * attention.head_dim
         return attention.heads * attention.head_dim, kv, kv
     return spec.feed_forward.size, spec.feed_forward.size
-

@@ -1,6 +1,7 @@
 """The components of a decoder: specs and formats go in, relax `nn` modules that emit plain operators come out.
 
-Operators stay separate (`matmul(x, permute_dims(dequantize(...)))`, `rms_norm`, `silu`): the compiler finds and fuses them.
+Operators stay separate (`matmul(x, permute_dims(dequantize(...)))`, `rms_norm`, `silu`): the compiler finds and fuses
+them.
 Shapes in comments: b sequences, s tokens of each, n = b * s, h heads, d dimensions of a head.
 """
 
@@ -146,7 +147,7 @@ def rotate(qkv: Tensor, by: Rotation, heads: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Attention over the paged cache, with what comes before it (q/k norm, rope) and after it (the output projection)."""
+    """Attention over the paged cache, with what comes before it (q/k norm, rope) and after it (output projection)."""
 
     def __init__(self, spec: DecoderSpec, name: str, storage: Storage) -> None:
         a = self.spec = spec.attention

@@ -1,4 +1,4 @@
-"""Which parameters a spec has, and which checkpoint tensors each is made of: a spec goes in, a tuple of `Parameter` comes out.
+"""Which parameters a spec has, and what a parameter is made of: a spec goes in, its `Slot`s come out.
 
 The names follow the Hugging Face llama spelling with q/k/v and gate/up merged, which is also MLC's:
 `model.layers.0.self_attn.qkv_proj`, `model.layers.0.mlp.gate_up_proj`, `model.embed_tokens`, `lm_head`, ...
@@ -102,7 +102,8 @@ def slots(spec: DecoderSpec) -> Iterator[Slot]:
 
 def _attention_slots(spec: DecoderSpec, name: str) -> Iterator[Slot]:
     a = spec.attention
-    yield from _linear_slots(f"{name}.qkv_proj", ((a.heads + 2 * a.kv_heads) * a.head_dim, spec.hidden_size), a.qkv_bias)
+    rows = (a.heads + 2 * a.kv_heads) * a.head_dim
+    yield from _linear_slots(f"{name}.qkv_proj", (rows, spec.hidden_size), a.qkv_bias)
     yield from _linear_slots(f"{name}.o_proj", (spec.hidden_size, a.heads * a.head_dim), a.output_bias)
     if a.qk_norm is not None:
         yield from _norm_slots(a.qk_norm, f"{name}.q_norm", qk_norm_shape(spec, a.heads))

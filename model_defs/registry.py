@@ -47,9 +47,7 @@ def spec_from_config(config: Mapping[str, object], context_window: int | None = 
     return family.spec(reader)
 
 
-def parameters_of(
-    spec: DecoderSpec, config: Mapping[str, object], names: Iterable[str] = ()
-) -> tuple[Parameter, ...]:
+def parameters_of(spec: DecoderSpec, config: Mapping[str, object], names: Iterable[str] = ()) -> tuple[Parameter, ...]:
     """The parameters of `spec`, in the order of the compiled library, with the checkpoint tensors that each is made of.
 
     `names` are the checkpoint's tensor names, for families whose checkpoints come in more than one spelling.
@@ -57,14 +55,15 @@ def parameters_of(
     spelling, present = family_of(config).names, frozenset(names)
     parameters = []
     for slot in slots(spec):
-        sources = tuple(spelling.sources(spec, slot))
-        placed = tuple(replace(source, name=spelling.placed(source.name, present)) for source in sources)
-        parameters.append(Parameter(slot.name, slot.kind, slot.shape, placed))
+        sources = tuple(
+            replace(source, name=spelling.placed(source.name, present)) for source in spelling.sources(spec, slot)
+        )
+        parameters.append(Parameter(slot.name, slot.kind, slot.shape, sources))
     return tuple(parameters)
 
 
 def ignorable(config: Mapping[str, object]) -> tuple[str, ...]:
-    """Patterns (`fnmatch`) of the checkpoint tensors that conversion leaves out: they carry nothing, or `notice` says so."""
+    """Patterns (`fnmatch`) of the tensors that conversion leaves out: they carry nothing, or `notice` says so."""
     return (*DERIVED, *family_of(config).names.ignored)
 
 

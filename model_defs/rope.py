@@ -1,6 +1,6 @@
-"""Rotary embeddings: the rope settings of a config go in, a `RopeSpec` with every scaling folded into numbers comes out.
+"""Rotary embeddings: the rope settings of a config go in, a `RopeSpec` with every scaling folded in comes out.
 
-Both spellings are read: `rope_theta` beside `rope_scaling`, and the newer `rope_parameters`, flat or one per layer type.
+Both spellings are read: `rope_theta` beside `rope_scaling`, and the newer `rope_parameters`, flat or by layer type.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def read_settings(
         raise CheckpointError(f"`rope_theta` in `config.json` is `{base}`, which is not above one")
     key = "original_max_position_embeddings"
     before = config.integer(key) if key in config else values.integer(key, trained or positions)
-    return RopeSettings(kind, base, _rotary_dim(config, values, head_dim, partial_key, partial), before, positions, values)
+    rotary_dim = _rotary_dim(config, values, head_dim, partial_key, partial)
+    return RopeSettings(kind, base, rotary_dim, before, positions, values)
 
 
 def _section(config: Config, layer_type: str | None, scaled: bool) -> Config:

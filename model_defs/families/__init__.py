@@ -1,4 +1,4 @@
-"""The families, one file each, named after the `model_type` that it reads: a `Config` goes in, a `DecoderSpec` comes out."""
+"""The families, one file for each `model_type`: a `Config` goes in, a `DecoderSpec` comes out."""
 
 from __future__ import annotations
 

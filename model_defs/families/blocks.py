@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from argosy.model_defs.config import Config, shown
 from argosy.model_defs.rope import RopeSettings, rope_spec
-from argosy.model_defs.spec import Activation, AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec, NormSpec, Topology
+from argosy.model_defs.spec import (
+    Activation,
+    AttentionSpec,
+    DecoderSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+    Topology,
+)
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 
 # Hugging Face's words for the activations; the tanh forms of gelu differ only in how they are written.
@@ -41,7 +49,7 @@ def split_head_dim(config: Config) -> int:
     if hidden % heads:
         raise CheckpointError(f"the hidden size `{hidden}` is not a multiple of the `{heads}` heads")
     config.only("head_dim", hidden // heads)
-    return Config({"head_dim": hidden // heads}).integer("head_dim")
+    return hidden // heads
 
 
 def rms_norm(config: Config, eps: float, offset: float = 0.0) -> NormSpec:

@@ -1,4 +1,4 @@
-"""gemma3_text, and the text half of gemma3: norms on both sides, two ropes, local layers with a window between global ones."""
+"""gemma3_text, and the text half of gemma3: norms on both sides, local layers with a window and a rope of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""stablelm: layer norms, partial rotation, optionally biases on q/k/v, a norm for each head, and a parallel residual."""
+"""stablelm: layer norms, partial rotation; if asked for: q/k/v biases, a norm for each head, a parallel residual."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Specs of every family: what their tiny configs become, what they refuse, and that nothing else than a clear error comes out."""
+"""Specs of every family: what their tiny configs become, what they refuse, and how they refuse it."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import math
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from argosy.model_defs.parameters import layer_norms
 from argosy.model_defs.registry import FAMILIES, ignorable, notice, parameters_of, spec_from_config
 from argosy.model_defs.rope import ROPES
+from argosy.quant.convert import check_sources
 from argosy.support.errors import ArgosyError, CheckpointError, UnsupportedModelError, UsageError
 
 
@@ -99,6 +101,53 @@ def test_names_follow_the_spelling_of_the_checkpoint(family: str, names: list[st
     config = tiny(family)
     used = {s.name for p in parameters_of(spec_from_config(config), config, names) for s in p.sources}
     assert expected <= used
+
+
+class NamesOnly:
+    """A checkpoint of which only the names and shapes are asked."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes[name]
+
+
+@pytest.mark.parametrize("front", ["model.language_model.", "language_model.model."])
+def test_the_text_half_of_a_model_that_sees_is_found(front: str) -> None:
+    config = tiny("gemma3")
+    spec = spec_from_config(config)
+    text = {s.name: s.shape for p in parameters_of(spec, config) for s in p.sources}
+    shapes = {name.replace("model.", front, 1): shape for name, shape in text.items()}
+    tower = front.replace("language_model.model.", "").replace("language_model.", "") + "vision_tower.vision_model."
+    shapes |= {f"{tower}embeddings.patch_embedding.bias": (8,), "language_model.lm_head.weight": (128, 64)}
+    checkpoint = NamesOnly(shapes)
+    parameters = parameters_of(spec, config, checkpoint.names())
+    check_sources(parameters, checkpoint, ignorable(config))
+    with pytest.raises(CheckpointError, match="audio_tower"):
+        check_sources(parameters, NamesOnly({**shapes, "audio_tower.bias": (8,)}), ignorable(config))
+
+
+@pytest.mark.parametrize(
+    ("family", "table"),
+    [
+        ("gpt2", "transformer.h.1.attn.bias"),
+        ("gpt2", "transformer.h.1.attn.masked_bias"),
+        ("gpt_neox", "gpt_neox.layers.1.attention.bias"),
+        ("gpt_neox", "gpt_neox.layers.1.attention.rotary_emb.inv_freq"),
+        ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq"),
+    ],
+)
+def test_derived_tables_of_old_checkpoints_are_left_out(family: str, table: str) -> None:
+    config = tiny(family)
+    parameters = parameters_of(spec_from_config(config), config)
+    shapes = {s.name: s.shape for p in parameters for s in p.sources}
+    check_sources(parameters, NamesOnly({**shapes, table: (1,)}), ignorable(config))
+    for name in shapes:  # and nothing that matters is among them
+        assert not any(fnmatchcase(name, pattern) for pattern in ignorable(config))
 
 
 def test_what_is_left_out_is_said() -> None:
@@ -235,7 +284,7 @@ def test_no_rope_setting_gives_anything_but_numbers_or_one_sentence(kind: str, s
 @given(st.data())
 def test_no_config_gives_anything_but_a_spec_or_one_sentence(data: st.DataObject) -> None:
     config = tiny(data.draw(st.sampled_from(sorted(FAMILIES))))
-    target = config["text_config"] if "text_config" in config else config
+    target = config.get("text_config", config)
     keys = st.sampled_from([*target, *EXTRA_KEYS])
     target.update(data.draw(st.dictionaries(keys, JSON, min_size=1, max_size=3)))
     try:

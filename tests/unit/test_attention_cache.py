@@ -396,9 +396,12 @@ def test_growing_tree() -> None:
     driver.tree({1: [6, 6, 5, 4, 7, 8, 8, 8]})
     driver.tree({2: [-1, 0, 0]})
     driver.tree({2: [1, 1, 0, 0, 3]})
+    driver.tree({3: CHAIN})
+    driver.tree({3: [2, 3, 4]})  # still a chain: the runtime calls the prefill kernel, with keys after the queries
     driver.remove(0)
     driver.remove(1)
     driver.remove(2)
+    driver.remove(3)
 
 
 def test_tree_in_a_fork() -> None:

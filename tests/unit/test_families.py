@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,11 @@ import pytest
 import torch
 import transformers
 from tiny_models import TinyLibrary, build_library, nmse, reference_logits, save_model
-
 from transformers.models.gemma3 import modeling_gemma3
 
 from argosy.model_defs.registry import FAMILIES
 
-TOLERANCE = 1e-7
+TOLERANCE = 1e-9  # exact gelu and its tanh form are further apart than that; rounding gives 1e-12
 PROMPT, STEPS = 40, 32
 LENGTHS = (15, 31, 6)  # in a batch; decoding crosses a page of 16 tokens in each
 
@@ -77,7 +75,6 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
             "sliding_window": 33,
         },
     ),
-    "olmo2, biases": ("olmo2", {"attention_bias": True}),
     "gpt_neox, one after the other": (
         "gpt_neox",
         {"use_parallel_residual": False, "attention_bias": False, "rotary_pct": 1.0, "rotary_emb_base": 500},

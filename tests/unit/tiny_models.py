@@ -1,6 +1,6 @@
-"""Tiny random models for tests: a config goes in; a checkpoint, its transformers reference and our compiled library come out.
+"""Tiny random models: a config goes in; a checkpoint, its transformers reference and our library come out.
 
-The library is made the way a user's is: checkpoint, parameters, conversion, lowering, the pipeline, the virtual machine.
+The library is made the way a user's is: checkpoint, parameters, conversion, lowering, pipeline, virtual machine.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ MAX_BATCH = 4
 def save_model(config: Mapping[str, object], directory: Path, seed: int = 0) -> torch.nn.Module:
     """A transformers model with random weights, also written to `directory` as safetensors.
 
-    Weights are drawn so that every part matters: activations keep their size from layer to layer, norms and biases are far
-    from 1 and 0. `config` is written as given, so that configs in an old spelling are read in that spelling.
+    Weights are drawn so that every part matters: activations keep their size from layer to layer, norms and biases
+    are far from 1 and 0. `config` is written as given, so that one in an old spelling is read in that spelling.
     """
     fields = dict(config)
     model_type = fields.pop("model_type")

@@ -54,7 +54,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
             first_row = T.bind(u // parts % tiles * rows)
             part = T.bind(u % parts)
             length = T.bind(cached_length(length_info, page_indptr, b, sliding))
-            low = high = page_offset(length_info, b, sliding)
+            low = page_offset(length_info, b, sliding)
             high = T.bind(low + length)
             if sliding:
                 # k_start = max(0, end - window). Where that is 0, either the first cached token is at 0, or the window
