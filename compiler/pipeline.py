@@ -9,6 +9,7 @@ from tvm import relax
 from tvm.ir.transform import Pass
 
 from argosy.compiler.passes.fuse_linear import FuseLinear
+from argosy.compiler.passes.lift_packing import LiftPacking
 from argosy.compiler.schedule.cpu import ScheduleCpu
 from argosy.compiler.targets.record import TargetRecord
 
@@ -24,7 +25,7 @@ class Phase:
 def pipeline(target: TargetRecord) -> tuple[Phase, ...]:
     """The phases that compile a lowered module for `target`, in order."""
     return (
-        Phase("fuse", (FuseLinear(target.linear_tile),)),
+        Phase("fuse", (FuseLinear(target.linear), LiftPacking())),
         Phase(
             "legalize",
             (

@@ -13,7 +13,9 @@ from tvm.relax.frontend import nn
 
 from argosy.quant.scheme import Format
 
-ATTRIBUTE = "argosy.dequantize"  # on the PrimFunc: the name of the format it reads
+# On the PrimFuncs: the name of the format that they read, all of it or rows of it.
+ATTRIBUTE = "argosy.dequantize"
+ROWS_ATTRIBUTE = "argosy.dequantize_rows"
 
 
 def dequantize(fmt: Format, tensors: dict[str, nn.Tensor], shape: tuple[int, int], dtype: str) -> nn.Tensor:
@@ -36,6 +38,8 @@ def dequantize(fmt: Format, tensors: dict[str, nn.Tensor], shape: tuple[int, int
 
 def dequantize_rows(fmt: Format, tensors: dict[str, nn.Tensor], ids: nn.Tensor, k: int, dtype: str) -> nn.Tensor:
     """Rows `ids` (n,) int32 of a stored matrix with `k` columns: (n, k) as `dtype`. Other rows are not read.
+
+    The PrimFunc carries the attribute `argosy.dequantize_rows`.
 
     `ids` must lie within the matrix; nothing checks them here.
     """

@@ -4,20 +4,22 @@
     ->
     z = call_tir(rmsnorm_linear_int4, (x, g, q_weight, q_scale, bias, r))
 
-and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions.
+and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions. Where the kernel wants the
+weights in tiles, it gets `call_tir(pack, (q_weight, q_scale))`, and so does whoever reads single rows of the same matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 
 import tvm
 import tvm_ffi
-from tvm import IRModule, relax
+from tvm import IRModule, relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from argosy.compiler.kernels.linear import InputNorm, LinearKernel, TileShape, linear
+from argosy.compiler.kernels.linear import InputNorm, LinearKernel, LinearPlan
+from argosy.compiler.kernels.linear.tiles import TileLayout
 from argosy.compiler.passes.match import Dataflow
 
 _ACTIVATIONS = {
@@ -28,7 +30,7 @@ _ACTIVATIONS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Match:
     """A fused call under construction: the kernel, its operands, and the variable it will define."""
 
@@ -40,59 +42,136 @@ class _Match:
     bias: relax.Expr | None = None
     residual: relax.Expr | None = None
 
-    @property
-    def operands(self) -> list[relax.Expr]:
-        return [self.x, *self.norm, *self.weights, *(e for e in (self.bias, self.residual) if e is not None)]
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A read of rows `ids` of a matrix whose stored tensors are `weights`."""
+
+    layout: TileLayout
+    ids: relax.Expr
+    weights: list[relax.Expr]
 
 
-def FuseLinear(tile: TileShape) -> tvm.transform.Pass:
-    """The pass, for kernels with accumulator tiles of shape `tile`."""
+def FuseLinear(plan: LinearPlan) -> tvm.transform.Pass:
+    """The pass, for a CPU that multiplies as `plan` says."""
 
     @tvm.transform.module_pass(opt_level=0, name="FuseLinear")
     def fuse(mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
-        return _Fuser(mod, tile).run()
+        return _Fuser(mod, plan).run()
 
     return fuse
 
 
 @mutator
 class _Fuser(PyExprMutator):
-    def __init__(self, mod: IRModule, tile: TileShape) -> None:
+    def __init__(self, mod: IRModule, plan: LinearPlan) -> None:
         super().__init__(mod)
         self.mod = mod
-        self.tile = tile
+        self.plan = plan
         self.matches: dict[relax.Var, _Match] = {}
-        self.kernels: dict[LinearKernel, tvm.ir.GlobalVar] = {}
+        self.rows: dict[relax.Var, _Rows] = {}
+        self.functions: dict[object, tvm.ir.GlobalVar] = {}
 
     def run(self) -> IRModule:
-        for name, function in self.mod.functions_items():
-            if isinstance(function, relax.Function):
-                flow = Dataflow(self.mod, function)
-                self.matches = {}
-                for var in list(flow.values):
-                    match = _match(flow, var, self.matches)
-                    if match is not None:
-                        self.matches[match.output] = match
-                self.builder_.update_func(name, self.visit_expr(function))
+        flows = {
+            name: Dataflow(self.mod, function)
+            for name, function in self.mod.functions_items()
+            if isinstance(function, relax.Function)
+        }
+        matches = {name: self._matches(flow) for name, flow in flows.items()}
+        packed = {
+            index
+            for name, found in matches.items()
+            for match in found.values()
+            if self.plan.layout(match.kernel) is not None
+            for index in flows[name].parameter_indices(match.weights)
+        }
+        for name, flow in flows.items():
+            self.matches = matches[name]
+            self.rows = self._row_reads(flow, packed)
+            self.builder_.update_func(name, self.visit_expr(self.mod[name]))
         return relax.transform.DeadCodeElimination()(self.builder_.finalize())
 
+    def _matches(self, flow: Dataflow) -> dict[relax.Var, _Match]:
+        """The matches of a function by the variable that each defines."""
+        found: dict[relax.Var, _Match] = {}
+        for var in list(flow.values):
+            match = _match(flow, var, found, self.plan)
+            if match is not None:
+                found[match.output] = match
+        return found
+
+    def _row_reads(self, flow: Dataflow, packed: set[int]) -> dict[relax.Var, _Rows]:
+        """Reads of single rows of matrices that are packed for some matmul: they read the packed form as well."""
+        found = {}
+        for var in list(flow.values):
+            read = flow.row_read(var)
+            if read is not None and self.plan.instruction is not None and TileLayout.holds(read[0]):
+                fmt, ids, weights = read
+                if packed.issuperset(flow.parameter_indices(weights)):
+                    found[var] = _Rows(TileLayout(fmt, self.plan.instruction), ids, weights)
+        return found
+
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
-        match = self.matches.get(binding.var)
-        if match is None:
+        match, rows = self.matches.get(binding.var), self.rows.get(binding.var)
+        if match is not None:
+            call = self._linear_call(match)
+        elif rows is not None:
+            call = self._rows_call(rows, binding.var)
+        else:
             super().visit_var_binding_(binding)
             return
-        operands = [self.visit_expr(operand) for operand in match.operands]
-        call = relax.call_tir(self._kernel(match.kernel), operands, binding.var.ty)
         emit = self.builder_.emit if isinstance(binding.var, relax.DataflowVar) else self.builder_.emit_output
         self.set_var_remap(binding.var, emit(call))
 
-    def _kernel(self, kernel: LinearKernel) -> tvm.ir.GlobalVar:
-        if kernel not in self.kernels:
-            self.kernels[kernel] = self.builder_.add_func(linear(kernel, self.tile), kernel.name)
-        return self.kernels[kernel]
+    def _linear_call(self, match: _Match) -> relax.Call:
+        kernel, layout = match.kernel, self.plan.layout(match.kernel)
+        weights = [self.visit_expr(weight) for weight in match.weights]
+        if layout is not None:
+            weights = self._packed(layout, (kernel.n, kernel.k), weights)
+        before = [self.visit_expr(operand) for operand in (match.x, *match.norm)]
+        after = [self.visit_expr(operand) for operand in (match.bias, match.residual) if operand is not None]
+        builder = self.plan.builder(kernel)
+        assert builder is not None, kernel
+        function = self._function(kernel, kernel.name, builder.build)
+        return relax.call_tir(function, [*before, *weights, *after], match.output.ty)
+
+    def _packed(self, layout: TileLayout, shape: tuple[int, int], weights: list[relax.Expr]) -> list[relax.Expr]:
+        """The tiles of a stored matrix. They depend on parameters only, so that a later pass takes them out."""
+        suffixes = list(layout.fmt.tensors(shape))
+
+        def make() -> tvm.tirx.PrimFunc:
+            stored = {suffix: te.placeholder(weight.ty.shape.values, str(weight.ty.dtype), suffix)
+                      for suffix, weight in zip(suffixes, weights, strict=True)}  # fmt: skip
+            function = te.create_prim_func([*stored.values(), *layout.pack(shape, stored)])
+            return function.without_attr("global_symbol").with_attr("argosy.pack", layout.fmt.name)
+
+        name = f"pack_{layout.fmt.name}_{shape[0]}x{shape[1]}"
+        types = [relax.TensorType(extents, dtype) for extents, dtype in layout.tensors(shape).values()]
+        tiles = self.builder_.emit(relax.call_tir(self._function((layout, shape), name, make), weights, types))
+        return [self.builder_.emit(relax.TupleGetItem(tiles, i)) for i in range(len(types))]
+
+    def _rows_call(self, rows: _Rows, var: relax.Var) -> relax.Call:
+        weights = [self.visit_expr(weight) for weight in rows.weights]
+        n, k = int(weights[0].ty.shape[0]), int(var.ty.shape[1])
+        tiles = self._packed(rows.layout, (n, k), weights)
+        names = list(rows.layout.tensors((n, k)))
+
+        def read(ids: te.Tensor, *tensors: te.Tensor) -> te.Tensor:
+            element = rows.layout.row(dict(zip(names, tensors, strict=True)), str(var.ty.dtype))
+            return te.compute((ids.shape[0], var.ty.shape[1]), lambda i, j: element(ids[i], j), name="rows")
+
+        ids = self.visit_expr(rows.ids)
+        return self.builder_.call_te(read, ids, *tiles, primfunc_name_hint=f"rows_{rows.layout.fmt.name}")
+
+    def _function(self, key: object, name: str, make: Callable[[], tvm.tirx.PrimFunc]) -> tvm.ir.GlobalVar:
+        """The function for `key`, made on first use."""
+        if key not in self.functions:
+            self.functions[key] = self.builder_.add_func(make(), name)
+        return self.functions[key]
 
 
-def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var]) -> _Match | None:
+def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: LinearPlan) -> _Match | None:
     """The fused call that begins at the matmul `var` defines, with as much of what follows as the kernel can do.
 
     `taken` are the outputs of earlier matches: the sum of two matmuls goes to the first.
@@ -108,63 +187,66 @@ def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var]) -> _Matc
     fmt, weights = stored
     n, k = (int(extent) for extent in permute.args[0].ty.shape)
     match = _Match(LinearKernel(n, k, fmt), var, x, weights)
-    if not match.kernel.fits():
+    if plan.builder(match.kernel) is None:
         return None
-    return _take_norm(flow, _take_residual(flow, _take_gate(flow, _take_bias(flow, match)), taken))
-
-
-def _take_bias(flow: Dataflow, match: _Match) -> _Match:
-    user = flow.only_user(match.output)
-    add = flow.call(user, "relax.add") if user is not None else None
-    if add is None:
-        return match
-    bias = flow.uncast(_other(add, match.output))
-    if bias.ty.ndim == 1 and str(bias.ty.dtype) in ("float32", "float16"):
-        match.kernel, match.output, match.bias = replace(match.kernel, bias=str(bias.ty.dtype)), user, bias
+    for take in (_take_bias, _take_gate, _take_residual, _take_norm):
+        taken_in = take(flow, match, taken)
+        if taken_in is not None and plan.builder(taken_in.kernel) is not None:
+            match = taken_in
     return match
 
 
-def _take_gate(flow: Dataflow, match: _Match) -> _Match:
+def _take_bias(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
+    user = flow.only_user(match.output)
+    add = flow.call(user, "relax.add") if user is not None else None
+    if add is None:
+        return None
+    bias = flow.uncast(_other(add, match.output))
+    if bias.ty.ndim == 1 and str(bias.ty.dtype) in ("float32", "float16"):
+        return replace(match, kernel=replace(match.kernel, bias=str(bias.ty.dtype)), output=user, bias=bias)
+    return None
+
+
+def _take_gate(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
     """activation(first half) * second half."""
     halves = flow.only_user(match.output)
     split = flow.call(halves, "relax.split") if halves is not None else None
     if split is None or match.kernel.n % 2:
-        return match
+        return None
     items = {
         flow.values[user].index: user
         for user in flow.users[halves]
         if isinstance(flow.values[user], relax.TupleGetItem)
     }
     if len(items) != 2 or len(flow.users[halves]) != 2:
-        return match
+        return None
     activated, product = flow.only_user(items[0]), flow.only_user(items[1])
     call = flow.value(activated) if activated is not None else None
     name = _ACTIVATIONS.get(call.op.name) if isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.Op) else None
     multiply = flow.call(product, "relax.multiply") if product is not None else None
     if name is None or multiply is None or not product.same_as(flow.only_user(activated)):
-        return match
-    match.kernel, match.output = replace(match.kernel, activation=name), product
-    return match
+        return None
+    return replace(match, kernel=replace(match.kernel, activation=name), output=product)
 
 
-def _take_residual(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match:
+def _take_residual(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
     user = flow.only_user(match.output)
     add = flow.call(user, "relax.add") if user is not None else None
     if add is None or match.kernel.activation or user in taken:
-        return match
+        return None
     residual = _other(add, match.output)
     if tvm_ffi.structural_equal(residual.ty, match.output.ty):
-        match.kernel, match.output, match.residual = replace(match.kernel, residual=True), user, residual
-    return match
+        return replace(match, kernel=replace(match.kernel, residual=True), output=user, residual=residual)
+    return None
 
 
-def _take_norm(flow: Dataflow, match: _Match) -> _Match:
+def _take_norm(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
     """The norm that makes the input, where nothing else wants its result."""
     norm, kind = flow.call(match.x, "relax.nn.rms_norm"), "rms"
     if norm is None:
         norm, kind = flow.call(match.x, "relax.nn.layer_norm"), "layer"
     if norm is None or flow.only_user(match.x) is None or [int(axis) for axis in norm.attrs.axes] not in ([-1], [2]):
-        return match
+        return None
     weight, offset = _weight_and_offset(flow, norm.args[1])
     vectors = [weight]
     if kind == "layer" and not _is_constant(flow.value(norm.args[2]), 0.0):
@@ -172,9 +254,9 @@ def _take_norm(flow: Dataflow, match: _Match) -> _Match:
     dtypes = [str(vector.ty.dtype) for vector in vectors]
     record = InputNorm(kind, float(norm.attrs.epsilon), offset, *dtypes)
     kernel = replace(match.kernel, norm=record)
-    if kernel.fits() and all(dtype in ("float32", "float16") for dtype in dtypes):
-        match.kernel, match.x, match.norm = kernel, norm.args[0], vectors
-    return match
+    if all(dtype in ("float32", "float16") for dtype in dtypes):
+        return replace(match, kernel=kernel, x=norm.args[0], norm=vectors)
+    return None
 
 
 def _weight_and_offset(flow: Dataflow, weight: relax.Expr) -> tuple[relax.Expr, float]:

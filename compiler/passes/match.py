@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from tvm import IRModule, ir, relax
 
-from argosy.quant.relax_ops import ATTRIBUTE
+from argosy.quant.relax_ops import ATTRIBUTE, ROWS_ATTRIBUTE
 from argosy.quant.scheme import F16, F32, FORMATS, Format
 
 
@@ -59,3 +59,17 @@ class Dataflow:
         if isinstance(stored.ty, relax.TensorType) and str(stored.ty.dtype) in formats and stored.ty.ndim == 2:
             return formats[str(stored.ty.dtype)], [stored]
         return None
+
+    def row_read(self, var: relax.Var) -> tuple[Format, relax.Expr, list[relax.Expr]] | None:
+        """Format, row ids and stored tensors, if `var` is rows of a stored matrix."""
+        call = self.call(var, "relax.call_tir")
+        attrs = self.mod[call.args[0]].attrs if call is not None else None
+        if attrs is None or ROWS_ATTRIBUTE not in attrs:
+            return None
+        ids, *weights = call.args[1]
+        return FORMATS[attrs[ROWS_ATTRIBUTE]], ids, weights
+
+    def parameter_indices(self, weights: list[relax.Expr]) -> list[int]:
+        """Where in the packed parameters each of `weights` lies; -1 for what is no parameter."""
+        values = [self.value(weight) for weight in weights]
+        return [value.index if isinstance(value, relax.TupleGetItem) else -1 for value in values]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from argosy.compiler.kernels.linear import TileShape
+from argosy.compiler.kernels.linear import LinearPlan
 
 if TYPE_CHECKING:
     import tvm
@@ -28,7 +28,7 @@ class TargetRecord:
     cpu: str
     features: tuple[str, ...]
     activation_dtype: str
-    linear_tile: TileShape
+    linear: LinearPlan
     library_suffix: str
     package: Callable[[tvm.runtime.Executable, Path], None]
 

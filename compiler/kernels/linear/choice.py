@@ -1,0 +1,34 @@
+"""Which linear kernel a CPU gets: what a layer asks for and what the CPU can do go in, the builder of a kernel comes out."""
+
+from dataclasses import dataclass
+
+from argosy.compiler.kernels.linear.base import LinearBuilder
+from argosy.compiler.kernels.linear.dot import DotLinear
+from argosy.compiler.kernels.linear.exact import ExactLinear
+from argosy.compiler.kernels.linear.instruction import DotInstruction
+from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
+from argosy.compiler.kernels.linear.tiles import TileLayout
+
+
+@dataclass(frozen=True, slots=True)
+class LinearPlan:
+    """How a CPU multiplies: the tiles of exact kernels, and the instruction and tiles of those on bytes.
+
+    `instruction` None: every layer is computed exactly, in float32.
+    """
+
+    exact_tile: TileShape
+    instruction: DotInstruction | None = None
+    dot_tile: TileShape = TileShape(1, (4, 2, 1))
+
+    def layout(self, kernel: LinearKernel) -> TileLayout | None:
+        """The tiles that the weights of `kernel` must be packed into, or None where they are read as they are stored."""
+        if self.instruction is None or not DotLinear.fits(kernel, self.instruction):
+            return None
+        return TileLayout(kernel.fmt, self.instruction)
+
+    def builder(self, kernel: LinearKernel) -> LinearBuilder | None:
+        """The builder of `kernel`, or None where no kernel of ours can compute it."""
+        if self.instruction is not None and DotLinear.fits(kernel, self.instruction):
+            return DotLinear(kernel, self.dot_tile, self.instruction)
+        return ExactLinear(kernel, self.exact_tile) if ExactLinear.fits(kernel) else None
