@@ -11,6 +11,7 @@ import numpy as np
 from argosy.dist.artefact import Artefact, LibraryMetadata
 from argosy.dist.tvm_bridge import packed_params
 from argosy.runtime_bindings.engine.kv import KVStore
+from argosy.runtime_bindings.engine.packing import pack
 from argosy.runtime_bindings.engine.runner import Bounds, Chunk
 from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
 from argosy.support.errors import ArtefactError
@@ -42,8 +43,9 @@ def load_library(artefact: Artefact, target: str | None = None) -> Library:
 
 
 def load_weights(artefact: Artefact, library: Library) -> list[Any]:
-    """The weights as TVM tensors, in the order in which the library takes them, every byte checked."""
-    return packed_params(artefact.load_params(), library.metadata.params, artefact.rebuild_hint())
+    """The weights as TVM tensors, every byte checked, in the layout and the order in which the library takes them."""
+    stored = packed_params(artefact.load_params(), library.metadata.params, artefact.rebuild_hint())
+    return pack(library.machine, stored)
 
 
 class LibraryRunner:
