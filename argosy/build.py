@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Stage = Literal["weights", "config", "library"]
 STAGES: tuple[Stage, ...] = ("weights", "config", "library")
 ROUNDINGS = ("full", "rtn")
+ACTIVATIONS = ("int8", "f32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Request:
     context_window: int | None = None
     prefill_chunk: int | None = None
     max_batch: int | None = None
+    activations: str = "int8"
     output: Path | None = None
     force: bool = False
     debug_dump: Path | None = None
@@ -70,6 +72,7 @@ class Recipe:
     scheme: Scheme
     rounding: str
     target: str
+    activations: str
     bounds: Bounds
     directory: Path
     ignorable: tuple[str, ...]
@@ -118,6 +121,8 @@ def prepare(request: Request) -> Recipe:
     scheme = scheme_named(request.quantization)
     if request.rounding not in ROUNDINGS:
         raise UsageError(f"unknown rounding `{request.rounding}`", f"one of: {', '.join(ROUNDINGS)}")
+    if request.activations not in ACTIVATIONS:
+        raise UsageError(f"unknown activations `{request.activations}`", f"one of: {', '.join(ACTIVATIONS)}")
     _check_target(request.target)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
@@ -132,7 +137,8 @@ def prepare(request: Request) -> Recipe:
     return Recipe(
         name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
         plan=plan,
-        scheme=scheme, rounding=request.rounding, target=request.target, bounds=bounds,
+        scheme=scheme, rounding=request.rounding, target=request.target,
+        activations=request.activations, bounds=bounds,
         directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
         ignorable=left_out, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
     )  # fmt: skip
@@ -249,7 +255,7 @@ def _library_key(recipe: Recipe) -> str:
     formats = {name: fmt.name for name, fmt in recipe.plan.formats.items()} | {"": recipe.plan.plain.name}
     return library_key(
         spec_digest=recipe.spec.digest(), formats=formats, bounds=dataclasses.asdict(recipe.bounds),
-        target={"name": recipe.target, "machine": _machine()},
+        target={"name": recipe.target, "activations": recipe.activations, "machine": _machine()},
     )  # fmt: skip
 
 
@@ -271,7 +277,7 @@ def _write_library(recipe: Recipe, directory: BuildDirectory, key: str, request:
     from argosy.quant.convert import expected_tensors
 
     find_linker()  # a machine without one should say so before it compiles, not after
-    target = target_named(recipe.target)
+    target = target_named(recipe.target, recipe.activations)
     progress.report("load the compiler", 1, 1)
     path = directory.library_path(recipe.target, target.library_suffix)
     library = compile_library(

@@ -42,6 +42,7 @@ def describe(
         "model_type": spec.model_type,
         "quantization": quantization,
         "target": target.describe(),
+        "activations": target.activations,
         "context_window_size": bounds.context_window,
         "prefill_chunk_size": bounds.prefill_chunk,
         "max_batch_size": bounds.max_batch,

@@ -17,8 +17,8 @@ from argosy.cli.base import command as argosy_command
     ],
 )
 @stages.options(
-    "model", "target", "quantization", "rounding", "context_window", "prefill_chunk", "max_batch", "output", "force",
-    "debug_dump", "as_json",
+    "model", "target", "quantization", "rounding", "context_window", "prefill_chunk", "max_batch", "activations",
+    "output", "force", "debug_dump", "as_json",
 )  # fmt: skip
 def command(as_json: bool, **wishes: Any) -> None:
     """Convert a model's weights, write its config and compile its library, whatever of these changed."""

@@ -61,6 +61,10 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "max_batch": click.option(
         "--max-batch", type=_POSITIVE, metavar="N", help="Sequences that may run together.  [default: 8]",
     ),
+    "activations": click.option(
+        "--activations", type=click.Choice(["int8", "f32"]), default="int8", show_default=True,
+        help="What matrices of 4 and 8 bits are multiplied with: rounded in groups of 32, or exact and slower.",
+    ),
     "output": click.option(
         "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
         help="Where to build.  [default: dist/out/<model>-<scheme> in a checkout, else dist/<model>-<scheme>]",

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 TARGETS: dict[str, str] = {"cpu": "this machine's processor"}
 
 
-def _cpu() -> TargetRecord:
+def _cpu(activations: str) -> TargetRecord:
     from argosy.compiler.targets.cpu.target import cpu_target
 
-    return cpu_target()
+    return cpu_target(activations)
 
 
-_MAKERS: dict[str, Callable[[], TargetRecord]] = {"cpu": _cpu}
+_MAKERS: dict[str, Callable[[str], TargetRecord]] = {"cpu": _cpu}
 
 
-def target_named(name: str) -> TargetRecord:
+def target_named(name: str, activations: str = "int8") -> TargetRecord:
     """The record of the target called `name`.
+
+    `activations`: what quantized matrices are multiplied with, rounded to `int8` in groups, or exact in `f32`.
 
     Raises TargetError for an unknown name.
     """
@@ -33,4 +35,4 @@ def target_named(name: str) -> TargetRecord:
         near = difflib.get_close_matches(name, TARGETS, n=1)
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise TargetError(f"unknown target `{name}`", f"{hint}one of: {', '.join(TARGETS)}")
-    return _MAKERS[name]()
+    return _MAKERS[name](activations)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class TargetRecord:
     """A device family to compile for.
 
-    `activation_dtype` is what the graph computes in; `features` the instruction sets that a library for this target
-    needs, as LLVM spells them; `package` links an executable into a file.
+    `activation_dtype` is what the graph computes in, `activations` what quantized matrices are multiplied with, `linear`
+    how; `features` the instruction sets that a library for this target needs, as LLVM spells them; `package` links an
+    executable into a file.
     """
 
     name: str
@@ -28,6 +29,7 @@ class TargetRecord:
     cpu: str
     features: tuple[str, ...]
     activation_dtype: str
+    activations: str
     linear: LinearPlan
     library_suffix: str
     package: Callable[[tvm.runtime.Executable, Path], None]

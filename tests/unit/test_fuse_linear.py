@@ -6,12 +6,13 @@ from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
-from argosy.compiler.kernels.linear import TileShape
+from argosy.compiler.kernels.linear import LinearPlan, TileShape
 from argosy.compiler.passes.fuse_linear import FuseLinear
 from argosy.quant.relax_ops import dequantize
 from argosy.quant.scheme import INT4_F16
 
 N, K = 64, 32
+EXACT = LinearPlan(TileShape(4, (4, 2, 1)))
 
 
 class _Case(nn.Module):
@@ -47,7 +48,7 @@ def _fused(module: nn.Module) -> tuple[list[str], list[str]]:
     """The kernels called, and the relax operators left over, in order."""
     hidden, out = nn.spec.Tensor([1, "n", K], "float32"), nn.spec.Tensor([1, "n", N], "float32")
     methods = {"forward": {"x": hidden, "residual": out, "$": {"param_mode": "packed", "effect_mode": "none"}}}
-    mod = FuseLinear(TileShape(4, (4, 2, 1)))(module.export_tvm(methods)[0])
+    mod = FuseLinear(EXACT)(module.export_tvm(methods)[0])
     relax.analysis.well_formed(mod)  # raises
     kernels, operators = [], []
 
@@ -115,7 +116,7 @@ def test_a_residual_that_broadcasts_is_left_alone() -> None:
 
 
 def test_running_it_again_changes_nothing() -> None:
-    fuse = FuseLinear(TileShape(4, (4, 2, 1)))
+    fuse = FuseLinear(EXACT)
     hidden, out = nn.spec.Tensor([1, "n", K], "float32"), nn.spec.Tensor([1, "n", N], "float32")
     methods = {"forward": {"x": hidden, "residual": out, "$": {"param_mode": "packed", "effect_mode": "none"}}}
     once = fuse(_Case(before=_normed, after=_biased).export_tvm(methods)[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tvm
 
-from argosy.compiler.kernels.linear import InputNorm, LinearKernel, TileShape, linear
+from argosy.compiler.kernels.linear import ExactLinear, InputNorm, LinearKernel, TileShape
 from argosy.compiler.targets import target_named
 from argosy.quant.formats import pack, unpack
 from argosy.quant.scheme import FORMATS, INT4_F16, Format
@@ -30,7 +30,7 @@ def _stored(fmt: Format, n: int, k: int, rng: np.random.Generator) -> tuple[list
 
 
 def _run(kernel: LinearKernel, tokens: tuple[int, ...], tile: TileShape = TILE) -> None:
-    function = linear(kernel, tile).with_attr("global_symbol", "main")
+    function = ExactLinear(kernel, tile).build().with_attr("global_symbol", "main")
     library = tvm.compile(tvm.IRModule({"main": function}), target=target_named("cpu").tvm_target).jit()
     rng = np.random.default_rng(0)
     stored, weight = _stored(kernel.fmt, kernel.n, kernel.k, rng)

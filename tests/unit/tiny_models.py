@@ -28,6 +28,7 @@ from argosy.model_defs.spec import DecoderSpec
 from argosy.quant.convert import convert, expected_tensors
 from argosy.quant.plan import choose_formats
 from argosy.quant.scheme import scheme_named
+from argosy.runtime_bindings.engine.packing import pack
 from argosy.support.progress import SilentProgress
 
 CAPACITY = 512  # tokens in the cache
@@ -119,14 +120,18 @@ class TinyLibrary:
         return logits[0, 0]
 
 
-def quick_target() -> TargetRecord:
+def quick_target(activations: str = "f32") -> TargetRecord:
     """This machine's CPU, with LLVM told to hurry: the same kernels, compiled in half the time."""
-    target = target_named("cpu")
+    target = target_named("cpu", activations)
     return replace(target, tvm_target=tvm.target.Target({**target.tvm_target.export(), "opt-level": 1}))
 
 
 def build_library(
-    directory: Path, quantization: str = "q0f32", rounding: str = "full", context_window: int | None = None
+    directory: Path,
+    quantization: str = "q0f32",
+    rounding: str = "full",
+    context_window: int | None = None,
+    activations: str = "f32",
 ) -> TinyLibrary:
     """The checkpoint in `directory`, converted and compiled for this CPU in memory."""
     checkpoint = open_checkpoint(directory)
@@ -143,7 +148,7 @@ def build_library(
         SilentProgress(),
         ignorable=ignorable(checkpoint.config),
     )
-    target = quick_target()
+    target = quick_target(activations)
     bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
     mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
     assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"
@@ -151,4 +156,5 @@ def build_library(
         mod = run(mod, phase, target)
     executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
     machine = tvm.runtime.vm.VirtualMachine(executable, tvm.cpu())
-    return TinyLibrary(spec, bounds, machine, [tvm.runtime.tensor(arrays[name]) for name, _, _ in packed])
+    stored = [tvm.runtime.tensor(arrays[name]) for name, _, _ in packed]
+    return TinyLibrary(spec, bounds, machine, pack(machine, stored))

@@ -114,9 +114,7 @@ class DotLinear(LinearBuilder):
     def _weights(self, block: tirx.Expr, group: tirx.Var) -> list[tirx.Expr]:
         """The eight weight words of a group: uint8 x 4 lanes each."""
         size = 4 * self.lanes
-        stored = [
-            T.Bind(load(self.buffers["tiles"], block, group, j, 0, lanes=size)) for j in range(self.layout.words)
-        ]
+        stored = [T.Bind(load(self.buffers["tiles"], block, group, j, 0, lanes=size)) for j in range(self.layout.words)]
         if self.kernel.fmt.bits == 8:
             return stored
         mask = constant(15, "uint8", size)
@@ -133,7 +131,9 @@ class DotLinear(LinearBuilder):
         value = self._with_bias(load(total, t * lanes, lanes=lanes), row)
         if up is not None:
             gate = T.Bind(value)
-            value = activate(k.activation, gate, lanes) * self._with_bias(load(up, t * lanes, lanes=lanes), row + k.outputs)
+            value = activate(k.activation, gate, lanes) * self._with_bias(
+                load(up, t * lanes, lanes=lanes), row + k.outputs
+            )
         if self.residual is not None:
             value = value + load(self.residual, token, row, lanes=lanes)
         if k.n % lanes == 0:

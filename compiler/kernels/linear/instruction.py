@@ -92,9 +92,7 @@ def _sdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
     """NEON's sdot: signed times signed, four to an int32. 4-bit codes are small enough to be signed as they are."""
     for weight, word in zip(weights, inputs, strict=True):
         signed = T.reinterpret(f"int8x{4 * self.lanes}", weight)
-        sums = T.Bind(
-            _call("llvm.aarch64.neon.sdot", f"int32x{self.lanes}", sums, signed, _repeat(word, self.lanes))
-        )
+        sums = T.Bind(_call("llvm.aarch64.neon.sdot", f"int32x{self.lanes}", sums, signed, _repeat(word, self.lanes)))
     return sums
 
 

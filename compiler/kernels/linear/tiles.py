@@ -81,12 +81,16 @@ class TileLayout:
             row, column = block * lanes + lane, group * GROUP + word * COLUMNS + inner
             if self.fmt.bits == 8:
                 return code(row, column)
-            return tirx.bitwise_or(code(row, column), tirx.shift_left(code(row, column + GROUP // 2), tirx.const(4, "uint8")))
+            return tirx.bitwise_or(
+                code(row, column), tirx.shift_left(code(row, column + GROUP // 2), tirx.const(4, "uint8"))
+            )
 
         def by_row(name: str) -> Callable[..., tirx.Expr]:
             def element(block: tirx.Var, group: tirx.Var, lane: tirx.Var) -> tirx.Expr:
                 row = block * lanes + lane
-                return tirx.if_then_else(row < n, stored[name][tirx.min(row, n - 1), group], tirx.const(0, self.fmt.dtype))
+                return tirx.if_then_else(
+                    row < n, stored[name][tirx.min(row, n - 1), group], tirx.const(0, self.fmt.dtype)
+                )
 
             return element
 

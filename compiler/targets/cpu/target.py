@@ -12,7 +12,7 @@ from argosy.compiler.targets.record import TargetRecord
 from argosy.dist.cpu_features import CHECKED, host_features
 
 
-def cpu_target() -> TargetRecord:
+def cpu_target(activations: str) -> TargetRecord:
     """The record of the CPU that this runs on.
 
     LLVM knows the processor by its name; a virtual machine may hide instructions that every processor of that name has,
@@ -38,7 +38,8 @@ def cpu_target() -> TargetRecord:
         cpu=cpu,
         features=tuple(usable),
         activation_dtype="float32",
-        linear=linear_plan(frozenset(usable)),
+        activations=activations,
+        linear=linear_plan(frozenset(usable), exact=activations == "f32"),
         library_suffix=".so",
         package=package,
     )
