@@ -20,6 +20,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from argosy.compiler.kernels.linear import InputNorm, LinearKernel, LinearPlan
 from argosy.compiler.kernels.linear.tiles import TileLayout
+from argosy.compiler.passes.lift_packing import PACK_ATTRIBUTE
 from argosy.compiler.passes.match import Dataflow
 
 _ACTIVATIONS = {
@@ -144,7 +145,7 @@ class _Fuser(PyExprMutator):
             stored = {suffix: te.placeholder(weight.ty.shape.values, str(weight.ty.dtype), suffix)
                       for suffix, weight in zip(suffixes, weights, strict=True)}  # fmt: skip
             function = te.create_prim_func([*stored.values(), *layout.pack(shape, stored)])
-            return function.without_attr("global_symbol").with_attr("argosy.pack", layout.fmt.name)
+            return function.without_attr("global_symbol").with_attr(PACK_ATTRIBUTE, layout.fmt.name)
 
         name = f"pack_{layout.fmt.name}_{shape[0]}x{shape[1]}"
         types = [relax.TensorType(extents, dtype) for extents, dtype in layout.tensors(shape).values()]
