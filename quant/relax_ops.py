@@ -51,7 +51,8 @@ def dequantize_rows(fmt: Format, tensors: dict[str, nn.Tensor], ids: nn.Tensor, 
         return te.compute((n, *_extents((k,))), lambda i, j: value(ids[i], j), name="rows")
 
     args = [ids, *(tensors[suffix] for suffix in suffixes)]
-    return nn.op.tensor_expr_op(compute, f"dequantize_rows_{fmt.name}", args)
+    name = f"dequantize_rows_{fmt.name}"
+    return nn.op.tensor_expr_op(compute, name, args, attrs={ROWS_ATTRIBUTE: fmt.name})
 
 
 def _extents(shape: tuple[int, ...]) -> tuple[tirx.IntImm, ...]:
