@@ -40,6 +40,7 @@ Stage = Literal["weights", "config", "library"]
 STAGES: tuple[Stage, ...] = ("weights", "config", "library")
 ROUNDINGS = ("full", "rtn")
 ACTIVATIONS = ("int8", "f32")
+KV_DTYPES = ("f16", "f32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Request:
     prefill_chunk: int | None = None
     max_batch: int | None = None
     activations: str = "int8"
+    kv: str = "f16"
     output: Path | None = None
     force: bool = False
     debug_dump: Path | None = None
@@ -73,6 +75,7 @@ class Recipe:
     rounding: str
     target: str
     activations: str
+    kv: str
     bounds: Bounds
     directory: Path
     ignorable: tuple[str, ...]
@@ -123,6 +126,8 @@ def prepare(request: Request) -> Recipe:
         raise UsageError(f"unknown rounding `{request.rounding}`", f"one of: {', '.join(ROUNDINGS)}")
     if request.activations not in ACTIVATIONS:
         raise UsageError(f"unknown activations `{request.activations}`", f"one of: {', '.join(ACTIVATIONS)}")
+    if request.kv not in KV_DTYPES:
+        raise UsageError(f"unknown dtype `{request.kv}` of the KV cache", f"one of: {', '.join(KV_DTYPES)}")
     _check_target(request.target)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
@@ -138,7 +143,7 @@ def prepare(request: Request) -> Recipe:
         name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
         plan=plan,
         scheme=scheme, rounding=request.rounding, target=request.target,
-        activations=request.activations, bounds=bounds,
+        activations=request.activations, kv=request.kv, bounds=bounds,
         directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
         ignorable=left_out, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
     )  # fmt: skip
@@ -255,7 +260,7 @@ def _library_key(recipe: Recipe) -> str:
     formats = {name: fmt.name for name, fmt in recipe.plan.formats.items()} | {"": recipe.plan.plain.name}
     return library_key(
         spec_digest=recipe.spec.digest(), formats=formats, bounds=dataclasses.asdict(recipe.bounds),
-        target={"name": recipe.target, "activations": recipe.activations, "machine": _machine()},
+        target={"name": recipe.target, "activations": recipe.activations, "kv": recipe.kv, "machine": _machine()},
     )  # fmt: skip
 
 
@@ -277,7 +282,7 @@ def _write_library(recipe: Recipe, directory: BuildDirectory, key: str, request:
     from argosy.quant.convert import expected_tensors
 
     find_linker()  # a machine without one should say so before it compiles, not after
-    target = target_named(recipe.target, recipe.activations)
+    target = target_named(recipe.target, recipe.activations, recipe.kv)
     progress.report("load the compiler", 1, 1)
     path = directory.library_path(recipe.target, target.library_suffix)
     library = compile_library(

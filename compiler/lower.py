@@ -26,7 +26,7 @@ def lower(
     spec: DecoderSpec, formats: Mapping[str, Format], plain: Format, target: TargetRecord, bounds: Bounds
 ) -> tuple[tvm.IRModule, list[tuple[str, tuple[int, ...], str]]]:
     """The module of a model, and (name, shape, dtype) of its parameters in the order in which they are packed."""
-    decoder = Decoder(spec, formats, plain, target.activation_dtype)
+    decoder = Decoder(spec, formats, plain, target.activation_dtype, target.kv_dtype)
     mod, parameters = decoder.export()
     mod = _with_bounds(mod, bounds)
     with target.tvm_target:
@@ -58,7 +58,7 @@ def _with_cache(mod: tvm.IRModule, spec: DecoderSpec, target: TargetRecord) -> t
     builder = relax.BlockBuilder(mod)
     params, sizes = _cache_sizes()
     with builder.function("create_paged_kv_cache", params=params):
-        cache = CpuPagedKVCache.create(spec, *sizes, dtype=target.activation_dtype, target=target.tvm_target)
+        cache = CpuPagedKVCache.create(spec, *sizes, dtype=target.kv_dtype, target=target.tvm_target)
         create = builder.emit_func_output(builder.emit(cache._expr))
     params, _ = _cache_sizes()
     with builder.function(CACHE_ALIAS, params=params):

@@ -21,7 +21,7 @@ def parameter_table(parameters: Sequence[PackedParameter]) -> list[dict[str, obj
 
 def kv_bytes_per_token(spec: DecoderSpec, target: TargetRecord) -> int:
     """Bytes that one token takes in the KV cache, over all layers."""
-    size = {"float32": 4, "float16": 2}[target.activation_dtype]
+    size = {"float32": 4, "float16": 2}[target.kv_dtype]
     return 2 * len(spec.layers) * spec.attention.kv_heads * spec.attention.head_dim * size
 
 
@@ -53,6 +53,7 @@ def describe(
         "hidden_size": spec.hidden_size,
         "num_layers": len(spec.layers),
         "kv_state_kind": "kv_cache",
+        "kv_dtype": target.kv_dtype,
         "kv_bytes_per_token": kv_bytes_per_token(spec, target),
         "params": parameter_table(parameters),
         "weights_layout": weights_layout(parameters),

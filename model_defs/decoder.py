@@ -122,13 +122,18 @@ class Decoder(nn.Module):
     """A language model whose parameters have the names and the order of `parameters.slots`.
 
     `formats` has the format of every linear and embedding parameter, `plain` is that of all others. Everything is
-    computed in `activation_dtype`; logits are float32.
+    computed in `activation_dtype`; keys and values are cached in `kv_dtype`; logits are float32.
     """
 
     def __init__(
-        self, spec: DecoderSpec, formats: Mapping[str, Format], plain: Format, activation_dtype: str = "float32"
+        self,
+        spec: DecoderSpec,
+        formats: Mapping[str, Format],
+        plain: Format,
+        activation_dtype: str = "float32",
+        kv_dtype: str = "float32",
     ) -> None:
-        storage = Storage(formats, plain, activation_dtype)
+        storage = Storage(formats, plain, activation_dtype, kv_dtype)
         self.spec = spec
         self.activation = activation_dtype
         self.model = Body(spec, storage)

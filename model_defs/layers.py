@@ -24,7 +24,7 @@ from argosy.quant.scheme import Format
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How parameters are stored, and the dtype that the network computes in.
+    """How parameters are stored, the dtype that the network computes in, and that of cached keys and values.
 
     `formats` has the format of every linear and embedding parameter by its name; all else is stored as `plain`.
     """
@@ -32,6 +32,7 @@ class Storage:
     formats: Mapping[str, Format]
     plain: Format
     activation: str
+    kv: str
 
 
 class Matrix(nn.Module):
@@ -123,9 +124,8 @@ def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
     return Rotation(*op.tensor_expr_op(table, "rope_table", [positions, frequencies]))
 
 
-def rotate(qkv: Tensor, by: Rotation, heads: int) -> Tensor:
-    """Rotate the first `heads` heads (q and k) of qkv (b, s, h, d); the others (v) stay."""
-    dtype = qkv.dtype
+def rotate(qkv: Tensor, by: Rotation, heads: int, dtype: str) -> Tensor:
+    """Rotate the first `heads` heads (q and k) of qkv (b, s, h, d); the others (v) stay. The result has `dtype`."""
 
     def compute(qkv: te.Tensor, cos: te.Tensor, sin: te.Tensor) -> te.Tensor:
         pairs = cos.shape[1]
@@ -139,7 +139,8 @@ def rotate(qkv: Tensor, by: Rotation, heads: int) -> Tensor:
             sign = tirx.if_then_else(first, tirx.const(-1.0, "float32"), tirx.const(1.0, "float32"))
             turned = qkv[b, s, h, d].astype("float32") * cos[row, pair]
             turned = turned + sign * qkv[b, s, h, partner].astype("float32") * sin[row, pair]
-            return tirx.if_then_else(tirx.all(h < heads, d < 2 * pairs), turned.astype(dtype), qkv[b, s, h, d])
+            kept = qkv[b, s, h, d].astype("float32")
+            return tirx.if_then_else(tirx.all(h < heads, d < 2 * pairs), turned, kept).astype(dtype)
 
         return te.compute(qkv.shape, element, name="rotated")
 
@@ -151,6 +152,7 @@ class Attention(nn.Module):
 
     def __init__(self, spec: DecoderSpec, name: str, storage: Storage) -> None:
         a = self.spec = spec.attention
+        self.activation, self.kv = storage.activation, storage.kv
         rows = (a.heads + 2 * a.kv_heads) * a.head_dim
         self.qkv_proj = Linear(f"{name}.qkv_proj", (rows, spec.hidden_size), storage, a.qkv_bias)
         self.o_proj = Linear(f"{name}.o_proj", (spec.hidden_size, a.heads * a.head_dim), storage, a.output_bias)
@@ -165,9 +167,9 @@ class Attention(nn.Module):
         qkv = op.reshape(self.qkv_proj(x), (b, s, a.heads + 2 * a.kv_heads, a.head_dim))
         qkv = self._normalise(qkv)
         if rotation is not None:
-            qkv = rotate(qkv, rotation, a.heads + a.kv_heads)
-        y = kv.attention_with_fused_qkv(layer, qkv, a.heads, scale)  # (b, s, h, d)
-        return self.o_proj(op.reshape(y, (b, s, a.heads * a.head_dim)))
+            qkv = rotate(qkv, rotation, a.heads + a.kv_heads, self.kv)
+        y = kv.attention_with_fused_qkv(layer, qkv.astype(self.kv), a.heads, scale)  # (b, s, h, d)
+        return self.o_proj(op.reshape(y, (b, s, a.heads * a.head_dim)).astype(self.activation))
 
     def _normalise(self, qkv: Tensor) -> Tensor:
         if self.q_norm is None or self.k_norm is None:

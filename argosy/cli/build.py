@@ -17,7 +17,7 @@ from argosy.cli.base import command as argosy_command
     ],
 )
 @stages.options(
-    "model", "target", "quantization", "rounding", "context_window", "prefill_chunk", "max_batch", "activations",
+    "model", "target", "quantization", "rounding", "context_window", "prefill_chunk", "max_batch", "activations", "kv",
     "output", "force", "debug_dump", "as_json",
 )  # fmt: skip
 def command(as_json: bool, **wishes: Any) -> None:

@@ -16,8 +16,8 @@ from argosy.cli.base import command as argosy_command
     ],
 )
 @stages.options(
-    "model", "target", "quantization", "context_window", "prefill_chunk", "max_batch", "activations", "output", "force",
-    "debug_dump", "as_json",
+    "model", "target", "quantization", "context_window", "prefill_chunk", "max_batch", "activations", "kv", "output",
+    "force", "debug_dump", "as_json",
 )  # fmt: skip
 def command(as_json: bool, **wishes: Any) -> None:
     """Compile a model's library: the last part of `argosy build`."""

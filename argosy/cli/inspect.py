@@ -13,8 +13,8 @@ from argosy.cli.base import json_option, run_only
 
 _SHOWN = (
     "abi", "argosy_version", "tvm_version", "model_type", "quantization", "target", "context_window_size",
-    "prefill_chunk_size", "max_batch_size", "vocab_size", "hidden_size", "num_layers", "kv_bytes_per_token",
-    "weights_layout",
+    "prefill_chunk_size", "max_batch_size", "vocab_size", "hidden_size", "num_layers", "kv_dtype",
+    "kv_bytes_per_token", "weights_layout",
 )  # fmt: skip
 
 

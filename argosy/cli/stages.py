@@ -65,6 +65,10 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--activations", type=click.Choice(["int8", "f32"]), default="int8", show_default=True,
         help="What matrices of 4 and 8 bits are multiplied with: rounded in groups of 32, or exact and slower.",
     ),
+    "kv": click.option(
+        "--kv", type=click.Choice(["f16", "f32"]), default="f16", show_default=True,
+        help="What the cache keeps keys and values in: f32 takes twice the memory, and is exact.",
+    ),
     "output": click.option(
         "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
         help="Where to build.  [default: dist/out/<model>-<scheme> in a checkout, else dist/<model>-<scheme>]",

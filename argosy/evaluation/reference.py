@@ -45,7 +45,8 @@ def _usable(directory: Path, digest: str) -> Artefact | None:
 
 def _build(model: str, digest: str, progress: Progress) -> Artefact:
     """Builds `model` without quantization; it must still be the checkpoint with this digest."""
-    request = Request(model=model, quantization=UNQUANTIZED, output=output_root() / artefact_name(model, UNQUANTIZED))
+    output = output_root() / artefact_name(model, UNQUANTIZED)
+    request = Request(model=model, quantization=UNQUANTIZED, kv="f32", output=output)
     if prepare(request).digest != digest:
         raise UsageError(
             f"`{model}` is not the checkpoint any more that the artefact was built from",

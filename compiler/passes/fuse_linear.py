@@ -190,7 +190,7 @@ def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: Li
     match = _Match(LinearKernel(n, k, fmt), var, x, weights)
     if plan.builder(match.kernel) is None:
         return None
-    for take in (_take_bias, _take_gate, _take_residual, _take_norm):
+    for take in (_take_bias, _take_gate, _take_residual, _take_norm, _take_cast):
         taken_in = take(flow, match, taken)
         if taken_in is not None and plan.builder(taken_in.kernel) is not None:
             match = taken_in
@@ -257,6 +257,14 @@ def _take_norm(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _M
     kernel = replace(match.kernel, norm=record)
     if all(dtype in ("float32", "float16") for dtype in dtypes):
         return replace(match, kernel=kernel, x=norm.args[0], norm=vectors)
+    return None
+
+
+def _take_cast(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
+    """The conversion of a float16 input to float32: kernels convert what they load."""
+    x = flow.uncast(match.x)
+    if match.kernel.norm is None and str(x.ty.dtype) == "float16":
+        return replace(match, kernel=replace(match.kernel, x="float16"), x=x)
     return None
 
 

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 TARGETS: dict[str, str] = {"cpu": "this machine's processor"}
 
 
-def _cpu(activations: str) -> TargetRecord:
+def _cpu(activations: str, kv: str) -> TargetRecord:
     from argosy.compiler.targets.cpu.target import cpu_target
 
-    return cpu_target(activations)
+    return cpu_target(activations, kv)
 
 
-_MAKERS: dict[str, Callable[[str], TargetRecord]] = {"cpu": _cpu}
+_MAKERS: dict[str, Callable[[str, str], TargetRecord]] = {"cpu": _cpu}
 
 
-def target_named(name: str, activations: str = "int8") -> TargetRecord:
+def target_named(name: str, activations: str = "int8", kv: str = "f16") -> TargetRecord:
     """The record of the target called `name`.
 
     `activations`: what quantized matrices are multiplied with, rounded to `int8` in groups, or exact in `f32`.
+    `kv`: what keys and values are kept in, `f16` or `f32`.
 
     Raises TargetError for an unknown name.
     """
@@ -35,4 +36,4 @@ def target_named(name: str, activations: str = "int8") -> TargetRecord:
         near = difflib.get_close_matches(name, TARGETS, n=1)
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise TargetError(f"unknown target `{name}`", f"{hint}one of: {', '.join(TARGETS)}")
-    return _MAKERS[name](activations)
+    return _MAKERS[name](activations, kv)

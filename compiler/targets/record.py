@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class TargetRecord:
     """A device family to compile for.
 
-    `activation_dtype` is what the graph computes in, `activations` what quantized matrices are multiplied with, `linear`
-    how; `features` the instruction sets that a library for this target needs, as LLVM spells them; `package` links an
+    `activation_dtype` is what the graph computes in, `kv_dtype` what the cache keeps keys and values in, `activations`
+    what quantized matrices are multiplied with, `linear` how; `features` the instruction sets that a library for this target needs, as LLVM spells them; `package` links an
     executable into a file.
     """
 
@@ -29,6 +29,7 @@ class TargetRecord:
     cpu: str
     features: tuple[str, ...]
     activation_dtype: str
+    kv_dtype: str
     activations: str
     linear: LinearPlan
     library_suffix: str

@@ -333,7 +333,7 @@ def test_chat_engine_forward_that_fails_is_undone(artefact: Path) -> None:
 
 def test_chat_engine_accounts_for_the_caches_memory(artefact: Path) -> None:
     runner = runner_of(artefact)
-    assert runner.kv_bytes == kv_bytes(runner.library.metadata, WINDOW) == (WINDOW + 16) * 2 * 2 * 2 * 16 * 4
+    assert runner.kv_bytes == kv_bytes(runner.library.metadata, WINDOW) == (WINDOW + 16) * 2 * 2 * 2 * 16 * 2
     assert runner.weight_bytes == sum(int(np.prod(shape)) * 4 for _, shape, _ in runner.library.metadata.params)
 
 

@@ -120,9 +120,9 @@ class TinyLibrary:
         return logits[0, 0]
 
 
-def quick_target(activations: str = "f32") -> TargetRecord:
+def quick_target(activations: str = "f32", kv: str = "f32") -> TargetRecord:
     """This machine's CPU, with LLVM told to hurry: the same kernels, compiled in half the time."""
-    target = target_named("cpu", activations)
+    target = target_named("cpu", activations, kv)
     return replace(target, tvm_target=tvm.target.Target({**target.tvm_target.export(), "opt-level": 1}))
 
 
@@ -132,6 +132,7 @@ def build_library(
     rounding: str = "full",
     context_window: int | None = None,
     activations: str = "f32",
+    kv: str = "f32",
 ) -> TinyLibrary:
     """The checkpoint in `directory`, converted and compiled for this CPU in memory."""
     checkpoint = open_checkpoint(directory)
@@ -148,7 +149,7 @@ def build_library(
         SilentProgress(),
         ignorable=ignorable(checkpoint.config),
     )
-    target = quick_target(activations)
+    target = quick_target(activations, kv)
     bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
     mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
     assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"

@@ -12,8 +12,11 @@ from argosy.compiler.targets.record import TargetRecord
 from argosy.dist.cpu_features import CHECKED, host_features
 
 
-def cpu_target(activations: str) -> TargetRecord:
-    """The record of the CPU that this runs on.
+KV_DTYPES = {"f16": "float16", "f32": "float32"}
+
+
+def cpu_target(activations: str, kv: str) -> TargetRecord:
+    """The record of the CPU that this runs on; `activations` and `kv` as `target_named` says.
 
     LLVM knows the processor by its name; a virtual machine may hide instructions that every processor of that name has,
     so those are switched off again.
@@ -38,6 +41,7 @@ def cpu_target(activations: str) -> TargetRecord:
         cpu=cpu,
         features=tuple(usable),
         activation_dtype="float32",
+        kv_dtype=KV_DTYPES[kv],
         activations=activations,
         linear=linear_plan(frozenset(usable), exact=activations == "f32"),
         library_suffix=".so",
