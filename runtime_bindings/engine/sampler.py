@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from argosy.runtime_bindings.engine.params import SamplingParams
+from argosy.runtime_bindings.engine.selection import (
+    BANNED,
+    ROUNDING,
+    Weights,
+    draw,
+    exponentials,
+    largest,
+    largest_mass,
+    total,
+    weigh,
+    where,
+)
 from argosy.support.errors import ArgosyError
-
-# Sums of probabilities are off by less: of 12 equal tokens half the mass is 6, and not 7.
-ROUNDING = 1e-6
-# How far below the best score `nearest_to_best` looks first, and where it takes all; scores are logarithms.
-FIRST_SPAN = 4.0
-LAST_SPAN = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +54,16 @@ class Sampler:
         """`logits`: (vocab,) float32, not changed; `history`: prompt and answer so far, which the penalties look at."""
         params = self.params
         adjusted = adjust(logits, params, history)
+        weights = weigh(logits) if params.logprobs and math.isfinite(logits.max()) else None
         if params.temperature == 0.0:
             token = int(np.argmax(adjusted))
             if not math.isfinite(adjusted[token]):
                 raise not_finite()
         else:
-            ids, kept = truncate(adjusted, params)
-            token = self._draw(ids, kept)
-        return Sample(token, token_logprob(logits, token, params.top_logprobs) if params.logprobs else None)
-
-    def _draw(self, ids: np.ndarray, logits: np.ndarray) -> int:
-        """Draws one of `ids` by the inverse of the cumulative distribution; always takes exactly one random number."""
-        scaled = (logits - logits.max()) / np.float32(self.params.temperature)
-        cumulative = np.cumsum(np.exp(scaled).astype(np.float64))
-        position = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
-        return int(ids[min(position, len(ids) - 1)])
+            ids, kept = truncate(adjusted, params, weights if adjusted is logits else None)
+            place = draw(exponentials(kept, kept.max(), params.temperature), self._random.random())
+            token = place if ids is None else int(ids[place])
+        return Sample(token, token_logprob(logits, token, params.top_logprobs, weights) if params.logprobs else None)
 
 
 def sample_rows(
@@ -95,81 +96,50 @@ def adjust(logits: np.ndarray, params: SamplingParams, history: Sequence[int]) -
     return logits
 
 
-def truncate(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
-    """Steps 3 to 6: the ids that are left, ascending, and their logits. At least one is left."""
+def truncate(
+    logits: np.ndarray, params: SamplingParams, weights: Weights | None = None
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Steps 3 to 6: the ids that are left, ascending, at least one, and their logits; None for the ids of all.
+
+    `weights`: those of `logits`, where they are known.
+    """
     if not math.isfinite(logits.max()):
         raise not_finite()
-    ids = np.arange(len(logits)) if params.top_k == 0 else largest(logits, params.top_k)
-    kept = logits[ids] if params.top_k else logits
+    ids, kept = None, logits
+
+    def keep(chosen: np.ndarray) -> None:
+        nonlocal ids, kept
+        ids, kept = chosen if ids is None else ids[chosen], kept[chosen]
+
+    if 0 < params.top_k < len(logits):
+        keep(largest(logits, params.top_k))
     if params.typical_p < 1.0:
-        probabilities = softmax(kept)
-        surprise = np.where(np.isfinite(kept), log_sum(kept) - kept, np.float32(np.finfo(np.float32).max))
-        entropy = np.float32(np.dot(probabilities, surprise))
-        chosen = largest_mass(-np.abs(surprise - entropy), probabilities, params.typical_p)
-        ids, kept = ids[chosen], kept[chosen]
+        known = weights if ids is None and weights is not None else weigh(kept)
+        keep(largest_mass(_typicality(kept, known), known.values, (params.typical_p - ROUNDING) * known.total))
     if params.top_p < 1.0:
-        chosen = largest_mass(kept, softmax(kept), params.top_p)
-        ids, kept = ids[chosen], kept[chosen]
+        known = weights if ids is None and weights is not None else weigh(kept)
+        keep(largest_mass(kept, known.values, (params.top_p - ROUNDING) * known.total))
     if params.min_p > 0.0:
-        chosen = np.flatnonzero(kept >= kept.max() + math.log(params.min_p))
-        ids, kept = ids[chosen], kept[chosen]
+        keep(where(kept >= kept.max() + math.log(params.min_p)))
     return ids, kept
 
 
-def largest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Ascending indices of the `count` largest scores, ties to the lower index."""
-    if count >= len(scores):
-        return np.arange(len(scores))
-    candidates = next(found for found in nearest_to_best(scores) if len(found) >= count)
-    values = scores[candidates]
-    threshold = np.partition(values, len(values) - count)[len(values) - count]
-    above = candidates[values > threshold]
-    ties = candidates[values == threshold][: count - len(above)]
-    return np.sort(np.concatenate([above, ties]))
+def _typicality(logits: np.ndarray, weights: Weights) -> np.ndarray:
+    """Minus the distance of each token's surprise from the entropy."""
+    logprobs = np.subtract(logits, np.float32(weights.log_sum))
+    np.maximum(logprobs, BANNED, out=logprobs)
+    entropy = -total(weights.values * logprobs) / weights.total
+    np.add(logprobs, np.float32(entropy), out=logprobs)
+    return np.negative(np.abs(logprobs, out=logprobs), out=logprobs)
 
 
-def largest_mass(scores: np.ndarray, probabilities: np.ndarray, mass: float) -> np.ndarray:
-    """Ascending indices of the shortest run of the highest `scores` whose `probabilities` sum to `mass` or more."""
-    for candidates in nearest_to_best(scores):
-        held = probabilities[candidates].sum(dtype=np.float64)
-        if held >= mass - ROUNDING or len(candidates) == len(scores):
-            break
-    ordered = candidates[np.argsort(-scores[candidates], kind="stable")]
-    cumulative = np.cumsum(probabilities[ordered], dtype=np.float64)
-    needed = int(np.searchsorted(cumulative, mass - ROUNDING, side="left")) + 1
-    return np.sort(ordered[:needed])
-
-
-def nearest_to_best(scores: np.ndarray) -> Iterator[np.ndarray]:
-    """Ascending indices of the scores at most `FIRST_SPAN` below the best, then twice that far, and at last of all.
-
-    The vocabulary has up to 262,144 tokens and a handful of them matter: only those are ever sorted.
-    """
-    best, span = float(scores.max()), FIRST_SPAN
-    while span < LAST_SPAN:
-        yield np.flatnonzero(scores >= best - span)
-        span *= 2
-    yield np.arange(len(scores))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities in float32; their sum is exact to `ROUNDING`."""
-    exponentials = np.exp(logits - logits.max())
-    return exponentials / np.float32(exponentials.sum(dtype=np.float64))
-
-
-def log_sum(logits: np.ndarray) -> float:
-    """The logarithm of the sum of the exponentials."""
-    top = logits.max()
-    return float(top) + math.log(np.exp(logits - top).sum(dtype=np.float64))
-
-
-def token_logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
+def token_logprob(logits: np.ndarray, token: int, top: int, weights: Weights | None = None) -> TokenLogprob:
     """The log-probability of `token`, and of the `top` likeliest tokens, likeliest first."""
-    total = log_sum(logits)
+    log_sum = (weights or weigh(logits)).log_sum
     ids = largest(logits, top) if top else np.empty(0, dtype=np.int64)
     ordered = ids[np.argsort(-logits[ids], kind="stable")]
-    return TokenLogprob(token, float(logits[token]) - total, tuple((int(i), float(logits[i]) - total) for i in ordered))
+    best = tuple((int(i), float(logits[i]) - log_sum) for i in ordered)
+    return TokenLogprob(token, float(logits[token]) - log_sum, best)
 
 
 def not_finite() -> ArgosyError:
