@@ -1,6 +1,6 @@
-"""Building: a model's name, a target and a scheme go in, a finished artefact directory comes out.
+"""Building: a model's name, targets and a scheme go in, a finished artefact directory comes out.
 
-    prepare -> weights -> config -> library
+    prepare -> weights -> config -> library, once for each target
 
 `prepare` reads headers only and finds every mistake that can be found before work starts. The stages write files;
 one whose inputs are unchanged is skipped. The directory's manifest records each stage when its files are complete.
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +24,7 @@ from argosy.dist.build_directory import BuildDirectory, artefact_name, open_buil
 from argosy.dist.cpu_features import host_features
 from argosy.dist.fingerprint import config_key, library_key, weights_key
 from argosy.dist.manifest import ABI, Manifest, TargetRecord, argosy_version
-from argosy.support.errors import TargetError, UsageError
+from argosy.support.errors import UsageError
 from argosy.support.files import require_space
 from argosy.support.layout import weights_layout
 
@@ -48,7 +49,7 @@ class Request:
     """What a person asks for. None leaves the choice to the model; `force` runs stages that are up to date as well."""
 
     model: str
-    target: str = "cpu"
+    targets: tuple[str, ...] = ("cpu",)
     quantization: str = "q4f16_1"
     rounding: str = "full"
     context_window: int | None = None
@@ -73,7 +74,7 @@ class Recipe:
     plan: Plan
     scheme: Scheme
     rounding: str
-    target: str
+    targets: tuple[str, ...]
     activations: str
     kv: str
     bounds: Bounds
@@ -85,23 +86,24 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What became of a stage: how long it took, how many bytes its files have."""
+    """What became of a stage (`target` says of which library): how long it took, how many bytes its files have."""
 
     stage: str
     seconds: float
     skipped: bool
     nbytes: int
     files: tuple[str, ...]
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did. `complete`: the directory now has weights, config and a library for the target."""
+    """What a build did. `complete`: the directory now has weights, config and a library for each target."""
 
     directory: Path
     model: str
     scheme: str
-    target: str
+    targets: tuple[str, ...]
     stages: tuple[StageReport, ...]
     seconds: float
     complete: bool
@@ -114,6 +116,7 @@ def prepare(request: Request) -> Recipe:
     Raises ArgosyError for whatever cannot be built.
     """
     from argosy.compiler.bounds import bounds_for
+    from argosy.compiler.targets import check_targets
     from argosy.dist.catalogue import resolve_model
     from argosy.model_defs.checkpoint import open_checkpoint
     from argosy.model_defs.registry import ignorable, notice, parameters_of, spec_from_config
@@ -128,7 +131,7 @@ def prepare(request: Request) -> Recipe:
         raise UsageError(f"unknown activations `{request.activations}`", f"one of: {', '.join(ACTIVATIONS)}")
     if request.kv not in KV_DTYPES:
         raise UsageError(f"unknown dtype `{request.kv}` of the KV cache", f"one of: {', '.join(KV_DTYPES)}")
-    _check_target(request.target)
+    targets = check_targets(request.targets)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
     longest = spec_from_config(checkpoint.config)
@@ -142,19 +145,11 @@ def prepare(request: Request) -> Recipe:
     return Recipe(
         name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
         plan=plan,
-        scheme=scheme, rounding=request.rounding, target=request.target,
+        scheme=scheme, rounding=request.rounding, targets=targets,
         activations=request.activations, kv=request.kv, bounds=bounds,
         directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
         ignorable=left_out, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
     )  # fmt: skip
-
-
-def _check_target(name: str) -> None:
-    from argosy.compiler.targets import TARGETS
-    from argosy.support.text import did_you_mean
-
-    if name not in TARGETS:
-        raise TargetError(f"unknown target `{name}`", did_you_mean(name, TARGETS))
 
 
 def build(request: Request, progress: Progress, stages: Sequence[Stage] = STAGES) -> BuildReport:
@@ -168,26 +163,26 @@ def build(request: Request, progress: Progress, stages: Sequence[Stage] = STAGES
     with open_build_directory(
         recipe.directory, model=recipe.name, quantization=recipe.scheme.name, checkpoint_digest=recipe.digest
     ) as directory:
-        for stage in STAGES:
-            if stage in stages:
-                reports.append(_run(_STEPS[stage], recipe, directory, request, progress))
+        for step in _steps(stages, recipe.targets):
+            reports.append(_run(step, recipe, directory, request, progress))
         manifest = directory.manifest
-    complete = None not in (manifest.weights, manifest.config, manifest.libraries.get(recipe.target))
+    complete = None not in (manifest.weights, manifest.config, *map(manifest.libraries.get, recipe.targets))
     return BuildReport(
-        recipe.directory, recipe.name, recipe.scheme.name, recipe.target, tuple(reports),
+        recipe.directory, recipe.name, recipe.scheme.name, recipe.targets, tuple(reports),
         time.perf_counter() - started, complete, recipe.notes,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How a stage is keyed, recognised as up to date, run, and which files it has."""
+    """How a stage is keyed, recognised as up to date, run, and which files it has; `target` for a library."""
 
     stage: Stage
     key: Callable[[Recipe], str]
     is_current: Callable[[Recipe, BuildDirectory, str], bool]
     run: Callable[[Recipe, BuildDirectory, str, Request, Progress], None]
     files: Callable[[Recipe, Manifest], tuple[str, ...]]
+    target: str | None = None
 
 
 def _run(step: Step, recipe: Recipe, directory: BuildDirectory, request: Request, progress: Progress) -> StageReport:
@@ -200,7 +195,7 @@ def _run(step: Step, recipe: Recipe, directory: BuildDirectory, request: Request
         step.run(recipe, directory, key, request, progress)
     files = step.files(recipe, directory.manifest)
     nbytes = sum(directory.manifest.files[name].bytes for name in files)
-    return StageReport(step.stage, time.perf_counter() - started, skipped, nbytes, files)
+    return StageReport(step.stage, time.perf_counter() - started, skipped, nbytes, files, step.target)
 
 
 def _weights_key(recipe: Recipe) -> str:
@@ -256,16 +251,20 @@ def _write_config(recipe: Recipe, directory: BuildDirectory, key: str, request: 
     progress.report("writing config", 1, 1)
 
 
-def _library_key(recipe: Recipe) -> str:
+def _library_key(target: str, recipe: Recipe) -> str:
     formats = {name: fmt.name for name, fmt in recipe.plan.formats.items()} | {"": recipe.plan.plain.name}
     return library_key(
         spec_digest=recipe.spec.digest(), formats=formats, bounds=dataclasses.asdict(recipe.bounds),
-        target={"name": recipe.target, "activations": recipe.activations, "kv": recipe.kv, "machine": _machine()},
+        target={"name": target, "activations": recipe.activations, "kv": recipe.kv, "machine": _machine(target)},
     )  # fmt: skip
 
 
-def _machine() -> list[str]:
+def _machine(target: str) -> list[str]:
     """What a target derives its instructions from, read without LLVM so that a build with nothing to do is quick."""
+    from argosy.compiler.targets.cpu.processors import PROCESSORS
+
+    if target in PROCESSORS:  # its row is among the sources of the compiler
+        return [platform.system(), platform.machine()]
     model = ""
     with contextlib.suppress(OSError):
         rows = Path("/proc/cpuinfo").read_text().splitlines()
@@ -273,47 +272,66 @@ def _machine() -> list[str]:
     return [platform.platform(), platform.processor(), model, *sorted(host_features() or ())]
 
 
-def _write_library(recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress) -> None:
-    """Compile and link the library for the recipe's target."""
+def _write_library(
+    name: str, recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress
+) -> None:
+    """Compile and link the library for the target called `name`."""
     progress.report("load the compiler", 0, 1)
     from argosy.compiler.build import compile_library
     from argosy.compiler.targets import target_named
     from argosy.compiler.targets.cpu.link import find_linker
+    from argosy.compiler.targets.cpu.processors import architecture_of
     from argosy.quant.convert import expected_tensors
 
-    find_linker()  # a machine without one should say so before it compiles, not after
-    target = target_named(recipe.target, recipe.activations, recipe.kv)
+    for each in recipe.targets:
+        find_linker(architecture_of(each))  # a machine without one should say so before it compiles, not after
+    target = target_named(name, recipe.activations, recipe.kv)
+    dump = request.debug_dump
+    if dump is not None and len(recipe.targets) > 1:
+        dump = dump / name
     progress.report("load the compiler", 1, 1)
-    path = directory.library_path(recipe.target, target.library_suffix)
+    path = directory.library_path(name, target.library_suffix)
     library = compile_library(
         recipe.spec, recipe.plan.formats, recipe.plan.plain, target, recipe.bounds, path,
         quantization=recipe.scheme.name, argosy_version=argosy_version(), abi=ABI, progress=progress,
-        debug_dump=request.debug_dump,
+        debug_dump=dump,
     )  # fmt: skip
     layout = weights_layout(expected_tensors(recipe.parameters, recipe.plan))
     assert library.metadata["weights_layout"] == layout, "compiler and converter disagree on the tensors"
-    made_for = TargetRecord(target.name, target.triple, target.cpu, target.features)
+    made_for = TargetRecord(target.name, target.triple, target.cpu, target.features, target.device)
     directory.publish_library(
         path, made_for, key=key, weights_layout=layout, spec_digest=recipe.spec.digest()
     )  # fmt: skip
 
 
-def _library_files(recipe: Recipe, manifest: Manifest) -> tuple[str, ...]:
-    library = manifest.libraries.get(recipe.target)
+def _library_files(target: str, recipe: Recipe, manifest: Manifest) -> tuple[str, ...]:
+    library = manifest.libraries.get(target)
     return (library.file,) if library else ()
 
 
-_STEPS: dict[Stage, Step] = {
-    "weights": Step(
-        "weights", _weights_key, lambda recipe, directory, key: directory.has_weights(key), _write_weights,
-        lambda recipe, manifest: manifest.weights.files if manifest.weights else (),
-    ),
-    "config": Step(
-        "config", _config_key, lambda recipe, directory, key: directory.has_config(key), _write_config,
-        lambda recipe, manifest: manifest.config.files if manifest.config else (),
-    ),
-    "library": Step(
-        "library", _library_key, lambda recipe, directory, key: directory.has_library(recipe.target, key),
-        _write_library, _library_files,
-    ),
-}  # fmt: skip
+_WEIGHTS = Step(
+    "weights", _weights_key, lambda recipe, directory, key: directory.has_weights(key), _write_weights,
+    lambda recipe, manifest: manifest.weights.files if manifest.weights else (),
+)  # fmt: skip
+_CONFIG = Step(
+    "config", _config_key, lambda recipe, directory, key: directory.has_config(key), _write_config,
+    lambda recipe, manifest: manifest.config.files if manifest.config else (),
+)  # fmt: skip
+
+
+def _library_step(target: str) -> Step:
+    return Step(
+        "library", functools.partial(_library_key, target),
+        lambda recipe, directory, key: directory.has_library(target, key),
+        functools.partial(_write_library, target), functools.partial(_library_files, target), target,
+    )  # fmt: skip
+
+
+def _steps(stages: Sequence[Stage], targets: Sequence[str]) -> Iterator[Step]:
+    """What `stages` come to, in the order of `STAGES`."""
+    if "weights" in stages:
+        yield _WEIGHTS
+    if "config" in stages:
+        yield _CONFIG
+    if "library" in stages:
+        yield from map(_library_step, targets)

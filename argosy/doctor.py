@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from argosy.compiler.targets.cpu.processors import PROCESSORS
+from argosy.dist.artefact import list_artefacts, open_artefact
 from argosy.dist.build_directory import output_root
 from argosy.dist.cpu_features import architecture, host_features
 from argosy.support.errors import ArgosyError
@@ -55,6 +57,8 @@ def examine() -> list[Check]:
         _memory,
         _demo_model,
         _torch,
+        _cross_linker,
+        _artefacts,
     )
     found: list[Check] = []
     for check in checks:
@@ -158,7 +162,33 @@ def _cpu() -> Check:
     usable = host_features()
     features = "instruction sets unknown" if usable is None else " ".join(sorted(usable & SHOWN_FEATURES))
     threads = f"{os.cpu_count()} hardware threads, {compute_threads()} used"
-    return Check("cpu", True, f"{architecture()}, {threads}, {features}")
+    targets = ", ".join(["cpu", *(name for name, processor in PROCESSORS.items() if processor.runs_here())])
+    return Check("cpu", True, f"{architecture()}, {threads}, {features}; runs libraries for {targets}")
+
+
+def _cross_linker() -> Check:
+    """What links libraries for the other architecture."""
+    from argosy.compiler.targets.cpu.link import find_linker
+
+    other = next(processor.arch for processor in PROCESSORS.values() if processor.arch != architecture())
+    try:
+        return Check("cross linker", True, f"{other}: {' '.join(find_linker(other))}")
+    except ArgosyError as error:
+        return Check("cross linker", False, f"none for {other}", remedy=error.hint)
+
+
+def _artefacts() -> Iterator[Check]:
+    """Which library of each artefact would be loaded here."""
+    for directory in list_artefacts(output_root()):
+        try:
+            artefact = open_artefact(directory)
+            chosen = artefact.library()
+        except ArgosyError as error:
+            yield Check("artefact", False, error.message, remedy=error.hint)
+            continue
+        assert artefact.manifest is not None  # it has a library
+        held = ", ".join(sorted(artefact.manifest.libraries))
+        yield Check("artefact", True, f"{artefact.name} runs its library for {chosen.target.name} (of {held})")
 
 
 def _disk() -> Check:

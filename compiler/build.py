@@ -54,7 +54,7 @@ def compile_library(
     steps = ["lower", *(phase.name for phase in phases), "generate", "link"]
 
     def begin(step: str) -> None:
-        progress.report("compile", steps.index(step), len(steps))
+        progress.report(f"compile for {target.name}", steps.index(step), len(steps))
 
     begin("lower")
     mod, parameters = lower(spec, formats, plain, target, bounds)
@@ -75,7 +75,7 @@ def compile_library(
     with atomic_path(path) as temporary:
         target.package(executable, temporary)
     clock.lap("link")
-    progress.report("compile", len(steps), len(steps))
+    progress.report(f"compile for {target.name}", len(steps), len(steps))
     return CompiledLibrary(path, metadata, clock.seconds)
 
 

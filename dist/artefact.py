@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from argosy.dist.chat_config import CHAT_CONFIG_NAME, ChatConfig, read_chat_config
-from argosy.dist.cpu_features import CHECKED, architecture, missing_features, operating_system
+from argosy.dist.cpu_features import architecture, missing_features, operating_system, strength
 from argosy.dist.manifest import (
     ABI,
     MANIFEST_NAME,
@@ -68,7 +68,7 @@ class Artefact:
         return rebuild_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
 
     def library(self, target: str | None = None) -> LibraryRecord:
-        """The library for `target`, or without one the library that suits this machine best.
+        """The library for `target`, or without one the fastest that this machine can run.
 
         Raises ArtefactError when there is none that this machine can run with these weights.
         """
@@ -83,13 +83,22 @@ class Artefact:
                 built = f"`{self.directory}` holds no library for `{target}`; it holds {', '.join(sorted(libraries))}"
                 raise ArtefactError(built, self.rebuild_hint(target))
             chosen = libraries[target]
-        else:  # the one with the most instruction sets that fits; where none fits, say why the best one does not
-            ranked = sorted(libraries.values(), key=lambda item: (-_checked_features(item), item.target.name))
-            chosen = next((library for library in ranked if self._misfit(library) is None), ranked[0])
+        else:
+            chosen = self._best(list(libraries.values()))
+        machine = _other_machine(chosen)
+        if machine is not None:  # the same library again would not help
+            raise ArtefactError(machine, self.rebuild_hint())
         problem = self._misfit(chosen) or self.manifest.file_problem(self.directory, chosen.file)
         if problem is not None:
             raise ArtefactError(problem, self.rebuild_hint(chosen.target.name))
         return chosen
+
+    def _best(self, libraries: list[LibraryRecord]) -> LibraryRecord:
+        """The fastest library that fits; where none does, the least demanding one for machines like this."""
+        ranked = sorted(libraries, key=lambda library: (strength(library.target.features), library.target.name))
+        fitting = [library for library in ranked if self._misfit(library) is None]
+        near = [library for library in ranked if _architecture(library) == architecture()]
+        return fitting[-1] if fitting else (near or ranked)[0]
 
     def _misfit(self, library: LibraryRecord) -> str | None:
         """Why `library` does not run here with these weights: a sentence without a full stop, or None."""
@@ -156,7 +165,7 @@ def open_artefact(path: str | Path) -> Artefact:
     if not is_artefact(directory):
         return _open_without_manifest(directory)
     manifest = read_manifest(directory, _HALF_BUILT_HINT)
-    hint = manifest.rebuild_command(next(iter(manifest.libraries), "cpu"))
+    hint = manifest.rebuild_command(",".join(manifest.libraries) or "cpu")
     if manifest.weights is None or manifest.config is None:
         stage = "weights" if manifest.weights is None else "config"
         raise ArtefactError(f"`{directory}` is half-built: its {stage} stage is not complete", hint)
@@ -206,10 +215,6 @@ def list_artefacts(root: Path) -> list[Path]:
         return []
 
 
-def _checked_features(library: LibraryRecord) -> int:
-    return len({name.removeprefix("+") for name in library.target.features} & CHECKED)
-
-
 def _other_abi(library: LibraryRecord) -> str | None:
     if library.abi == ABI:
         return None
@@ -223,13 +228,17 @@ def _other_tvm(library: LibraryRecord) -> str | None:
     return f"the library `{library.file}` was compiled {versions}"
 
 
+def _architecture(library: LibraryRecord) -> str:
+    arch = library.target.triple.partition("-")[0]
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
+
+
 def _other_machine(library: LibraryRecord) -> str | None:
     """Why this machine cannot run the library; only CPU libraries are driven by this runtime."""
     target = library.target
-    if target.name.split("-")[0] != "cpu":
+    if target.device != "cpu":
         return f"the library `{library.file}` is for `{target.name}`, which this runtime does not drive"
-    arch, *rest = target.triple.replace("darwin", "macos").split("-")
-    arch = {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
+    arch, rest = _architecture(library), target.triple.replace("darwin", "macos").split("-")[1:]
     system = next((name for name in ("linux", "macos", "windows") if any(part.startswith(name) for part in rest)), None)
     if arch != architecture() or (system is not None and system != operating_system()):
         here = f"{architecture()} {operating_system()}"

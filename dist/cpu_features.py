@@ -40,6 +40,8 @@ _APPLE = {
     "FEAT_CRC32": "crc", "FEAT_JSCVT": "jsconv", "FEAT_FCMA": "complxnum", "FEAT_LRCPC": "rcpc", "FEAT_SME": "sme",
     "FEAT_SME2": "sme2",
 }  # fmt: skip
+# How bytes can be multiplied, slowest first: what tells a fast library from a slow one.
+_PRODUCTS = ("neon", "dotprod", "i8mm", "avx2", "avxvnni", "avx512vnni")
 CHECKED = frozenset(_X86.values()) | frozenset(_ARM64.values())
 
 
@@ -93,3 +95,9 @@ def missing_features(required: Iterable[str]) -> tuple[str, ...]:
         return ()
     names = {name.removeprefix("+") for name in required}
     return tuple(sorted(name for name in names & CHECKED if name not in present))
+
+
+def strength(features: Iterable[str]) -> tuple[int, int]:
+    """What libraries that need `features` are compared by, larger is faster: how they multiply, then how many."""
+    names = {name.removeprefix("+") for name in features} & CHECKED
+    return max((rank for rank, name in enumerate(_PRODUCTS, 1) if name in names), default=0), len(names)

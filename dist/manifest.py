@@ -51,12 +51,13 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class TargetRecord:
-    """What a library was compiled for, as in the library's own `_metadata`."""
+    """What a library was compiled for, as in the library's own `_metadata`; `device` is what its code runs on."""
 
     name: str
     triple: str
     cpu: str
     features: tuple[str, ...]
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +213,7 @@ def _library(fields: Fields) -> LibraryRecord:
 
 def target_record(fields: Fields) -> TargetRecord:
     """The `target` object of a manifest or of a library's `_metadata`."""
-    return TargetRecord(fields.text("name"), fields.text("triple"), fields.text("cpu"), fields.texts("features"))
+    device = fields.text("device") if "device" in fields.values else "cpu"  # libraries of before there was a choice
+    return TargetRecord(
+        fields.text("name"), fields.text("triple"), fields.text("cpu"), fields.texts("features"), device
+    )

@@ -77,8 +77,18 @@ class Choice(click.ParamType):
         self.what = what
         self.names = names
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         names = list(self.names())
         if value in names:
             return str(value)
         raise UsageError(f"unknown {self.what} `{value}`", did_you_mean(str(value), names))
+
+
+class Choices(Choice):
+    """One or several of a table's names, with commas between them."""
+
+    name = "name,name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        words = value if isinstance(value, tuple) else [word.strip() for word in str(value).split(",")]
+        return tuple(super(Choices, self).convert(word, param, ctx) for word in words)

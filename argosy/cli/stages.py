@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Choice
+from argosy.cli.base import Choice, Choices
 
 if TYPE_CHECKING:
     from argosy.build import BuildReport, Stage
@@ -39,8 +39,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="A Hugging Face directory or id, a GGUF file, or a name of `argosy list models`.",
     ),
     "target": click.option(
-        "--target", "-t", type=Choice("target", _targets), default="cpu", show_default=True, metavar="T",
-        help="What to compile for; see `argosy list targets`.",
+        "--target", "-t", "targets", type=Choices("target", _targets), default="cpu", show_default=True,
+        metavar="T[,T]", help="What to compile for, one library each; see `argosy list targets`.",
     ),
     "quantization": click.option(
         "--quantization", "-q", type=Choice("quantization scheme", _schemes), default="q4f16_1", show_default=True,
@@ -139,7 +139,7 @@ def _summarize(report: BuildReport, model: str) -> None:
 
     rows = [
         (
-            stage.stage,
+            f"library {stage.target}" if stage.target and len(report.targets) > 1 else stage.stage,
             "up to date" if stage.skipped else human_time(stage.seconds),
             human_size(stage.nbytes),
             _files(stage.files),
@@ -158,7 +158,7 @@ def _summarize(report: BuildReport, model: str) -> None:
     if report.complete:
         console.say(f"\nnext: {console.styled(f'argosy chat {report.directory}', bold=True)}")
     else:
-        missing = f"argosy build --model {model} --target {report.target} --quantization {report.scheme}"
+        missing = f"argosy build --model {model} --target {','.join(report.targets)} --quantization {report.scheme}"
         console.say(f"\nnot complete yet, next: {console.styled(missing, bold=True)}")
 
 

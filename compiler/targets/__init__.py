@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from argosy.support.errors import TargetError
+from argosy.compiler.targets.cpu.processors import PROCESSORS
+from argosy.support.errors import TargetError, UsageError
+from argosy.support.text import did_you_mean
 
 if TYPE_CHECKING:
     from argosy.compiler.targets.record import TargetRecord
 
 # name -> one line for `argosy list targets`
-TARGETS: dict[str, str] = {"cpu": "this machine's processor"}
+TARGETS: dict[str, str] = {
+    "cpu": "this machine's processor, with every instruction that it has",
+    **{name: processor.summary for name, processor in PROCESSORS.items()},
+}
 
 
-def _cpu(activations: str, kv: str) -> TargetRecord:
-    from argosy.compiler.targets.cpu.target import cpu_target
+def check_targets(names: Sequence[str]) -> tuple[str, ...]:
+    """`names` without repetitions.
 
-    return cpu_target(activations, kv)
-
-
-_MAKERS: dict[str, Callable[[str, str], TargetRecord]] = {"cpu": _cpu}
+    Raises TargetError for an unknown one, UsageError where there is none.
+    """
+    if not names:
+        raise UsageError("no target was named", f"one or more of: {', '.join(TARGETS)}")
+    for name in names:
+        if name not in TARGETS:
+            raise TargetError(f"unknown target `{name}`", did_you_mean(name, TARGETS))
+    return tuple(dict.fromkeys(names))
 
 
 def target_named(name: str, activations: str = "int8", kv: str = "f16") -> TargetRecord:
@@ -32,8 +40,9 @@ def target_named(name: str, activations: str = "int8", kv: str = "f16") -> Targe
 
     Raises TargetError for an unknown name.
     """
-    if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, n=1)
-        hint = f"did you mean `{near[0]}`? " if near else ""
-        raise TargetError(f"unknown target `{name}`", f"{hint}one of: {', '.join(TARGETS)}")
-    return _MAKERS[name](activations, kv)
+    check_targets([name])
+    from argosy.compiler.targets.cpu.target import cpu_target, processor_target
+
+    if name in PROCESSORS:
+        return processor_target(PROCESSORS[name], activations, kv)
+    return cpu_target(activations, kv)

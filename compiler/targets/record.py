@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class TargetRecord:
     """A device family to compile for.
 
-    `activation_dtype` is what the graph computes in, `kv_dtype` what the cache keeps keys and values in, `activations`
-    what quantized matrices are multiplied with, `linear` how; `features` the instruction sets that a library for this target needs, as LLVM spells them; `package` links an
+    `device` is the kind of device whose runtime drives it. `activation_dtype` is what the graph computes in, `kv_dtype`
+    what the cache keeps keys and values in, `activations` what quantized matrices are multiplied with, `linear` how;
+    `features` the instruction sets that a library for this target needs, as LLVM spells them; `package` links an
     executable into a file.
     """
 
     name: str
     summary: str
+    device: str
     tvm_target: tvm.target.Target
     triple: str
     cpu: str
@@ -37,4 +39,5 @@ class TargetRecord:
 
     def describe(self) -> dict[str, object]:
         """The part of the record that a library's metadata carries."""
-        return {"name": self.name, "triple": self.triple, "cpu": self.cpu, "features": list(self.features)}
+        described: dict[str, object] = {"name": self.name, "device": self.device, "triple": self.triple}
+        return described | {"cpu": self.cpu, "features": list(self.features)}

@@ -174,6 +174,7 @@ class ChatModule:
         return ChatStats(
             answer, memory_use(), self._runner.weight_bytes, self._runner.kv_bytes, used,
             self._runner.bounds.context_window, self._load_seconds, self._threads,
+            self._runner.library.target,
         )  # fmt: skip
 
     # -- inside

@@ -21,6 +21,7 @@ class ChatStats:
     context_window: int
     load_seconds: float
     threads: int
+    target: str  # which of the artefact's libraries computes
 
     def __str__(self) -> str:
         answer, memory = self.answer, self.memory
@@ -29,6 +30,7 @@ class ChatStats:
             f"decode: {answer.decode_rate:.1f} tok/s ({answer.decode_tokens} tokens)",
             f"time to first token: {answer.first_token_seconds:.2f} s",
             f"context: {self.context_tokens} of {self.context_window} tokens",
+            f"library: {self.target}",
             f"memory: {human_size(memory.resident)}, at most {human_size(memory.peak)} "
             f"(weights {human_size(self.weight_bytes)}, KV cache {human_size(self.kv_bytes)})",
         ]

@@ -19,15 +19,16 @@ from argosy.support.errors import ArtefactError
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A loaded library: its virtual machine and what its `_metadata` says."""
+    """A loaded library: its virtual machine, what its `_metadata` says, and the target it was compiled for."""
 
     machine: Any
     device: Any
     metadata: LibraryMetadata
+    target: str
 
 
 def load_library(artefact: Artefact, target: str | None = None) -> Library:
-    """Loads the library for `target`, or the one that suits this machine best. ArtefactError where none runs here."""
+    """Loads the library for `target`, or the fastest that this machine can run. ArtefactError where none runs here."""
     record = artefact.library(target)
     path = artefact.library_path(record)
     tvm = load_tvm()
@@ -39,7 +40,7 @@ def load_library(artefact: Artefact, target: str | None = None) -> Library:
         reason = str(error).strip().split("\n", 1)[0]
         hint = artefact.rebuild_hint(record.target.name)
         raise ArtefactError(f"`{path}` cannot be loaded as a library: {reason}", hint) from error
-    return Library(machine, device, artefact.check_metadata(record, text))
+    return Library(machine, device, artefact.check_metadata(record, text), record.target.name)
 
 
 def load_weights(artefact: Artefact, library: Library) -> list[Any]:

@@ -32,6 +32,7 @@ from argosy.support.files import atomic_path
 
 COMMAND = "argosy build --model tiny --target cpu --quantization q4f16_1"
 TRIPLE = f"{architecture()}-unknown-{operating_system()}-gnu"
+ELSEWHERE = "x86_64" if architecture() == "aarch64" else "aarch64"
 CPU = TargetRecord("cpu", TRIPLE, "generic", ())
 TOKENIZER = {"tokenizer.json": b'{"decoder": {"type": "ByteLevel"}}', "tokenizer_config.json": b"{}"}
 
@@ -180,15 +181,44 @@ def test_the_best_library_that_runs_here_is_chosen(built: Path, monkeypatch: pyt
     with open_build(built) as build:
         for name, features in (("cpu-avx2", ("avx2", "fma")), ("cpu-avx512", ("avx2", "fma", "avx512f"))):
             add_library(build, TargetRecord(name, TRIPLE, "x", features))
-        add_library(build, TargetRecord("webgpu", TRIPLE, "", ()))
+        add_library(build, TargetRecord("webgpu", TRIPLE, "", (), device="webgpu"))
+        add_library(build, TargetRecord("arm64", TRIPLE.replace(architecture(), ELSEWHERE), "x", ("neon", "dotprod")))
     found = open_artefact(built)
     assert found.library().target.name == "cpu-avx2"
     assert found.library("cpu").target.name == "cpu"
     refused(built, "`webgpu`, which this runtime does not drive", "webgpu")
     refused(built, "needs the CPU features `avx512f`", "cpu-avx512")
-    refused(built, "no library for `cuda`; it holds cpu, cpu-avx2, cpu-avx512, webgpu", "cuda")
+    refused(built, "no library for `cuda`; it holds arm64, cpu, cpu-avx2, cpu-avx512, webgpu", "cuda")
     found.library_path(found.library()).write_bytes(b"\x7fELF!")  # the best one is altered: not passed over in silence
     refused(built, "cpu-avx2.so` has 5 bytes")
+
+
+def test_a_library_for_another_cpu_is_refused_with_a_command_that_helps(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least demanding library for this architecture is spoken of, and not to be built again as it is."""
+    monkeypatch.setattr(cpu_features, "host_features", lambda: frozenset({"avx"}))
+    with open_build(built) as build:
+        add_library(build, TargetRecord("cpu", TRIPLE, "x", ("avx2", "avx512f", "avx512vnni")))
+        add_library(build, TargetRecord("x86_64-v3", TRIPLE, "x", ("avx2",)))
+        add_library(build, TargetRecord("arm64", TRIPLE.replace(architecture(), ELSEWHERE), "x", ("neon",)))
+    with pytest.raises(ArtefactError, match=r"x86_64-v3\.so` needs the CPU features `avx2`") as refusal:
+        open_artefact(built).library()
+    assert "--target cpu " in (refusal.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast"),
+    [
+        ({"sse2"}, {"avx2"}),
+        ({"avx2", "fma", "aes", "sha", "gfni", "vaes", "vpclmulqdq"}, {"avx2", "avx512f", "avx512vnni"}),
+        ({"avx2"}, {"avx2", "avxvnni"}),
+        ({"avx2", "fma"}, {"avx2", "fma", "avx512f"}),
+        ({"neon", "dotprod", "lse"}, {"neon", "dotprod", "i8mm"}),
+    ],
+)
+def test_how_bytes_are_multiplied_counts_most(slow: set[str], fast: set[str]) -> None:
+    assert cpu_features.strength(slow) < cpu_features.strength(fast)
 
 
 def manifest_change(**changes: object) -> Change:

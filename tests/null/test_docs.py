@@ -139,7 +139,7 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     ("page", "files"),
     [
         ("adding-a-family.md", ("model_defs/families/qwen3.py", "tests/unit/test_families.py")),
-        ("adding-a-target.md", ("compiler/targets/cpu/target.py",)),
+        ("adding-a-target.md", ("compiler/targets/cpu/target.py", "compiler/targets/cpu/processors.py")),
     ],
 )
 def test_quoted_code_is_in_the_files(page: str, files: tuple[str, ...]) -> None:

@@ -133,8 +133,9 @@ def build_library(
     context_window: int | None = None,
     activations: str = "f32",
     kv: str = "f32",
+    target: TargetRecord | None = None,
 ) -> TinyLibrary:
-    """The checkpoint in `directory`, converted and compiled for this CPU in memory."""
+    """The checkpoint in `directory`, converted and compiled in memory for this CPU, or for a `target` that runs here."""
     checkpoint = open_checkpoint(directory)
     spec = spec_from_config(checkpoint.config, context_window)
     parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
@@ -149,7 +150,7 @@ def build_library(
         SilentProgress(),
         ignorable=ignorable(checkpoint.config),
     )
-    target = quick_target(activations, kv)
+    target = target or quick_target(activations, kv)
     bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
     mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
     assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"

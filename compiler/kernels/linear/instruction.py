@@ -1,7 +1,7 @@
 """How a CPU multiplies bytes: one record for each instruction set, which emits the products of a group of 32 columns.
 
-A group of one row block is eight words of four weights for each of `lanes` rows. Its products with a token's 32 int8 values
-(eight 32-bit words) are added up in `lanes` int32 sums.
+A group of one row block is eight words of four weights for each of `lanes` rows. Its products with a token's 32 int8
+values (eight 32-bit words) are added up in `lanes` int32 sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ def _avx2(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
 
 
 def _avx2_small(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """4-bit codes: all eight pairs of a group (at most 8 * 2 * 15 * 127) fit into 16 bits, so 32 bits are reached once."""
+    """4-bit codes: all eight pairs of a group (at most 8 * 2 * 15 * 127) fit into 16 bits; one step to 32 at the end."""
     words, lanes = f"int16x{2 * self.lanes}", f"int32x{self.lanes}"
     pairs = None
     for weight, word in zip(weights, inputs, strict=True):
@@ -93,6 +93,14 @@ def _sdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
     for weight, word in zip(weights, inputs, strict=True):
         signed = T.reinterpret(f"int8x{4 * self.lanes}", weight)
         sums = T.Bind(_call("llvm.aarch64.neon.sdot", f"int32x{self.lanes}", sums, signed, _repeat(word, self.lanes)))
+    return sums
+
+
+def _usdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
+    """NEON's usdot: unsigned weights times signed inputs, four to an int32."""
+    for weight, word in zip(weights, inputs, strict=True):
+        lanes = f"int32x{self.lanes}"
+        sums = T.Bind(_call("llvm.aarch64.neon.usdot", lanes, sums, weight, _repeat(word, self.lanes)))
     return sums
 
 
@@ -116,11 +124,12 @@ AVX_VNNI = DotInstruction(
     "avxvnni", 8, frozenset({"avxvnni", "avx2"}), "code", "rows", _dpbusd("llvm.x86.avx512.vpdpbusd.256")
 )
 AVX2 = DotInstruction("avx2", 8, frozenset({"avx2"}), "signed", "rows", _avx2, _avx2_small)
+NEON_I8MM = DotInstruction("i8mm", 4, frozenset({"i8mm", "neon"}), "code", "rows", _usdot)
 NEON_DOTPROD = DotInstruction("dotprod", 4, frozenset({"dotprod", "neon"}), "signed", "rows", _sdot)
 PORTABLE = DotInstruction("portable", 16, frozenset(), "signed", "bytes", _portable)
 
 # best first; the last one runs anywhere
-INSTRUCTIONS = (AVX512_VNNI, AVX_VNNI, AVX2, NEON_DOTPROD, PORTABLE)
+INSTRUCTIONS = (AVX512_VNNI, AVX_VNNI, AVX2, NEON_I8MM, NEON_DOTPROD, PORTABLE)
 
 
 def best_instruction(features: frozenset[str]) -> DotInstruction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shlex
@@ -11,19 +12,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from argosy.dist.cpu_features import architecture
 from argosy.support.errors import CompileError, TargetError
 
 if TYPE_CHECKING:
     import tvm
 
 _COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
+_DEBIAN_NAMES = {"aarch64": "aarch64", "x86_64": "x86-64"}  # of packages; commands begin with the triple
 
 
-def find_linker() -> list[str]:
-    """The command that links: $CC, a C compiler on the path, or `ziglang`, in this order.
+def find_linker(arch: str | None = None) -> list[str]:
+    """The command that links for this machine, or for Linux on the architecture `arch`.
 
-    Raises TargetError, naming both ways out, where there is none.
+    $CC, a C compiler on the path, or `ziglang`, in this order; for another architecture than this machine's a cross
+    compiler or `ziglang`. Raises TargetError, naming both ways out, where there is none.
     """
+    if arch not in (None, architecture()):
+        return _cross_linker(str(arch))
     chosen = os.environ.get("CC", "").strip()
     if chosen and shutil.which(shlex.split(chosen)[0]):
         return shlex.split(chosen)
@@ -31,7 +37,7 @@ def find_linker() -> list[str]:
         found = shutil.which(name)
         if found:
             return [found]
-    if importlib.util.find_spec("ziglang") is not None:
+    if _has_zig():
         return [sys.executable, "-m", "ziglang", "cc"]
     raise TargetError(
         "no C compiler was found to link the library with",
@@ -39,12 +45,29 @@ def find_linker() -> list[str]:
     )
 
 
-def link_shared(output: str, objects: list[str], **_: object) -> None:
+def _cross_linker(arch: str) -> list[str]:
+    found = shutil.which(f"{arch}-linux-gnu-gcc")
+    if found:
+        return [found]
+    if _has_zig():
+        return [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-gnu"]
+    package = f"gcc-{_DEBIAN_NAMES.get(arch, arch)}-linux-gnu"
+    raise TargetError(
+        f"no compiler was found that links for `{arch}`, which this machine is not",
+        f"`pip install ziglang`, or a cross compiler (Debian: `apt-get install {package}`)",
+    )
+
+
+def _has_zig() -> bool:
+    return importlib.util.find_spec("ziglang") is not None
+
+
+def link_shared(output: str, objects: list[str], *, arch: str | None = None, **_: object) -> None:
     """Links `objects` into the shared library `output`.
 
     Raises CompileError with what the linker printed.
     """
-    command = [*find_linker(), "-shared", "-fPIC", "-o", output, *objects]
+    command = [*find_linker(arch), "-shared", "-fPIC", "-o", output, *objects]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         said = (result.stderr or result.stdout).strip().splitlines()
@@ -54,6 +77,8 @@ def link_shared(output: str, objects: list[str], **_: object) -> None:
         )
 
 
-def package(executable: tvm.runtime.Executable, path: Path) -> None:
-    """Links a compiled executable into the shared library `path`."""
-    executable.export_library(str(path), fcompile=link_shared)
+def package(executable: tvm.runtime.Executable, path: Path, triple: str) -> None:
+    """Links an executable compiled for `triple` into the shared library `path`."""
+    arch = triple.partition("-")[0]
+    link = functools.partial(link_shared, arch={"arm64": "aarch64"}.get(arch, arch))
+    executable.export_library(str(path), fcompile=link)

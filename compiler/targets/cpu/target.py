@@ -1,6 +1,8 @@
-"""The target `cpu`: the machine at hand, with exactly the instructions that it has."""
+"""CPU targets: the machine at hand, or a row of the table of processors, goes in; its `TargetRecord` comes out."""
 
 from __future__ import annotations
+
+import functools
 
 import tvm
 from tvm.target import codegen
@@ -8,9 +10,9 @@ from tvm.target import codegen
 from argosy.compiler.kernels.linear import LinearPlan, TileShape
 from argosy.compiler.kernels.linear.instruction import best_instruction
 from argosy.compiler.targets.cpu.link import package
+from argosy.compiler.targets.cpu.processors import Processor
 from argosy.compiler.targets.record import TargetRecord
-from argosy.dist.cpu_features import CHECKED, host_features
-
+from argosy.dist.cpu_features import CHECKED, architecture, host_features
 
 KV_DTYPES = {"f16": "float16", "f32": "float32"}
 
@@ -33,23 +35,45 @@ def cpu_target(activations: str, kv: str) -> TargetRecord:
     config: dict[str, object] = {"kind": "llvm", "mcpu": cpu, "mtriple": triple}
     if hidden:
         config["mattr"] = hidden
+    return _record("cpu", "this machine's processor", config, frozenset(usable), activations, kv)
+
+
+def processor_target(processor: Processor, activations: str, kv: str) -> TargetRecord:
+    """The record of a row of the table: for this system where the processor is of this machine's architecture, else for
+    Linux."""
+    here = processor.arch == architecture()
+    config: dict[str, object] = {
+        "kind": "llvm",
+        "mcpu": processor.cpu,
+        "mtriple": codegen.llvm_get_system_triple() if here else f"{processor.arch}-linux-gnu",
+    }
+    if processor.attributes:
+        config["mattr"] = list(processor.attributes)
+    return _record(processor.name, processor.summary, config, processor.features, activations, kv)
+
+
+def _record(
+    name: str, summary: str, config: dict[str, object], features: frozenset[str], activations: str, kv: str
+) -> TargetRecord:
+    triple = str(config["mtriple"])
     return TargetRecord(
-        name="cpu",
-        summary="this machine's processor",
+        name=name,
+        summary=summary,
+        device="cpu",
         tvm_target=tvm.target.Target(config),
         triple=triple,
-        cpu=cpu,
-        features=tuple(usable),
+        cpu=str(config["mcpu"]),
+        features=tuple(sorted(features)),
         activation_dtype="float32",
         kv_dtype=KV_DTYPES[kv],
         activations=activations,
-        linear=linear_plan(frozenset(usable), exact=activations == "f32"),
+        linear=linear_plan(features, activations),
         library_suffix=".so",
-        package=package,
+        package=functools.partial(package, triple=triple),
     )
 
 
-def linear_plan(features: frozenset[str], exact: bool = False) -> LinearPlan:
+def linear_plan(features: frozenset[str], activations: str = "int8") -> LinearPlan:
     """How a CPU with `features` multiplies; `exact`: in float32 only.
 
     The heights keep the accumulators of a tile in registers: 32 of them with AVX-512 and on 64-bit ARM, 16 elsewhere.
