@@ -10,6 +10,7 @@ from tvm.ir.transform import Pass
 
 from argosy.compiler.passes.fuse_linear import FuseLinear
 from argosy.compiler.passes.lift_packing import LiftPacking
+from argosy.compiler.passes.share_views import ShareViews
 from argosy.compiler.schedule.cpu import ScheduleCpu
 from argosy.compiler.targets.record import TargetRecord
 
@@ -52,9 +53,10 @@ def pipeline(target: TargetRecord) -> tuple[Phase, ...]:
             "vm",
             (
                 relax.transform.LowerAllocTensor(),
-                relax.transform.KillAfterLastUse(),
                 relax.transform.LowerRuntimeBuiltin(),
                 relax.transform.ComputePrimValue(),
+                relax.transform.CanonicalizeBindings(),
+                ShareViews(),
                 relax.transform.VMShapeLower(),
                 relax.transform.AttachGlobalSymbol(),
             ),
