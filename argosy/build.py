@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Stage = Literal["weights", "config", "library"]
 STAGES: tuple[Stage, ...] = ("weights", "config", "library")
 ROUNDINGS = ("full", "rtn")
-ACTIVATIONS = ("int8", "f32")
+ACTIVATIONS = ("int8", "int16", "f32")
 KV_DTYPES = ("f16", "f32")
 
 
@@ -55,7 +55,7 @@ class Request:
     context_window: int | None = None
     prefill_chunk: int | None = None
     max_batch: int | None = None
-    activations: str = "int8"
+    activations: str | None = None  # None: what the scheme recommends
     kv: str = "f16"
     output: Path | None = None
     force: bool = False
@@ -127,8 +127,9 @@ def prepare(request: Request) -> Recipe:
     scheme = scheme_named(request.quantization)
     if request.rounding not in ROUNDINGS:
         raise UsageError(f"unknown rounding `{request.rounding}`", f"one of: {', '.join(ROUNDINGS)}")
-    if request.activations not in ACTIVATIONS:
-        raise UsageError(f"unknown activations `{request.activations}`", f"one of: {', '.join(ACTIVATIONS)}")
+    activations = request.activations or scheme.activations
+    if activations not in ACTIVATIONS:
+        raise UsageError(f"unknown activations `{activations}`", f"one of: {', '.join(ACTIVATIONS)}")
     if request.kv not in KV_DTYPES:
         raise UsageError(f"unknown dtype `{request.kv}` of the KV cache", f"one of: {', '.join(KV_DTYPES)}")
     targets = check_targets(request.targets)
@@ -146,7 +147,7 @@ def prepare(request: Request) -> Recipe:
         name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
         plan=plan,
         scheme=scheme, rounding=request.rounding, targets=targets,
-        activations=request.activations, kv=request.kv, bounds=bounds,
+        activations=activations, kv=request.kv, bounds=bounds,
         directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
         ignorable=left_out, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
     )  # fmt: skip

@@ -70,25 +70,27 @@ FORMATS: dict[str, Format] = {f.name: f for f in (F32, F16, INT4_F16, INT4_F32, 
 class Scheme:
     """What the matrices of a model are stored as, and what everything else (norms, biases) is stored as.
 
-    `matrix` None means: as the checkpoint has them (`keep`).
+    `matrix` None means: as the checkpoint has them (`keep`). `activations` is what matrices should be multiplied with, so that
+    rounding the inputs costs less than rounding the weights did.
     """
 
     name: str
     plain: Format
     matrix: Format | None
+    activations: str
     summary: str
 
 
 SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
-        Scheme("q0f32", F32, F32, "unquantized, 32-bit floats"),
-        Scheme("q0f16", F16, F16, "unquantized, 16-bit floats"),
-        Scheme("q3f16_1", F16, INT3_F16, "3-bit groups of 40, 16-bit scales"),
-        Scheme("q4f16_1", F16, INT4_F16, "4-bit groups of 32, 16-bit scales"),
-        Scheme("q4f32_1", F32, INT4_F32, "4-bit groups of 32, 32-bit scales"),
-        Scheme("q8f16_1", F16, INT8_F16, "8-bit groups of 32, 16-bit scales"),
-        Scheme("keep", F32, None, "the blocks of a GGUF file as they are"),
+        Scheme("q0f32", F32, F32, "f32", "unquantized, 32-bit floats"),
+        Scheme("q0f16", F16, F16, "f32", "unquantized, 16-bit floats"),
+        Scheme("q3f16_1", F16, INT3_F16, "f32", "3-bit groups of 40, 16-bit scales"),
+        Scheme("q4f16_1", F16, INT4_F16, "int8", "4-bit groups of 32, 16-bit scales"),
+        Scheme("q4f32_1", F32, INT4_F32, "int8", "4-bit groups of 32, 32-bit scales"),
+        Scheme("q8f16_1", F16, INT8_F16, "int16", "8-bit groups of 32, 16-bit scales"),
+        Scheme("keep", F32, None, "int16", "the blocks of a GGUF file as they are"),
     )
 }
 

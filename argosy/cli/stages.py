@@ -62,8 +62,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--max-batch", type=_POSITIVE, metavar="N", help="Sequences that may run together.  [default: 8]",
     ),
     "activations": click.option(
-        "--activations", type=click.Choice(["int8", "f32"]), default="int8", show_default=True,
-        help="What matrices of 4 and 8 bits are multiplied with: rounded in groups of 32, or exact and slower.",
+        "--activations", type=click.Choice(["int8", "int16", "f32"]),
+        help="What matrices of 4 and 8 bits are multiplied with: rounded in groups of 32, finely, or exact, each slower "
+        "than the one before.  [default: int8, and int16 for q8f16_1 and keep]",
     ),
     "kv": click.option(
         "--kv", type=click.Choice(["f16", "f32"]), default="f16", show_default=True,

@@ -35,7 +35,8 @@ def check_targets(names: Sequence[str]) -> tuple[str, ...]:
 def target_named(name: str, activations: str = "int8", kv: str = "f16") -> TargetRecord:
     """The record of the target called `name`.
 
-    `activations`: what quantized matrices are multiplied with, rounded to `int8` in groups, or exact in `f32`.
+    `activations`: what quantized matrices are multiplied with, rounded to `int8` or, finely, `int16` in groups,
+    or exact in `f32`.
     `kv`: what keys and values are kept in, `f16` or `f32`.
 
     Raises TargetError for an unknown name.

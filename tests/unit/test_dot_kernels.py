@@ -67,20 +67,25 @@ def tiles_of(layout: TileLayout, tensors: dict[str, np.ndarray], shape: tuple[in
     return out
 
 
-def rounded(x: np.ndarray) -> np.ndarray:
-    """x (m, k) as int8 in groups of 32 stand for it."""
+def rounded(x: np.ndarray, planes: int = 1) -> np.ndarray:
+    """x (m, k) as int8 in groups of 32 stand for it, one or two of them for each value."""
     groups = x.astype("float32").reshape(x.shape[0], -1, 32)
     largest = np.abs(groups).max(-1, keepdims=True)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
-    return (np.rint(groups * inverse) * (largest * np.float32(1 / 127))).reshape(x.shape).astype("float64")
+    codes = np.rint(groups * inverse)
+    if planes == 2:
+        codes = codes + np.rint((groups * inverse - codes) * 254) / 254
+    return (codes.astype("float64") * (largest / 127)).reshape(x.shape)
 
 
-def check(kernel: LinearKernel, instruction: DotInstruction, tokens: tuple[int, ...], tile: TileShape) -> None:
+def check(
+    kernel: LinearKernel, instruction: DotInstruction, tokens: tuple[int, ...], tile: TileShape, planes: int = 1
+) -> None:
     rng = np.random.default_rng(0)
     assert DotLinear.fits(kernel, instruction)
     tensors, weight = stored(kernel.fmt, kernel.n, kernel.k, rng)
     packed = tiles_of(TileLayout(kernel.fmt, instruction), tensors, (kernel.n, kernel.k))
-    function = compiled(DotLinear(kernel, tile, instruction).build(), instruction)
+    function = compiled(DotLinear(kernel, tile, instruction, planes).build(), instruction)
     for m in tokens:
         x = rng.standard_normal((1, m, kernel.k)).astype("float32")
         x[0, 0, :32] = 0  # a group of zeros has no scale
@@ -89,7 +94,7 @@ def check(kernel: LinearKernel, instruction: DotInstruction, tokens: tuple[int, 
             before = [rng.standard_normal(kernel.k).astype(kernel.norm.weight)]
             size = np.sqrt((inputs.astype("float64") ** 2).mean(1, keepdims=True) + kernel.norm.eps)
             inputs = inputs / size * before[0].astype("float64")
-        expected = rounded(inputs) @ weight.T.astype("float64")
+        expected = rounded(inputs, planes) @ weight.T.astype("float64")
         if kernel.bias:
             after.append(rng.standard_normal(kernel.n).astype(kernel.bias))
             expected = expected + after[-1]
@@ -110,6 +115,17 @@ def check(kernel: LinearKernel, instruction: DotInstruction, tokens: tuple[int, 
 @pytest.mark.parametrize("fmt", TILED, ids=lambda fmt: fmt.name)
 def test_formats(instruction: DotInstruction, fmt: Format) -> None:
     check(LinearKernel(32, 96, fmt), instruction, (1, 2, 7), TileShape(1, (4, 2, 1)))
+
+
+@every_instruction
+@pytest.mark.parametrize("fmt", TILED, ids=lambda fmt: fmt.name)
+def test_two_planes(instruction: DotInstruction, fmt: Format) -> None:
+    check(LinearKernel(32, 96, fmt), instruction, (1, 3), TileShape(1, (2, 1)), planes=2)
+
+
+def test_two_planes_are_as_good_as_16_bits() -> None:
+    x = np.random.default_rng(0).standard_normal((8, 256)).astype("float32")
+    assert np.square(rounded(x, 2) - x).mean() < np.square(rounded(x) - x).mean() / 250**2
 
 
 @every_instruction

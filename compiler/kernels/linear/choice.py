@@ -14,12 +14,13 @@ from argosy.compiler.kernels.linear.tiles import TileLayout
 class LinearPlan:
     """How a CPU multiplies: the tiles of exact kernels, and the instruction and tiles of those on bytes.
 
-    `instruction` None: every layer is computed exactly, in float32.
+    `instruction` None: every layer is computed exactly, in float32. `planes`: int8 values for each input, 1 or 2.
     """
 
     exact_tile: TileShape
     instruction: DotInstruction | None = None
     dot_tile: TileShape = TileShape(1, (4, 2, 1))
+    planes: int = 1
 
     def layout(self, kernel: LinearKernel) -> TileLayout | None:
         """The tiles that the weights of `kernel` must be packed into, or None where they are read as they are stored."""
@@ -30,5 +31,5 @@ class LinearPlan:
     def builder(self, kernel: LinearKernel) -> LinearBuilder | None:
         """The builder of `kernel`, or None where no kernel of ours can compute it."""
         if self.instruction is not None and DotLinear.fits(kernel, self.instruction):
-            return DotLinear(kernel, self.dot_tile, self.instruction)
+            return DotLinear(kernel, self.dot_tile, self.instruction, self.planes)
         return ExactLinear(kernel, self.exact_tile) if ExactLinear.fits(kernel) else None

@@ -2,7 +2,7 @@
 
     O[m, n] = epilogue(sum_g a[m, g] * (s[n, g] * (sum_k q[m, k] * w[n, k] - zero * sum_k q[m, k]) + min[n, g] * sum_k q[m, k]))
 
-with q = round(norm(X) / a) and a = max |norm(X)| / 127 over each group g of 32 columns. A vector holds one int32 sum for each
+with q = round(norm(X) / a) and a = max |norm(X)| / 127 over each group g of 32 columns, or in finer steps with two planes. A vector holds one int32 sum for each
 row of a block of weight rows (`tiles.py`), so that no sum is ever taken across lanes, and scales are applied once a group.
 """
 
@@ -18,10 +18,15 @@ from argosy.compiler.kernels.linear.tiles import GROUP, TileLayout
 
 
 class DotLinear(LinearBuilder):
-    """The kernel for weights in tiles: the tensors of `TileLayout.tensors`, in that order."""
+    """The kernel for weights in tiles: the tensors of `TileLayout.tensors`, in that order.
 
-    def __init__(self, kernel: LinearKernel, tile: TileShape, instruction: DotInstruction) -> None:
+    `planes` 1: inputs are int8. 2: a second int8 holds what the first one rounded away, in steps of 1 / 254, which makes
+    them as good as int16 for twice the products.
+    """
+
+    def __init__(self, kernel: LinearKernel, tile: TileShape, instruction: DotInstruction, planes: int = 1) -> None:
         super().__init__(kernel, tile)
+        self.planes = planes
         self.instruction = instruction
         self.layout = TileLayout(kernel.fmt, instruction)
         self.lanes = instruction.lanes
@@ -44,8 +49,8 @@ class DotLinear(LinearBuilder):
 
     def allocate(self) -> None:
         # int8 values, as the 32-bit words that are broadcast to all lanes
-        self.words = T.sblock_alloc_buffer((self.m, self.groups * WORDS), "int32")
-        self.bytes = T.decl_buffer((self.m, self.kernel.k), "int8", data=self.words.data)
+        self.words = [T.sblock_alloc_buffer((self.m, self.groups * WORDS), "int32") for _ in range(self.planes)]
+        self.bytes = [T.decl_buffer((self.m, self.kernel.k), "int8", data=words.data) for words in self.words]
         self.input_scale = T.sblock_alloc_buffer((self.m, self.groups), "float32")
         if self.layout.zero:
             self.start = T.sblock_alloc_buffer((self.m, self.groups), "int32")  # -zero times the sum of a group
@@ -62,13 +67,22 @@ class DotLinear(LinearBuilder):
                 value = convert(load(self.x, row, column), "float32")
                 halves.append(T.Bind(normalise(value, column, LANES)))
             largest = T.Bind(_largest(T.max(*(T.max(v, -v) for v in halves))))
-            scale = T.Bind(largest * tirx.const(1.0 / 127.0, "float32"))
+            scale = T.Bind(largest * tirx.const(1.0 / (127.0 * self._steps), "float32"))
             inverse = T.Select(largest > 0.0, tirx.const(127.0, "float32") / largest, tirx.const(0.0, "float32"))
             inverse = T.Bind(splat(T.Bind(inverse)))
             T.buffer_store(self.input_scale, scale, [row, group])
-            codes = [T.Bind(convert(T.nearbyint(v * inverse), "int32")) for v in halves]
-            for half, code in enumerate(codes):
-                store(self.bytes, convert(code, "int8"), row, group * GROUP + half * LANES)
+            steps = tirx.const(self._steps, "int32")
+            codes = []  # in the steps of the last plane
+            for half, value in enumerate(halves):
+                exact = T.Bind(value * inverse)
+                near = T.Bind(T.nearbyint(exact))
+                first = T.Bind(convert(near, "int32"))
+                store(self.bytes[0], convert(first, "int8"), row, group * GROUP + half * LANES)
+                codes.append(first)
+                if self.planes == 2:
+                    rest = T.Bind(convert(T.nearbyint((exact - near) * constant(float(self._steps))), "int32"))
+                    store(self.bytes[1], convert(rest, "int8"), row, group * GROUP + half * LANES)
+                    codes[-1] = T.Bind(first * T.Broadcast(steps, LANES) + rest)
             if self.layout.zero or self.kernel.fmt.has_min:
                 total = T.Bind(_sum(codes[0] + codes[1]))
                 if self.layout.zero:
@@ -103,13 +117,29 @@ class DotLinear(LinearBuilder):
         for t in range(height):
             row = token + t
             start = self.start[row, group] if self.layout.zero else tirx.const(0, "int32")
-            inputs = [self.words[row, group * WORDS + j] for j in range(WORDS)]
-            sums = self.instruction.dot(T.Broadcast(start, self.lanes), weights, inputs, self.kernel.fmt.bits)
-            value = convert(sums, "float32", self.lanes) * (scale * splat(self.input_scale[row, group], self.lanes))
+            sums = self._products(self.planes - 1, row, group, weights, T.Broadcast(start, self.lanes))
+            if self.planes == 2:
+                zero = T.Broadcast(tirx.const(0, "int32"), self.lanes)
+                coarse = self._products(0, row, group, weights, zero)
+                sums = coarse * constant(float(self._steps), lanes=self.lanes) + sums
+            value = sums * (scale * splat(self.input_scale[row, group], self.lanes))
             if minimum is not None:
                 value = value + minimum * splat(self.input_sum[row, group], self.lanes)
             at = t * self.lanes
             store(total, load(total, at, lanes=self.lanes) + value, at, lanes=self.lanes)
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the last plane in one of the first."""
+        return 1 if self.planes == 1 else 254
+
+    def _products(
+        self, plane: int, row: tirx.Expr, group: tirx.Var, weights: list[tirx.Expr], start: tirx.Expr
+    ) -> tirx.Expr:
+        """`start` plus the products of the weights with one plane of a row's group, as floats."""
+        inputs = [self.words[plane][row, group * WORDS + j] for j in range(WORDS)]
+        sums = self.instruction.dot(start, weights, inputs, self.kernel.fmt.bits)
+        return convert(sums, "float32", self.lanes)
 
     def _weights(self, block: tirx.Expr, group: tirx.Var) -> list[tirx.Expr]:
         """The eight weight words of a group: uint8 x 4 lanes each."""

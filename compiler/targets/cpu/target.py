@@ -74,14 +74,14 @@ def _record(
 
 
 def linear_plan(features: frozenset[str], activations: str = "int8") -> LinearPlan:
-    """How a CPU with `features` multiplies; `exact`: in float32 only.
+    """How a CPU with `features` multiplies; `activations` as `target_named` says.
 
     The heights keep the accumulators of a tile in registers: 32 of them with AVX-512 and on 64-bit ARM, 16 elsewhere.
     """
     many = bool(features & {"avx512f", "neon"})
     exact_tile = TileShape(4 if many else 2, (4, 2, 1))
-    if exact:
+    if activations == "f32":
         return LinearPlan(exact_tile)
     instruction = best_instruction(features)
     heights = (12, 8, 4, 2, 1) if many else (4, 2, 1) if instruction.features else (2, 1)
-    return LinearPlan(exact_tile, instruction, TileShape(1, heights))
+    return LinearPlan(exact_tile, instruction, TileShape(1, heights), planes=2 if activations == "int16" else 1)
