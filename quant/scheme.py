@@ -70,8 +70,8 @@ FORMATS: dict[str, Format] = {f.name: f for f in (F32, F16, INT4_F16, INT4_F32, 
 class Scheme:
     """What the matrices of a model are stored as, and what everything else (norms, biases) is stored as.
 
-    `matrix` None means: as the checkpoint has them (`keep`). `activations` is what matrices should be multiplied with, so that
-    rounding the inputs costs less than rounding the weights did.
+    `matrix` None means: as the checkpoint has them (`keep`). `activations` is what matrices
+    should be multiplied with, so that rounding the inputs costs less than rounding the weights did.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Activation functions in TIR: a name and float32 values go in, an expression comes out.
 
-A scalar goes through the C library. A vector would, too, lane by lane, so for vectors the exponential, the error function and
-tanh are approximated to a few units in the last place.
+A scalar goes through the C library. A vector would, too, lane by lane, so for vectors the exponential, the error
+function and tanh are approximated to a few units in the last place.
 """
 
 import math

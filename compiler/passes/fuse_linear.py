@@ -1,11 +1,11 @@
 """FuseLinear: matmuls with stored weights go in, calls of one fused kernel each come out.
 
-    w = call_tir(dequantize, (q_weight, q_scale)); y = matmul(rms_norm(x, g), permute_dims(w)); z = add(add(y, bias), r)
+    w = call_tir(dequantize, (q_weight, q_scale)); y = matmul(rms_norm(x, g), permute_dims(w)); z = add(y + bias, r)
     ->
     z = call_tir(rmsnorm_linear_int4, (x, g, q_weight, q_scale, bias, r))
 
-and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions. Where the kernel wants the
-weights in tiles, it gets `call_tir(pack, (q_weight, q_scale))`, and so does whoever reads single rows of the same matrix.
+and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions. Where the kernel
+wants the weights in tiles, it gets `call_tir(pack, (q_weight, q_scale))`, and so does who reads rows of that matrix.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     decode(x, params): tiles = call_tir(pack, (params[0], params[1])); call_tir(linear, (x, tiles, params[2]))
     ->
     decode(x, params): call_tir(linear, (x, params[0], params[1]))
-    pack (exported), and _packing() -> {"kept": [[2, 1]], "steps": [{"function": "pack", "inputs": [0, 1], "outputs": ..}]}
+    pack (exported), _packing() -> {"kept": [[2, 1]], "steps": [{"function": "pack", "inputs": [0, 1], "outputs": ..}]}
 
-Whoever loads the library runs the steps one after the other, each on the tensors of one matrix, and forgets what it packed.
+Whoever loads the library runs the steps one by one, each on the tensors of one matrix, and forgets what it packed.
 (TVM's own LiftTransformParams lifts only what all functions have in common.)
 """
 
@@ -97,7 +97,7 @@ class _Layout:
                 self.types += pack.types
 
     def recipe(self) -> dict[str, object]:
-        """The same as data: `kept` pairs of places, `steps` with function, inputs, and place, shape, dtype of outputs."""
+        """As data: `kept` pairs of places, `steps` with function, inputs, and place, shape, dtype of outputs."""
         steps = [
             {
                 "function": pack.function.name_hint,

@@ -1,4 +1,4 @@
-"""What every linear kernel shares: its arguments, the norm of its input rows, and the loops over tiles of input rows."""
+"""What every linear kernel shares: its arguments, the norm of its input rows, the loops over tiles of input rows."""
 
 from collections.abc import Callable
 

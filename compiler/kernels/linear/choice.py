@@ -1,4 +1,4 @@
-"""Which linear kernel a CPU gets: what a layer asks for and what the CPU can do go in, the builder of a kernel comes out."""
+"""Which linear kernel a CPU gets: what a layer asks for goes in, the builder of a kernel that the CPU runs comes out."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,9 @@ from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
 from argosy.compiler.kernels.linear.tiles import TileLayout
 
 
+_SMALL_TILE = TileShape(1, (4, 2, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class LinearPlan:
     """How a CPU multiplies: the tiles of exact kernels, and the instruction and tiles of those on bytes.
@@ -19,11 +22,11 @@ class LinearPlan:
 
     exact_tile: TileShape
     instruction: DotInstruction | None = None
-    dot_tile: TileShape = TileShape(1, (4, 2, 1))
+    dot_tile: TileShape = _SMALL_TILE
     planes: int = 1
 
     def layout(self, kernel: LinearKernel) -> TileLayout | None:
-        """The tiles that the weights of `kernel` must be packed into, or None where they are read as they are stored."""
+        """The tiles that the weights of `kernel` are packed into, or None where they are read as they are stored."""
         if self.instruction is None or not DotLinear.fits(kernel, self.instruction):
             return None
         return TileLayout(kernel.fmt, self.instruction)

@@ -1,9 +1,12 @@
-"""Linear layers on bytes: inputs rounded to int8 in groups of 32, integer dot products with 4- and 8-bit weights.
+"""Linear layers on bytes: inputs rounded to int8 in groups of 32, integer products with 4- and 8-bit weights.
 
-    O[m, n] = epilogue(sum_g a[m, g] * (s[n, g] * (sum_k q[m, k] * w[n, k] - zero * sum_k q[m, k]) + min[n, g] * sum_k q[m, k]))
+With a = max |norm(X)| / 127 over each group g of 32 columns of a row, and q = round(norm(X) / a) (or finer, with two
+planes), every group adds
 
-with q = round(norm(X) / a) and a = max |norm(X)| / 127 over each group g of 32 columns, or in finer steps with two planes. A vector holds one int32 sum for each
-row of a block of weight rows (`tiles.py`), so that no sum is ever taken across lanes, and scales are applied once a group.
+    a * (scale * (sum_k q[k] * w[n, k] - zero * sum_k q[k]) + minimum * sum_k q[k])
+
+to O[m, n]. A vector holds one int32 sum for each row of a block of weight rows (`tiles.py`), so that no sum is ever taken
+across lanes, and scales are applied once a group.
 """
 
 from tvm import tirx
@@ -20,8 +23,8 @@ from argosy.compiler.kernels.linear.tiles import GROUP, TileLayout
 class DotLinear(LinearBuilder):
     """The kernel for weights in tiles: the tensors of `TileLayout.tensors`, in that order.
 
-    `planes` 1: inputs are int8. 2: a second int8 holds what the first one rounded away, in steps of 1 / 254, which makes
-    them as good as int16 for twice the products.
+    `planes` 1: inputs are int8. 2: a second int8 holds what the first one rounded away, in steps of 1 / 254, which
+    makes them as good as int16 for twice the products.
     """
 
     def __init__(self, kernel: LinearKernel, tile: TileShape, instruction: DotInstruction, planes: int = 1) -> None:

@@ -1,10 +1,10 @@
-"""Weights as the dot-product kernels read them: the tensors of a format go in, tiles of row blocks come out, and rows again.
+"""Weights as the dot-product kernels read them: the tensors of a format go in, tiles of row blocks come out.
 
 A row block is `lanes` rows. For each of its groups of 32 columns a tile holds words of four columns of every row:
 
-    tiles (blocks, groups, words, 4 * lanes) uint8    4-bit: word j holds columns 4j.. in the low nibbles, 16 + 4j.. in the
-                                                      high ones, j < 4; 8-bit: columns 4j.., j < 8
-    scales, minima (blocks, groups, lanes)            as in the format
+    tiles (blocks, groups, words, 4 * lanes) uint8
+        4-bit: word j < 4 holds columns 4j.. in the low nibbles, 16 + 4j.. in the high ones; 8-bit: columns 4j.., j < 8
+    scales, minima (blocks, groups, lanes) as in the format
 
 Rows beyond the last one, where n is not a multiple of the lanes, are zero.
 """
