@@ -9,7 +9,6 @@ from argosy.compiler.kernels.linear.instruction import DotInstruction
 from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
 from argosy.compiler.kernels.linear.tiles import TileLayout
 
-
 _SMALL_TILE = TileShape(1, (4, 2, 1))
 
 

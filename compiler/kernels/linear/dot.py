@@ -5,7 +5,7 @@ planes), every group adds
 
     a * (scale * (sum_k q[k] * w[n, k] - zero * sum_k q[k]) + minimum * sum_k q[k])
 
-to O[m, n]. A vector holds one int32 sum for each row of a block of weight rows (`tiles.py`), so that no sum is ever taken
+to O[m, n]. A vector holds one int32 sum for each row of a block of weight rows (`tiles.py`), so that no sum is taken
 across lanes, and scales are applied once a group.
 """
 

@@ -77,7 +77,7 @@ def _avx2(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
 
 
 def _avx2_small(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """4-bit codes: all eight pairs of a group (at most 8 * 2 * 15 * 127) fit into 16 bits; one step to 32 at the end."""
+    """4-bit codes: all eight pairs of a group (at most 8 * 2 * 15 * 127) fit into 16 bits, then one step to 32."""
     words, lanes = f"int16x{2 * self.lanes}", f"int32x{self.lanes}"
     pairs = None
     for weight, word in zip(weights, inputs, strict=True):
