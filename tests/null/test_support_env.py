@@ -78,27 +78,3 @@ def test_threads_follow_argosy_then_tvm_then_the_machine(monkeypatch: pytest.Mon
     monkeypatch.delenv("ARGOSY_THREADS")
     monkeypatch.setenv("TVM_NUM_THREADS", "many")
     assert 1 <= threads.set_tvm_threads() <= (os.cpu_count() or 1)
-
-
-def test_a_quota_limits_the_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    limit = tmp_path / "cpu.max"
-    for text, count in (("150000 100000\n", 2), ("max 100000\n", None), ("50000 100000\n", 1), ("what", None)):
-        limit.write_text(text)
-        assert threads._quota(limit) == count
-    assert threads._quota(tmp_path / "missing") is None
-    monkeypatch.setattr(threads, "_quota", lambda: 1)
-    assert threads.compute_threads() == 1
-
-
-def test_two_threads_of_one_core_count_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if not hasattr(os, "sched_getaffinity"):
-        pytest.skip("this system does not say on which processors a process may run")
-    for thread, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
-        folder = tmp_path / f"cpu{thread}" / "topology"
-        folder.mkdir(parents=True)
-        (folder / "thread_siblings_list").write_text(siblings)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
-    assert threads._physical_cores(tmp_path) == 2
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2})
-    assert threads._physical_cores(tmp_path) == 1
-    assert threads._physical_cores(tmp_path / "missing") == 2
