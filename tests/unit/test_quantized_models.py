@@ -74,3 +74,22 @@ def test_the_quantized_model_is_not_the_unquantized_one(tmp_path: Path) -> None:
     library = build_library(tmp_path, "q4f16_1")
     library.add(0)
     assert nmse(library.prefill(0, IDS), reference_logits(model, IDS)[-1]) > 1e-4
+
+
+# Rounding inputs to int8 costs a relative error of about 1/127/sqrt(12) of each group's largest value; two planes are int16.
+ROUNDED = {"int8": (1e-6, 3e-3), "int16": (1e-12, 1e-6)}
+
+
+@pytest.mark.parametrize("quantization", ["q4f16_1", "q8f16_1"])
+@pytest.mark.parametrize("activations", ROUNDED)
+def test_rounded_inputs_stay_near_the_exact_model(activations: str, quantization: str, tmp_path: Path) -> None:
+    save_model(FAMILIES["llama"].tiny_config, tmp_path)
+    exact = build_library(tmp_path, quantization)
+    rounded = build_library(tmp_path, quantization, activations=activations)
+    least, most = ROUNDED[activations]
+    for library in (exact, rounded):
+        library.add(0)
+    assert least < nmse(rounded.prefill(0, IDS), exact.prefill(0, IDS)) < most
+    for token in IDS[:4]:
+        logits = [library.forward("decode", {0: [token]})[0, 0] for library in (rounded, exact)]
+        assert least < nmse(*logits) < most

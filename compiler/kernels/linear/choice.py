@@ -1,4 +1,4 @@
-"""Which linear kernel a CPU gets: what a layer asks for goes in, the builder of a kernel that the CPU runs comes out."""
+"""Which linear kernel a CPU gets: what a layer asks for goes in, the builder of a kernel for the CPU comes out."""
 
 from dataclasses import dataclass
 
