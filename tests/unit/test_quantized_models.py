@@ -76,7 +76,7 @@ def test_the_quantized_model_is_not_the_unquantized_one(tmp_path: Path) -> None:
     assert nmse(library.prefill(0, IDS), reference_logits(model, IDS)[-1]) > 1e-4
 
 
-# Rounding inputs to int8 costs a relative error of about 1/127/sqrt(12) of each group's largest value; two planes are int16.
+# Rounding to int8 costs about 1 / 127 / sqrt(12) of each group's largest value; two planes of it are int16.
 ROUNDED = {"int8": (1e-6, 3e-3), "int16": (1e-12, 1e-6)}
 
 
