@@ -1,6 +1,7 @@
-"""The JSON of `quick.py` goes in; the page `docs/performance.md`, with its figures and how they came about, comes out.
+"""The JSON of `argosy bench` goes in; `docs/performance.md`, the figures and how they came about, comes out.
 
-python benchmarks/page.py dist/out/bench/quick.json > docs/performance.md
+argosy bench smollm2-135m-q4f16_1 --vs llama.cpp --build --json bench.json --plot docs/performance.svg
+python benchmarks/page.py bench.json > docs/performance.md
 """
 
 from __future__ import annotations
@@ -11,97 +12,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from summary import Sample
+from argosy.bench.run import SCHEMA
+from argosy.bench.tables import markdown, setting, tables
 
-from argosy.support.text import human_size, human_time
-
-CASES = {
-    "prefill_128": "prefill, 128 tokens",
-    "prefill_512": "prefill, 512 tokens",
-    "decode_context_8": "decode, context 8",
-    "decode_context_512": "decode, context 512",
-    "decode_context_8_batch_4": "decode, 4 sequences, context 8",
-}
 HOW = """\
-Measured by [`benchmarks/quick.py`](../benchmarks/quick.py), and this page written from its JSON:
-
-```sh
-python benchmarks/quick.py --output dist/out/bench/quick.json
-python benchmarks/page.py dist/out/bench/quick.json > docs/performance.md
-```
-
-Every figure is a median with its range in brackets. Engines stay loaded and take turns request by request on the same
-token ids, with the same number of threads; a ratio is taken within each turn, and its median is shown. Absolute figures
-of a shared machine drift: compare ratios."""
+Engines stay loaded and take turns, request by request, on the same token ids with the same number of threads; the first
+turn of each case warms up and is not counted. llama.cpp and OpenVINO GenAI run with their own defaults, on the GGUF
+file as it ships and on a copy in which every matrix, embedding and output matrix too, has the bits of our scheme.
+Absolute figures of a shared machine drift: compare ratios."""
 
 
 def page(report: dict[str, Any]) -> str:
     """The whole page."""
-    return "\n".join(["# Performance", "", HOW, "", *_setup(report), "", *_build(report), "", *_speed(report)])
+    return "\n\n".join(_parts(report))
 
 
-def _setup(report: dict[str, Any]) -> Iterator[str]:
-    machine, versions, request = report["machine"], report["versions"], report["request"]
-    yield (
-        f"Model `{request['model']}` in `{request['quantization']}`. {machine['cpu']}, {machine['threads']} threads, "
-        f"{human_size(machine['memory_bytes'])} of memory, {machine['system']}."
-    )
-    yield (
-        f"Argosy {versions['argosy']} ({versions['commit']}), TVM {versions['apache-tvm']}, "
-        f"Python {versions['python']}, {report['when'][:10]}. Load of the machine before and after: "
-        f"{machine['load_before'][0]}, {machine['load_after'][0]}."
-    )
+def _parts(report: dict[str, Any]) -> Iterator[str]:
+    yield "# Performance"
+    builds = [f"{engine['command']}" for engine in report["engines"] if engine["program"] == "argosy"]
+    lines = [*builds, report["command"], "python benchmarks/page.py FILE.json > docs/performance.md"]
+    yield "Measured, and this page written, by:"
+    yield "\n".join(["```sh", *lines, "```"])
+    yield HOW
+    yield setting(report)
+    if "plot" in report:
+        yield f"![Tokens per second of each program, as bars]({report['plot']})"
+    yield from (markdown(table) for table in tables(report))
 
 
-def _build(report: dict[str, Any]) -> Iterator[str]:
-    build, chat, sizes = report["build"], report["chat"], report["sizes"]
-    yield "## Build, load, memory"
-    yield ""
-    yield "| what | figure |"
-    yield "|---|---|"
-    yield f"| build from nothing, whole process | {human_time(build['process_seconds'])} |"
-    for name, seconds in build["stages"].items():
-        yield f"| build: {name} | {human_time(seconds)} |"
-    yield f"| peak memory of converting | {human_size(build['peak_bytes']['convert'])} |"
-    yield f"| peak memory of the whole build | {human_size(build['peak_bytes']['build'])} |"
-    yield f"| weights | {human_size(sizes['weights'])} |"
-    yield f"| library | {human_size(sizes['library'])} |"
-    yield f"| load, every byte checked | {_seconds(chat['load_seconds'])} |"
-    yield f"| process start to first token | {_seconds(chat['first_token_seconds'])} |"
-    yield f"| peak memory of chatting | {human_size(chat['peak_bytes'])} |"
-
-
-def _speed(report: dict[str, Any]) -> Iterator[str]:
-    peer = report["peer"]
-    yield "## Speed"
-    yield ""
-    if "ratio" not in peer:
-        yield "| tokens per second | Argosy |"
-        yield "|---|---|"
-        for name, rate in report["speed"].items():
-            yield f"| {CASES[name]} | {_rate(rate)} |"
-        return
-    yield f"| tokens per second | Argosy | {peer['name']} {peer['version']} | ratio |"
-    yield "|---|---|---|---|"
-    for name, rate in report["speed"].items():
-        ratio = peer["ratio"][name]
-        yield f"| {CASES[name]} | {_rate(rate)} | {_rate(peer['speed'][name])} | {ratio['median']:.2f} |"
-    yield ""
-    yield (
-        f"llama.cpp runs `{peer['weights'].split(',')[0]}` as shipped ({human_size(peer['weights_bytes'])} with its "
-        f"tokenizer), Argosy weights of {human_size(report['sizes']['weights'])}."
-    )
-
-
-def _rate(sample: Sample) -> str:
-    return f"{sample['median']:.1f} ({sample['min']:.1f} to {sample['max']:.1f})"
-
-
-def _seconds(sample: Sample) -> str:
-    return f"{human_time(sample['median'])} ({human_time(sample['min'])} to {human_time(sample['max'])})"
+def main() -> None:
+    """The command line."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if report.get("schema") != SCHEMA:
+        sys.exit(f"error: `{sys.argv[1]}` has schema {report.get('schema')} and not {SCHEMA}: measure again")
+    print(page(report))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    print(page(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    main()

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "config": "argosy.cli.config",
     "compile": "argosy.cli.compile",
     "eval": "argosy.cli.evaluate",
+    "bench": "argosy.cli.bench",
     "inspect": "argosy.cli.inspect",
 }
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "argosy.support": ROOT / "argosy" / "support",
     "argosy.evaluation": ROOT / "argosy" / "evaluation",
+    "argosy.bench": ROOT / "argosy" / "bench",
     "argosy.cli": ROOT / "argosy" / "cli",
     "argosy.model_defs": ROOT / "model_defs",
     "argosy.quant": ROOT / "quant",
@@ -29,7 +30,8 @@ ALLOWED = {
     "argosy.compiler": {"argosy.support", "argosy.quant", "argosy.model_defs", "argosy.dist"},
     "argosy.dist": {"argosy.support"},
     "argosy.runtime_bindings": {"argosy.support", "argosy.dist"},
-    "argosy.evaluation": set(FOLDERS) - {"argosy.cli"},
+    "argosy.evaluation": set(FOLDERS) - {"argosy.cli", "argosy.bench"},
+    "argosy.bench": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
 }
 HEAVY = {"torch", "transformers"}
 

@@ -25,6 +25,7 @@ EXPECTED = {
     "list": r"smollm2-135m-q4f16_1",
     "doctor": r"^ok +python.*models can be built and run on this machine",
     "eval": r"KL divergence +0\S* ± 0.*same top token +100\.0 %",
+    "bench": r"decode, context 4 .*prefill, 8 tokens .*share reached.*process start to first token",
     "inspect": r"params_shard_0\.bin.*weights_layout +[0-9a-f]{64}",
     "convert": r"weights +up to date ",
     "config": r"config +up to date ",
@@ -58,6 +59,8 @@ def test_a_command_of_the_readme_does_what_it_says(line: str, folder: Path) -> N
     assert program == "argosy"
     if name == "eval":
         arguments += ["--text", "text.txt", "--reference", "smollm2-135m-q4f16_1"]
+    if name == "bench":
+        arguments += ["--contexts", "4", "--prefill", "8", "--repeats", "1"]
     if name == "chat" and "--prompt" not in arguments:
         arguments += ["--max-tokens", "8"]
     printed = run([sys.executable, "-m", "argosy.cli", name, *arguments], folder)

@@ -6,22 +6,20 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from argosy.support.threads import compute_threads
 
 PACKAGES = ("argosy", "apache-tvm", "apache-tvm-ffi", "numpy", "tokenizers")
 
 
 def describe() -> dict[str, Any]:
-    """The machine. `threads` is what Argosy computes with, and what a peer is given."""
+    """The machine, and the load that it has already."""
     return {
         "cpu": _cpu_name(),
         "system": f"{platform.system()} {platform.machine()}",
         "logical_cpus": os.cpu_count(),
         "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": compute_threads(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load_before": load(),
     }
@@ -40,9 +38,10 @@ def _cpu_name() -> str:
     return next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.processor())
 
 
-def versions() -> dict[str, str | None]:
-    """Python, the packages that matter, and the commit of the checkout, None where there is none."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "commit": _commit()}
+def versions(others: Iterable[str] = ()) -> dict[str, str | None]:
+    """Python, the packages that matter and `others`, and the commit of the checkout, None where there is none."""
+    packages = {name: version(name) for name in (*PACKAGES, *others)}
+    return {"python": platform.python_version(), **packages, "commit": _commit()}
 
 
 def version(package: str) -> str | None:
@@ -54,9 +53,13 @@ def version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
+    """The commit that this file is part of; an installed package is part of none, wherever it lies."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -15,11 +15,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
-
-class Failed(Exception):
-    """A child process ended badly; the sentence says which, and ends with what it said."""
+from argosy.support.errors import ArgosyError
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Finished:
 
 
 def run_measured(arguments: Sequence[object]) -> Finished:
-    """Run Python with `arguments` to its end. Raises Failed unless it exits with 0."""
+    """Run Python with `arguments` to its end. Raises ArgosyError unless it exits with 0."""
     command = _command(arguments)
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
@@ -47,15 +45,14 @@ def run_measured(arguments: Sequence[object]) -> Finished:
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            errors.seek(0)
-            raise _failed(command, process.returncode, errors.read().decode(errors="replace"))
+            raise _failed(command, process.returncode, errors)
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Finished(output.decode(), first, seconds, peak)
 
 
 def run_json(arguments: Sequence[object]) -> dict[str, Any]:
-    """Run Python with `arguments`; the JSON object that it prints."""
-    value = json.loads(run_measured(arguments).stdout)
+    """Run Python with `arguments`; the JSON object that is the last line of what it prints."""
+    value = json.loads(run_measured(arguments).stdout.splitlines()[-1])
     assert isinstance(value, dict), value
     return value
 
@@ -63,23 +60,31 @@ def run_json(arguments: Sequence[object]) -> dict[str, Any]:
 class Server:
     """A process that reads a JSON request a line, and answers each with a JSON line; it first says that it is ready.
 
-    What it has to say otherwise goes to our stderr.
+    Lines that are no JSON objects are a library's chatter and are passed over, as is what goes to its stderr.
     """
 
     def __init__(self, arguments: Sequence[object]) -> None:
         self._command = _command(arguments)
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
 
     def __enter__(self) -> Server:
-        self.ready = self._answer()
+        try:
+            self.ready = self._answer()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.kill()
         self._process.communicate()
+        self._errors.close()
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to `request`. Raises Failed if the process has died."""
+        """The answer to `request`. Raises ArgosyError if the process has died."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer says so
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -88,18 +93,22 @@ class Server:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise _failed(self._command, self._process.wait())
-        value = json.loads(line)
-        assert isinstance(value, dict), value
-        return value
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                value = json.loads(line)
+                assert isinstance(value, dict), value
+                return value
+        raise _failed(self._command, self._process.wait(), self._errors)
 
 
 def _command(arguments: Sequence[object]) -> list[str]:
     return [sys.executable, *(str(argument) for argument in arguments)]
 
 
-def _failed(command: Sequence[str], code: int, said: str = "") -> Failed:
-    sentence = f"`{' '.join(command[1:])}` ended with exit code {code}"
-    return Failed("\n".join([sentence, *said.strip().splitlines()[-20:]]))
+def _failed(command: Sequence[str], code: int, errors: IO[bytes]) -> ArgosyError:
+    """One sentence: which program, and its last words, of which a hint of ours stays a hint."""
+    errors.seek(0)
+    said = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    hint = said.pop().removeprefix("hint: ") if said and said[-1].startswith("hint: ") else None
+    words = f": {said[-1].removeprefix('error: ')}" if said else ""
+    return ArgosyError(f"`python {' '.join(command[1:3])}` ended with exit code {code}{words}", hint)

@@ -1,0 +1,68 @@
+"""A recipe goes in; it is built from nothing in this fresh process, and seconds and peak memory come out as JSON.
+
+python -m argosy.bench.building '{"model": ..., "quantization": ..., ...}' DIRECTORY
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Stopwatch:
+    """`Progress` that notes when the link step began and ended, and the peak memory while weights were converted."""
+
+    def __init__(self) -> None:
+        self.link_began: float | None = None
+        self.link_ended: float | None = None
+        self.convert_peak = 0
+
+    def report(self, stage: str, done: int, total: int, unit: str = "steps") -> None:
+        """Linking is the last step of the stage `compile`."""
+        from argosy.runtime_bindings.engine.memory import memory_use
+
+        if stage == "convert weights":
+            self.convert_peak = memory_use().peak
+        if stage == "compile" and done == total - 1:
+            self.link_began = time.perf_counter()
+        if stage == "compile" and done == total:
+            self.link_ended = time.perf_counter()
+
+
+def measure(recipe: dict[str, Any], directory: str) -> dict[str, Any]:
+    """Build: seconds of each stage, peak memory up to the end of converting and of everything, sizes."""
+    from argosy.build import Request, build
+    from argosy.runtime_bindings.engine.memory import memory_use
+
+    watch = Stopwatch()
+    report = build(Request(**recipe, output=Path(directory)), watch)
+    stages = {stage.stage: stage for stage in report.stages}
+    assert watch.link_began is not None and watch.link_ended is not None, "no link step was reported"
+    link = watch.link_ended - watch.link_began
+    return {
+        "stages": {
+            "convert": stages["weights"].seconds,
+            "config": stages["config"].seconds,
+            "compile": stages["library"].seconds - link,
+            "link": link,
+        },
+        "peak_bytes": {"convert": watch.convert_peak, "build": memory_use().peak},
+        "sizes": {"weights": stages["weights"].nbytes, "library": stages["library"].nbytes},
+    }
+
+
+def main() -> None:
+    """The command line."""
+    from argosy.support.errors import ArgosyError
+
+    try:
+        print(json.dumps(measure(json.loads(sys.argv[1]), sys.argv[2])))
+    except ArgosyError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

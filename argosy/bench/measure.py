@@ -1,0 +1,157 @@
+"""Engines and a plan go in, samples come out: speeds taken in turns, starts of fresh processes, memory bandwidth."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from argosy.bench.peers import AS_SHIPPED, Rival
+from argosy.bench.processes import Server, run_json, run_measured
+from argosy.bench.samples import samples
+from argosy.bench.workload import FIRST_PROMPT, Plan, Setup
+from argosy.support.files import require_space
+from argosy.support.progress import Progress
+
+QUESTION = "What is the capital of France?"
+SETTLE_SECONDS = 0.2  # after a request: worker threads that spin for more work must not slow the next engine
+STREAM_BYTES = 512 * 2**20
+STREAM_REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A program with one kind of weights: the module that runs it, and what that is given."""
+
+    name: str
+    worker: str
+    setup: Setup
+
+    @property
+    def command(self) -> list[str]:
+        """What Python is called with."""
+        return ["-m", self.worker, self.setup.to_argument()]
+
+
+@contextlib.contextmanager
+def rival_files(source: Path | None, rivals: Sequence[Rival], progress: Progress) -> Iterator[dict[Rival, Path]]:
+    """The file of each rival: `source` itself, or a copy with other matrices that is removed after the block."""
+    with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
+        made: dict[str, Path] = {}
+        kinds = list(dict.fromkeys(rival.weights for rival in rivals if rival.weights != AS_SHIPPED))
+        for number, kind in enumerate(kinds):
+            assert source is not None
+            progress.report("requantize for peers", number, len(kinds))
+            made[kind] = Path(folder) / f"{source.stem}.{kind}.gguf"
+            require_space(Path(folder), source.stat().st_size * (8 if kind in ("F16", "F32") else 2))
+            run_json(["-m", "argosy.bench.gguf_file", "requantize", source, kind, made[kind]])
+        if kinds:
+            progress.report("requantize for peers", len(kinds), len(kinds))
+        yield {rival: made.get(rival.weights, source) for rival in rivals if source is not None}
+
+
+def starts(engines: Sequence[Engine], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
+    """Fresh processes, in turns: seconds from their start to a loaded engine and to a first token.
+
+    A first round, not counted, fills the page cache and whatever an engine keeps on disk.
+    """
+    found: dict[str, dict[str, list[float]]] = {engine.name: {"load": [], "first": []} for engine in engines}
+    request = {"do": "prefill", "tokens": FIRST_PROMPT}
+    total = (plan.starts + 1) * len(engines)
+    for turn in range(plan.starts + 1):
+        for number, engine in enumerate(engines):
+            progress.report("start afresh", turn * len(engines) + number, total)
+            started = time.perf_counter()
+            with Server(engine.command) as server:
+                loaded = time.perf_counter() - started
+                server.ask(request)
+                first = time.perf_counter() - started
+            if turn > 0:
+                found[engine.name]["load"].append(loaded)
+                found[engine.name]["first"].append(first)
+    progress.report("start afresh", total, total)
+    return {
+        name: {"load_seconds": samples(times["load"], "s"), "first_token_seconds": samples(times["first"], "s")}
+        for name, times in found.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Engine -> case -> tokens per second, one number a turn; engine -> what it said of itself, and its peak memory."""
+
+    rates: Mapping[str, Mapping[str, list[float]]]
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+def speeds(engines: Sequence[Engine], plan: Plan, progress: Progress) -> Speeds:
+    """All engines stay loaded and take turns, request by request, so that a slow minute slows all of them.
+
+    The order turns round from one turn to the next. The first turn of each case warms up and is not counted.
+    """
+    rates: dict[str, dict[str, list[float]]] = {engine.name: {} for engine in engines}
+    facts: dict[str, dict[str, Any]] = {}
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for number, engine in enumerate(engines):
+            progress.report("load", number, len(engines))
+            servers[engine.name] = stack.enter_context(Server(engine.command))
+        progress.report("load", len(engines), len(engines))
+        for case in plan.cases():
+            for turn in range(-1, plan.repeats):
+                progress.report(case.title, max(0, turn), plan.repeats)
+                names = list(servers) if turn % 2 else list(reversed(servers))
+                for name in names:
+                    seconds = servers[name].ask(case.request)["seconds"]
+                    time.sleep(SETTLE_SECONDS)
+                    kept = rates[name].setdefault(case.name, [])
+                    if turn >= 0:
+                        kept.append(case.tokens / seconds)
+            progress.report(case.title, plan.repeats, plan.repeats)
+        for name, server in servers.items():
+            said = {key: value for key, value in server.ready.items() if key != "ready"}
+            facts[name] = {**said, **server.ask({"do": "memory"})}
+    return Speeds(rates, facts)
+
+
+def chat(directory: Path, threads: int, plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Fresh `argosy chat` processes: to the first byte of an answer, and through a short answer with its figures."""
+    command = ["-m", "argosy.cli", "chat", directory, "--prompt", QUESTION, "--temperature", "0", "--threads", threads]
+    total = 2 * plan.starts
+    run_measured([*command, "--max-tokens", "1"])  # fills the page cache
+    first, whole = [], []
+    for turn in range(plan.starts):
+        progress.report("chat", 2 * turn, total)
+        first.append(run_measured([*command, "--max-tokens", "1"]).first_byte_seconds)
+        progress.report("chat", 2 * turn + 1, total)
+        whole.append(run_measured([*command, "--max-tokens", "32", "--json"]))
+    progress.report("chat", total, total)
+    answers = [json.loads(run.stdout) for run in whole]
+    return {
+        "first_token_seconds": samples(first, "s"),
+        "load_seconds": samples([answer["stats"]["load_seconds"] for answer in answers], "s"),
+        "peak_bytes": max(run.peak_bytes for run in whole),
+        "question": QUESTION,
+        "answer": answers[0]["text"],
+    }
+
+
+def bandwidth(threads: int, nbytes: int) -> list[float]:
+    """Bytes a second that `threads` read of a buffer of `nbytes`, in a process of its own."""
+    return list(run_json(["-m", "argosy.bench.bandwidth", threads, nbytes, STREAM_REPEATS])["samples"])
+
+
+def build(recipe: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """A build from nothing: what the worker found, and its process's wall-clock seconds."""
+    progress.report("build from nothing", 0, 1)
+    with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
+        started = time.perf_counter()
+        found = run_json(["-m", "argosy.bench.building", json.dumps(dict(recipe)), Path(folder) / "artefact"])
+        seconds = time.perf_counter() - started
+    progress.report("build from nothing", 1, 1)
+    return {**found, "process_seconds": seconds}

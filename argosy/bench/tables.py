@@ -1,0 +1,154 @@
+"""A report goes in, tables of words come out: shown on a terminal by the command, and as Markdown by the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from argosy.bench.samples import Sample, spread
+from argosy.support.text import human_size, human_time
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, headings, rows, and sentences that belong below."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """All that a report says, most wanted first."""
+    for ours in report["ratios"]:
+        yield speed(report, ours)
+    yield roofline(report)
+    yield engines(report)
+    yield chat(report)
+    if "build" in report:
+        yield build(report)
+
+
+def setting(report: Mapping[str, Any]) -> str:
+    """What was measured, on what, with what, in one paragraph."""
+    machine, versions, plan = report["machine"], report["versions"], report["plan"]
+    peers = {engine["program"]: engine["version"] for engine in report["engines"] if engine["program"] != "argosy"}
+    others = "".join(f", {program} {version}" for program, version in peers.items())
+    commit = f" ({versions['commit']})" if versions["commit"] else ""
+    return (
+        f"{report['model']} on {machine['cpu']}, {report['threads']} threads, {human_size(machine['memory_bytes'])} of "
+        f"memory, {machine['system']}, {report['when'][:10]}. Argosy {versions['argosy']}{commit}, TVM "
+        f"{versions['apache-tvm']}{others}, Python {versions['python']}. Medians of {plan['repeats']} turns, "
+        f"± half the range; a ratio is taken within each turn. Load of the machine before and after: "
+        f"{machine['load_before'][0]}, {machine['load_after'][0]}."
+    )
+
+
+def rivals_shown(report: Mapping[str, Any], ours: str) -> list[str]:
+    """The columns beside `ours`: the same bits first. Artefacts after the first show only those, if there are any."""
+    same, every = report["same_bits"][ours], list(report["ratios"][ours])
+    others = [rival for rival in every if rival not in same]
+    return list(same) if same and ours != next(iter(report["ratios"])) else [*same, *others]
+
+
+def speed(report: Mapping[str, Any], ours: str) -> Table:
+    """Tokens a second of `ours` and of its rivals, with our ratio to each."""
+    by_name = {engine["name"]: engine for engine in report["engines"]}
+    rivals, same = rivals_shown(report, ours), report["same_bits"][ours]
+    headings = [f"{rival} (same bits)" if rival in same else rival for rival in rivals]
+    rows = []
+    for case in report["cases"]:
+        row = [case["title"], _rate(by_name[ours]["speed"][case["name"]])]
+        for rival in rivals:
+            times = report["ratios"][ours][rival][case["name"]]["median"]
+            row.append(f"{_rate(by_name[rival]['speed'][case['name']])} → {times:.2f}x")
+        rows.append(tuple(row))
+    notes = ("→: how many times as fast Argosy is.",) if rivals else ()
+    return Table(f"Speed of {ours}", ("tokens per second", ours, *headings), tuple(rows), notes)
+
+
+def roofline(report: Mapping[str, Any]) -> Table:
+    """What share of the bandwidth of memory decoding reads."""
+    found, titles = report["roofline"], {case["name"]: case["title"] for case in report["cases"]}
+    stream = found["stream"]["median"]
+    rows = [
+        (f"{name}: {titles[case]}", human_size(share["step_bytes"]), human_time(share["step_bytes"] / stream),
+         f"{100 * share['share']:.0f} %")
+        for name, engine in found["engines"].items()
+        for case, share in engine["decode"].items()
+    ]  # fmt: skip
+    again = ", ".join(
+        f"{human_size(round(engine['reread']['median']))}/s for {name}" for name, engine in found["engines"].items()
+    )
+    notes = (
+        f"Memory delivers {human_size(round(stream))}/s to {report['threads']} threads that read "
+        f"{human_size(found['stream_bytes'])} (± {100 * spread(found['stream']):.0f} %). A buffer as large as the "
+        f"weights, read again and again, which caches help: {again}.",
+    )
+    return Table("Roofline", ("decode", "bytes a step", "at that bandwidth", "share reached"), tuple(rows), notes)
+
+
+def engines(report: Mapping[str, Any]) -> Table:
+    """What ran: weights, and what it takes to load and to hold them."""
+    rows = []
+    for engine in report["engines"]:
+        kv = engine.get("kv_bytes_per_token")
+        rows.append(
+            (
+                engine["name"], engine["weights"], human_size(engine["weights_bytes"]),
+                f"{human_size(kv)} a token" if kv else "not told", _time(engine["load_seconds"]),
+                _time(engine["first_token_seconds"]), human_size(engine["peak_bytes"]),
+            )
+        )  # fmt: skip
+    headings = ("engine", "matrices", "weights", "KV cache", "load", "first token", "peak memory")
+    plan = report["plan"]
+    notes = (
+        f"Load and first token: from the start of a fresh process, with a prompt of 32 tokens. Peak memory: after all "
+        f"requests of this run, with room for {plan['batch']} sequences.",
+    )
+    return Table("What ran", headings, tuple(rows), notes)
+
+
+def chat(report: Mapping[str, Any]) -> Table:
+    """`argosy chat` as a person starts it."""
+    rows = tuple(
+        (name, _time(found["load_seconds"]), _time(found["first_token_seconds"]), human_size(found["peak_bytes"]))
+        for name, found in report["chat"].items()
+    )
+    headings = ("`argosy chat`", "load, every byte checked", "process start to first token", "peak memory")
+    return Table("Chat", headings, rows)
+
+
+def build(report: Mapping[str, Any]) -> Table:
+    """Builds from nothing."""
+    headings = ("`argosy build`", "whole process", "stages", "memory: converting", "all", "weights", "library")
+    rows = []
+    for name, found in report["build"].items():
+        stages = ", ".join(f"{stage} {human_time(seconds)}" for stage, seconds in found["stages"].items())
+        peaks, sizes = found["peak_bytes"], found["sizes"]
+        rows.append(
+            (
+                name, human_time(found["process_seconds"]), stages, human_size(peaks["convert"]),
+                human_size(peaks["build"]), human_size(sizes["weights"]), human_size(sizes["library"]),
+            )
+        )  # fmt: skip
+    return Table("Build", headings, tuple(rows))
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, with a heading."""
+    lines = [table.headings, ("---",) * len(table.headings), *table.rows]
+    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n\n".join([f"## {table.title}", text, *table.notes])
+
+
+def _rate(sample: Sample) -> str:
+    digits = 1 if sample["median"] < 99.95 else 0
+    return f"{sample['median']:.{digits}f} ± {100 * spread(sample):.0f} %"
+
+
+def _time(sample: Sample) -> str:
+    several: Sequence[float] = sample["samples"]
+    return human_time(sample["median"]) + (f" ± {100 * spread(sample):.0f} %" if len(several) > 1 else "")

@@ -1,0 +1,92 @@
+"""An artefact goes in, an engine that runs its library comes out: `python -m argosy.bench.worker_argosy SETUP`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from argosy.bench.workload import Setup, SteppingEngine, serve
+
+
+class ArgosyEngine(SteppingEngine):
+    """An artefact, ready to compute on token ids."""
+
+    def __init__(self, setup: Setup) -> None:
+        from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only
+
+        use_runtime_only()
+        configure_threads(setup.threads)
+        from argosy.dist.artefact import open_artefact
+        from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+
+        artefact = open_artefact(setup.model)
+        self.library = load_library(artefact)
+        weights = load_weights(artefact, self.library)
+        pages = setup.batch * self.library.metadata.page_size  # each sequence may leave one partly empty
+        self.runner = LibraryRunner(
+            self.library,
+            weights,
+            max_batch=setup.batch,
+            context_window=setup.window,
+            max_total_tokens=setup.total + pages,
+        )
+        self.vocab_size = setup.vocab_size
+        self._sequences = 0
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes, and how the library was built."""
+        of = self.library.metadata
+        return {
+            "weights_bytes": sum(_nbytes(shape, dtype) for _, shape, dtype in of.params),
+            "step_weights_bytes": step_weights_bytes(of.params),
+            "kv_bytes_per_token": of.kv_bytes_per_token,
+            "kv_cache_bytes": self.runner.kv_bytes,
+            "build": {
+                "activations": of.values["activations"],
+                "context_window": of.context_window_size,
+                "prefill_chunk": of.prefill_chunk_size,
+                "max_batch": of.max_batch_size,
+            },
+            "target": self.library.metadata.values["target"]["name"],
+        }
+
+    def clear(self) -> None:
+        for sequence in range(self._sequences):
+            self.runner.store.remove(sequence)
+        self._sequences = 0
+
+    def read(self, sequence: int, tokens: list[int]) -> None:
+        from argosy.runtime_bindings.engine.runner import Chunk
+
+        self.runner.store.add(sequence)
+        self._sequences = sequence + 1
+        size = self.runner.bounds.prefill_chunk
+        for first in range(0, len(tokens), size):
+            self.runner.prefill([Chunk(sequence, tokens[first : first + size])])
+
+    def step(self, tokens: list[int], position: int) -> None:
+        self.runner.decode(range(len(tokens)), tokens)
+
+    def cut(self, batch: int, position: int, steps: int) -> None:
+        for sequence in range(batch):
+            self.runner.store.pop(sequence, steps)
+
+
+def step_weights_bytes(params: Any) -> int:
+    """Bytes of weights that one decode step reads: all, but for an embedding that is not the output matrix as well."""
+    separate = any(name.startswith("lm_head.") for name, _, _ in params)
+    return sum(
+        _nbytes(shape, dtype)
+        for name, shape, dtype in params
+        if not (separate and name.startswith("model.embed_tokens."))
+    )
+
+
+def _nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    import numpy as np
+
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+if __name__ == "__main__":
+    serve(ArgosyEngine)

@@ -1,0 +1,112 @@
+"""`argosy bench`: artefacts go in, their speed, beside that of other programs, comes out as tables, JSON and a plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from argosy.cli import console
+from argosy.cli.base import command as argosy_command
+from argosy.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from argosy.bench.workload import Plan
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_POSITIVE = click.IntRange(min=1)
+
+
+class Numbers(click.ParamType):
+    """`8,512,2000`: whole numbers from 1."""
+
+    name = "n,n,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            numbers = tuple(dict.fromkeys(int(word) for word in str(value).split(",")))
+        except ValueError:
+            numbers = (0,)
+        if min(numbers) < 1:
+            self.fail(f"`{value}` is not a list of whole numbers from 1, such as 8,512", param, ctx)
+        return numbers
+
+
+@argosy_command(
+    "bench",
+    examples=[
+        "argosy bench smollm2-135m-q4f16_1",
+        "argosy bench dist/out/smollm2-135m-q4f16_1 --vs llama.cpp --json bench.json --plot bench.svg",
+        "argosy bench smollm2-135m-q4f16_1 smollm2-135m-keep --vs llama.cpp,openvino --threads 2",
+    ],
+)
+@click.argument("artefacts", metavar="DIR|MODEL...", nargs=-1, required=True)
+@click.option("--vs", metavar="NAME,...", help="Run these beside it, in turns: llama.cpp, openvino.")
+@click.option("--contexts", type=Numbers(), metavar="N,...", help="Decode after so many tokens.  [default: 8,512,2000]")
+@click.option(
+    "--prefill", "prefills", type=Numbers(), metavar="N,...", help="Read so many tokens.  [default: 128,512,2000]"
+)
+@click.option("--batch", type=_POSITIVE, metavar="N", help="Sequences decoded together; 1 is none.  [default: 8]")
+@click.option("--threads", type=_POSITIVE, metavar="N", help="Threads of every program.  [default: one for each core]")
+@click.option("--repeats", type=_POSITIVE, metavar="N", help="Samples of each speed.  [default: 7]")
+@click.option("--quick", is_flag=True, help="Contexts and prefills to 512, three samples, one start.")
+@click.option("--build", "with_build", is_flag=True, help="Time a build of each artefact from nothing as well.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report to FILE; - is stdout, without the tables.")
+@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the speeds into FILE, .svg or .png.")
+def command(
+    artefacts: tuple[str, ...], vs: str | None, threads: int | None, quick: bool, with_build: bool,
+    json_file: str | None, plot: Path | None, **sizes: Any,
+) -> None:  # fmt: skip
+    """Measure how fast an artefact computes: decode, prefill, starts, memory, and the share of memory bandwidth.
+
+    With --vs other programs answer the same requests in the same run, with the weights at the same bits and with the
+    GGUF file as it is. Engines stay loaded and take turns, so that ratios hold on a busy machine too.
+    """
+    from argosy.bench.peers import peers_named
+    from argosy.bench.plot import check_plot, write_plot
+    from argosy.bench.run import Wishes, bench, command_line
+    from argosy.places import find_artefact
+    from argosy.support.files import atomic_path
+    from argosy.support.progress import open_progress
+
+    if plot is not None:
+        check_plot(plot)
+    for path in (plot, Path(json_file) if json_file and json_file != "-" else None):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"there is no directory `{path.parent}` to write `{path.name}` into")
+    peers = peers_named([name.strip() for name in vs.split(",")]) if vs else ()
+    directories = tuple(find_artefact(name) for name in artefacts)
+    with open_progress() as progress:
+        report = bench(Wishes(directories, peers, _plan(quick, sizes), threads, with_build), progress)
+    report["command"] = command_line()
+    if plot is not None:
+        report["plot"] = plot.name
+        write_plot(report, plot)
+    if json_file == "-":
+        console.data_json(report)
+        return
+    if json_file is not None:
+        with atomic_path(Path(json_file)) as temporary:
+            temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _show(report)
+
+
+def _plan(quick: bool, sizes: dict[str, Any]) -> Plan:
+    """The plan: what was given, else that of `--quick` or the full one."""
+    from argosy.bench.workload import QUICK, Plan
+
+    given = {name: value for name, value in sizes.items() if value is not None}
+    return Plan(**{**(QUICK if quick else {}), **given})
+
+
+def _show(report: dict[str, Any]) -> None:
+    from argosy.bench.tables import setting, tables
+
+    console.data(setting(report))
+    for table in tables(report):
+        console.data("\n" + console.styled(table.title, bold=True))
+        console.table(table.headings, table.rows)
+        for note in table.notes:
+            console.data(note)
