@@ -44,6 +44,8 @@ class LibraryMetadata:
     num_layers: int
     sliding_window_size: int
     kv_bytes_per_token: int
+    activations: str
+    kv_dtype: str
     values: dict[str, object]
 
 
@@ -150,7 +152,11 @@ class Artefact:
         params = ((p.text("name"), p.integers("shape"), p.text("dtype")) for p in fields.children("params"))
         numbers = ("context_window_size", "prefill_chunk_size", "max_batch_size", "page_size", "vocab_size",
                    "hidden_size", "num_layers", "sliding_window_size", "kv_bytes_per_token")  # fmt: skip
-        return LibraryMetadata(tuple(params), *(fields.integer(name) for name in numbers), fields.values)
+        words = ("activations", "kv_dtype")
+        return LibraryMetadata(
+            tuple(params), *(fields.integer(name) for name in numbers), *(fields.text(name) for name in words),
+            fields.values,
+        )  # fmt: skip
 
 
 def open_artefact(path: str | Path) -> Artefact:

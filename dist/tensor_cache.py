@@ -12,6 +12,7 @@ import hashlib
 import math
 import mmap
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,7 @@ class TensorCache:
         """The weights layout, to be compared with a library's."""
         return weights_layout((r.name, r.shape, r.dtype) for r in self.records.values())
 
-    def load(self, verify: bool = True) -> dict[str, np.ndarray]:
+    def load(self, verify: bool = True) -> MappedTensors:
         """Every tensor by name, as views of private memory maps: nothing is copied, and writing never reaches the file.
 
         `verify` reads every byte and compares the digests first. Raises ArtefactError for a shard that is missing, has
@@ -192,7 +193,7 @@ class TensorCache:
         if verify:
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
                 list(pool.map(self._check, self.shards, maps))
-        return {r.name: _view(data, r) for shard, data in zip(self.shards, maps, strict=True) for r in shard.records}
+        return MappedTensors((r, data) for shard, data in zip(self.shards, maps, strict=True) for r in shard.records)
 
     def _map(self, shard: Shard) -> mmap.mmap:
         path = self.directory / shard.file
@@ -219,6 +220,27 @@ class TensorCache:
         if not sound:
             path = self.directory / shard.file
             raise ArtefactError(f"`{path}` was altered: its digest is not the recorded one", self.hint)
+
+
+class MappedTensors(dict[str, np.ndarray]):
+    """Tensors by name, as views of memory maps."""
+
+    def __init__(self, places: Iterable[tuple[TensorRecord, mmap.mmap]]) -> None:
+        super().__init__()
+        self._places: dict[str, tuple[TensorRecord, mmap.mmap]] = {}
+        for record, data in places:
+            self[record.name] = _view(data, record)
+            self._places[record.name] = record, data
+
+    def release(self, name: str) -> None:
+        """Lets the system take back the pages that hold nothing but this tensor. It can still be read; that reads the
+        file again. What was written to it is lost."""
+        record, data = self._places[name]
+        start = -(-record.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (record.offset + record.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        if length > 0:
+            with contextlib.suppress(AttributeError, OSError):  # a system that has no such call
+                data.madvise(mmap.MADV_DONTNEED, start, length)
 
 
 def _view(data: mmap.mmap, record: TensorRecord) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from argosy.dist.tensor_cache import MappedTensors
 from argosy.support.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -24,20 +25,40 @@ def to_tvm(array: np.ndarray) -> tvm.runtime.Tensor:
     return tvm.runtime.tensor(np.ascontiguousarray(array))
 
 
+class StoredParams(Sequence["tvm.runtime.Tensor"]):
+    """The tensors of a library's `_metadata()["params"]` (name, shape, dtype), in that order, made when looked up."""
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], params: Iterable[tuple[str, tuple[int, ...], str]],
+        hint: str | None = None,
+    ) -> None:  # fmt: skip
+        """Raises ArtefactError when one is missing or has another shape or dtype."""
+        self._arrays = arrays
+        self._names: list[str] = []
+        for name, shape, dtype in params:
+            if name not in arrays:
+                raise ArtefactError(f"the weights lack the tensor `{name}` that the library wants", hint)
+            array = arrays[name]
+            if array.shape != shape or str(array.dtype) != dtype:
+                held, wanted = f"{array.dtype} {list(array.shape)}", f"{dtype} {list(shape)}"
+                sentence = f"the tensor `{name}` is {held} in the weights, and the library wants {wanted}"
+                raise ArtefactError(sentence, hint)
+            self._names.append(name)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Any) -> Any:
+        return to_tvm(self._arrays[self._names[index]])
+
+    def release(self, index: int) -> None:
+        """Gives back the memory of a tensor that is needed no longer, where it is that of a map."""
+        if isinstance(self._arrays, MappedTensors):
+            self._arrays.release(self._names[index])
+
+
 def packed_params(
     arrays: Mapping[str, np.ndarray], params: Iterable[tuple[str, tuple[int, ...], str]], hint: str | None = None
 ) -> list[tvm.runtime.Tensor]:
-    """The tensors of a library's `_metadata()["params"]` (name, shape, dtype), in that order.
-
-    Raises ArtefactError when one is missing or has another shape or dtype.
-    """
-    tensors = []
-    for name, shape, dtype in params:
-        if name not in arrays:
-            raise ArtefactError(f"the weights lack the tensor `{name}` that the library wants", hint)
-        array = arrays[name]
-        if array.shape != shape or str(array.dtype) != dtype:
-            held, wanted = f"{array.dtype} {list(array.shape)}", f"{dtype} {list(shape)}"
-            raise ArtefactError(f"the tensor `{name}` is {held} in the weights, and the library wants {wanted}", hint)
-        tensors.append(to_tvm(array))
-    return tensors
+    """All of `StoredParams`."""
+    return list(StoredParams(arrays, params, hint))

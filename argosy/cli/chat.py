@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,12 +88,17 @@ def sampling_options(function: Any) -> Any:
     "--threads", type=click.IntRange(min=1), metavar="N", help="Threads that compute.  [default: one for each core]"
 )
 @click.option(
+    "--cache-packed",
+    is_flag=True,
+    help="Keep the weights beside the artefact as the library wants them: starts sooner, takes the disk space twice.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print each answer as one line of JSON: text, finish_reason, stats."
 )
 @click.pass_context
 def command(
     ctx: click.Context, artefact: str, prompt: str | None, system: str | None, context_window: int | None,
-    threads: int | None, as_json: bool, **settings: Any,
+    threads: int | None, cache_packed: bool, as_json: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Talk to a model that was built.
 
@@ -110,7 +116,12 @@ def command(
     from argosy.cli.talk import Talk
     from argosy.runtime_bindings.chat.module import ChatModule
 
-    model = ChatModule(directory, threads=threads, system=system, context_window_size=context_window)
+    with warnings.catch_warnings(record=True) as caught:
+        model = ChatModule(
+            directory, threads=threads, system=system, context_window_size=context_window, cache_packed=cache_packed
+        )
+    for warning in caught:
+        console.say(f"note: {warning.message}")
     talk = Talk(model, _given(settings), as_json)
     if prompt is not None:
         talk.answer(prompt)

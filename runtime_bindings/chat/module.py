@@ -61,12 +61,14 @@ class ChatModule:
         system: str | None = None,
         chat: bool = True,
         context_window_size: int | None = None,
+        cache_packed: bool = False,
     ) -> None:
         """`model`: an artefact directory. `target`: which of its libraries, by default the one that suits this
-        machine best. `context_window_size`: less than it was built for, to save memory. ArtefactError where something
-        is amiss."""
+        machine best. `context_window_size`: less than it was built for, to save memory. `cache_packed`: weights that
+        the library wants in another layout are kept in that layout beside the artefact, for the next load; where that
+        cannot be, there is a Python warning. ArtefactError where something is amiss."""
         if device != "cpu":
-            raise TargetError(f"this runtime does not drive the device `{device}`", "use device=\"cpu\"")
+            raise TargetError(f"this runtime does not drive the device `{device}`", 'use device="cpu"')
         started = time.perf_counter()
         self.artefact: Artefact = open_artefact(model)
         self.tokenizer = load_tokenizer(self.artefact)
@@ -74,7 +76,7 @@ class ChatModule:
         self._threads = configure_threads(threads)
         library = load_library(self.artefact, target)
         _check_window(context_window_size, library.metadata.context_window_size)
-        weights = load_weights(self.artefact, library)
+        weights = load_weights(self.artefact, library, cache_packed)
         self._runner = LibraryRunner(library, weights, context_window=context_window_size)
         self._engine = Engine(self._runner)
         self._sequence = self._engine.open_sequence()
@@ -171,10 +173,11 @@ class ChatModule:
         """Figures of the last answer, and of memory; as text, one line."""
         answer = RequestStats() if self.last is None else self.last.stats
         used = len(self._engine.cached_tokens(self._sequence))
+        library = self._runner.library
         return ChatStats(
             answer, memory_use(), self._runner.weight_bytes, self._runner.kv_bytes, used,
             self._runner.bounds.context_window, self._load_seconds, self._threads,
-            self._runner.library.target,
+            library.file, library.target, library.metadata.activations, library.metadata.kv_dtype,
         )  # fmt: skip
 
     # -- inside

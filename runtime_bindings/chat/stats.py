@@ -21,7 +21,10 @@ class ChatStats:
     context_window: int
     load_seconds: float
     threads: int
-    target: str  # which of the artefact's libraries computes
+    library: str  # the file of the library that computes, one of the artefact's
+    target: str  # what it was compiled for
+    activations: str  # what matrices are multiplied with: "int8" or "f32"
+    kv_dtype: str  # how keys and values are kept: "float16" or "float32"
 
     def __str__(self) -> str:
         answer, memory = self.answer, self.memory
@@ -30,7 +33,8 @@ class ChatStats:
             f"decode: {answer.decode_rate:.1f} tok/s ({answer.decode_tokens} tokens)",
             f"time to first token: {answer.first_token_seconds:.2f} s",
             f"context: {self.context_tokens} of {self.context_window} tokens",
-            f"library: {self.target}",
+            f"library: {self.target} ({self.activations} activations, {self.kv_dtype} keys and values), "
+            f"{self.threads} thread{'' if self.threads == 1 else 's'}",
             f"memory: {human_size(memory.resident)}, at most {human_size(memory.peak)} "
             f"(weights {human_size(self.weight_bytes)}, KV cache {human_size(self.kv_bytes)})",
         ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from argosy.dist.artefact import Artefact, LibraryMetadata
-from argosy.dist.tvm_bridge import packed_params
+from argosy.dist.tvm_bridge import StoredParams
 from argosy.runtime_bindings.engine.kv import KVStore
-from argosy.runtime_bindings.engine.packing import pack
+from argosy.runtime_bindings.engine.packed_cache import PackedCache
+from argosy.runtime_bindings.engine.packing import pack, packing_recipe
 from argosy.runtime_bindings.engine.runner import Bounds, Chunk
 from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
 from argosy.support.errors import ArtefactError
@@ -19,11 +21,12 @@ from argosy.support.errors import ArtefactError
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A loaded library: its virtual machine, what its `_metadata` says, and the target it was compiled for."""
+    """A loaded library: its virtual machine, what its `_metadata` says, its file's name and the target it is for."""
 
     machine: Any
     device: Any
     metadata: LibraryMetadata
+    file: str
     target: str
 
 
@@ -40,13 +43,32 @@ def load_library(artefact: Artefact, target: str | None = None) -> Library:
         reason = str(error).strip().split("\n", 1)[0]
         hint = artefact.rebuild_hint(record.target.name)
         raise ArtefactError(f"`{path}` cannot be loaded as a library: {reason}", hint) from error
-    return Library(machine, device, artefact.check_metadata(record, text), record.target.name)
+    return Library(machine, device, artefact.check_metadata(record, text), record.file, record.target.name)
 
 
-def load_weights(artefact: Artefact, library: Library) -> list[Any]:
-    """The weights as TVM tensors, every byte checked, in the layout and the order in which the library takes them."""
-    stored = packed_params(artefact.load_params(), library.metadata.params, artefact.rebuild_hint())
-    return pack(library.machine, stored)
+def load_weights(
+    artefact: Artefact, library: Library, cache_packed: bool = False, warn: Callable[[str], None] = warnings.warn
+) -> list[Any]:
+    """The weights as TVM tensors, every byte checked, in the layout and the order in which the library takes them.
+
+    `cache_packed`: what had to be packed is kept beside the artefact, and mapped at the next load. Where that cannot
+    be, `warn` hears why.
+    """
+    recipe = packing_recipe(library.machine)
+    cache = None
+    if cache_packed and recipe is not None and artefact.manifest is not None:
+        record = artefact.manifest.libraries[library.target]
+        cache = PackedCache(artefact, record, recipe, library.metadata.params)
+        kept = cache.load()
+        if kept is not None:
+            return kept
+    stored = StoredParams(artefact.load_params(), library.metadata.params, artefact.rebuild_hint())
+    weights = pack(library.machine, stored, stored.release)
+    if cache is not None:
+        problem = cache.save(weights)
+        if problem is not None:
+            warn(problem)
+    return weights
 
 
 class LibraryRunner:

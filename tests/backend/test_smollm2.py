@@ -1,5 +1,7 @@
 """A real model, end to end: SmolLM2 is built from its GGUF file and talked to; its logits are those of torch."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +72,23 @@ def test_kept_blocks_compute_what_torch_computes_with_their_weights(
     got += [runner.decode([0], [token])[0].copy() for token in ids[33:]]
     difference = np.stack(got) - expected[32:]
     assert np.sum(difference**2) / np.sum(expected[32:] ** 2) < NMSE
+
+
+def test_loading_takes_little_more_than_one_copy_of_the_weights(demo_artefact: Callable[[str], Path]) -> None:
+    """Stored weights are let go as they are packed: the peak over the libraries is 1.2 times the weights, and a bit."""
+    program = f"""
+import sys
+from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only
+use_runtime_only()
+configure_threads(None)
+from argosy.dist.artefact import open_artefact
+from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+from argosy.runtime_bindings.engine.memory import memory_use
+artefact = open_artefact({str(demo_artefact("q4f16_1"))!r})
+library = load_library(artefact)
+before = memory_use().resident
+weights = load_weights(artefact, library)
+print((memory_use().peak - before) / LibraryRunner(library, weights).weight_bytes)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.3

@@ -316,6 +316,7 @@ def metadata(built: Path, **changes: object) -> str:
         "target": dataclasses.asdict(CPU), "params": [{"name": "a.weight", "shape": [4, 8], "dtype": "float16"}],
         "context_window_size": 64, "prefill_chunk_size": 32, "max_batch_size": 4, "page_size": 16, "vocab_size": 32,
         "hidden_size": 8, "num_layers": 1, "sliding_window_size": -1, "kv_bytes_per_token": 64,
+        "activations": "int8", "kv_dtype": "float16",
     }  # fmt: skip
     return json.dumps({**values, **changes})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -318,3 +319,22 @@ def test_any_bytes_are_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / CACHE_NAME).write_bytes(text)
     with pytest.raises(ArtefactError):
         read_tensor_cache(tmp_path)
+
+
+def test_tensor_cache_gives_pages_back_and_reads_them_again(tmp_path: Path) -> None:
+    """What was written to the pages is gone, so they were given back; those that other tensors share are not."""
+    arrays = {
+        name: np.full(size, index, np.int32) for index, (name, size) in enumerate((("a", 10), ("b", 5000), ("c", 3)))
+    }
+    with TensorCacheWriter(tmp_path) as writer:
+        for name, array in arrays.items():
+            writer.add(name, array)
+        writer.finish()
+    loaded = read_tensor_cache(tmp_path).load()
+    for name in arrays:
+        loaded[name][:] = 7
+    for name in arrays:
+        loaded.release(name)
+    assert (loaded["a"] == 7).all() and (loaded["c"] == 7).all()
+    again = loaded["b"] == arrays["b"]
+    assert 5000 - 2 * mmap.PAGESIZE // 4 <= again.sum() < 5000 and (loaded["b"][~again] == 7).all()

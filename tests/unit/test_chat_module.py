@@ -222,8 +222,11 @@ def test_chat_module_figures(chat: ChatModule) -> None:
     assert stats.answer.prefill_tokens == chat.last.prompt_tokens and stats.answer.decode_tokens == 11
     assert stats.memory.peak >= stats.memory.resident > stats.weight_bytes > 0
     assert stats.context_tokens == chat.last.prompt_tokens + 11 and stats.context_window == WINDOW
-    for words in ("prefill: ", "tok/s", "decode: ", "time to first token: ", "memory: "):
-        assert words in str(stats)
+    assert (stats.target, stats.activations, stats.kv_dtype) == ("cpu", "f32", "float16")
+    assert stats.library.endswith("-cpu.so") and stats.threads >= 1
+    words = ("prefill: ", "tok/s", "decode: ", "time to first token: ", "memory: ", "library: cpu (f32", "thread")
+    for word in words:
+        assert word in str(stats)
     assert json.loads(json.dumps(stats.to_json()))["answer"]["decode_rate"] > 0
 
 
