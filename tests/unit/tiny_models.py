@@ -6,7 +6,7 @@ The library is made the way a user's is: checkpoint, parameters, conversion, low
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +81,7 @@ class TinyLibrary:
     bounds: Bounds
     machine: tvm.runtime.vm.VirtualMachine
     parameters: list[tvm.runtime.Tensor]
+    function: Callable[[str], Callable[..., object]] = tvm.get_global_func
 
     @cached_property
     def cache(self) -> object:
@@ -90,11 +91,11 @@ class TinyLibrary:
 
     def add(self, sequence: int) -> None:
         """A new, empty sequence."""
-        tvm.get_global_func("vm.builtin.kv_state_add_sequence")(self.cache, sequence)
+        self.function("vm.builtin.kv_state_add_sequence")(self.cache, sequence)
 
     def remove(self, sequence: int) -> None:
         """Forget a sequence."""
-        tvm.get_global_func("vm.builtin.kv_state_remove_sequence")(self.cache, sequence)
+        self.function("vm.builtin.kv_state_remove_sequence")(self.cache, sequence)
 
     def forward(self, entry: str, chunks: Mapping[int, Sequence[int]]) -> np.ndarray:
         """Append tokens to sequences through the entry point `entry`; its logits."""
@@ -105,11 +106,9 @@ class TinyLibrary:
         extra = []
         if entry == "batch_prefill":
             extra.append(tvm.runtime.tensor(np.cumsum(lengths, dtype="int32") - 1))
-        tvm.get_global_func("vm.builtin.kv_state_begin_forward")(
-            self.cache, ShapeTuple(list(chunks)), ShapeTuple(lengths)
-        )
+        self.function("vm.builtin.kv_state_begin_forward")(self.cache, ShapeTuple(list(chunks)), ShapeTuple(lengths))
         logits, _ = self.machine[entry](tvm.runtime.tensor(x), *extra, self.cache, self.parameters)
-        tvm.get_global_func("vm.builtin.kv_state_end_forward")(self.cache)
+        self.function("vm.builtin.kv_state_end_forward")(self.cache)
         return logits.numpy()
 
     def prefill(self, sequence: int, ids: Sequence[int]) -> np.ndarray:
@@ -120,10 +119,44 @@ class TinyLibrary:
         return logits[0, 0]
 
 
-def quick_target(activations: str = "f32", kv: str = "f32") -> TargetRecord:
-    """This machine's CPU, with LLVM told to hurry: the same kernels, compiled in half the time."""
-    target = target_named("cpu", activations, kv)
+def quick_target(activations: str = "f32", kv: str = "f32", name: str = "cpu") -> TargetRecord:
+    """A CPU, by default this machine's, with LLVM told to hurry: the same kernels, compiled in half the time."""
+    return hurried(target_named(name, activations, kv))
+
+
+def hurried(target: TargetRecord) -> TargetRecord:
+    """`target` with LLVM told to hurry."""
     return replace(target, tvm_target=tvm.target.Target({**target.tvm_target.export(), "opt-level": 1}))
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model before it is loaded: its executable, and its tensors as they are stored, in the order of the library."""
+
+    spec: DecoderSpec
+    bounds: Bounds
+    executable: tvm.runtime.Executable
+    tensors: list[np.ndarray]
+
+
+def compile_model(
+    directory: Path, target: TargetRecord, quantization: str, rounding: str = "full", context_window: int | None = None
+) -> CompiledModel:
+    """The checkpoint in `directory`, converted and compiled for `target` in memory."""
+    checkpoint = open_checkpoint(directory)
+    spec = spec_from_config(checkpoint.config, context_window)
+    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    plan = choose_formats(parameters, scheme_named(quantization), checkpoint)
+    arrays: dict[str, np.ndarray] = {}
+    left_out = ignorable(checkpoint.config)
+    convert(parameters, plan, checkpoint, rounding, arrays.__setitem__, SilentProgress(), ignorable=left_out)
+    bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
+    mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
+    assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"
+    for phase in pipeline(target):
+        mod = run(mod, phase, target)
+    executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
+    return CompiledModel(spec, bounds, executable, [arrays[name] for name, _, _ in packed])
 
 
 def build_library(
@@ -135,28 +168,9 @@ def build_library(
     kv: str = "f32",
     target: TargetRecord | None = None,
 ) -> TinyLibrary:
-    """The checkpoint in `directory`, converted and compiled in memory for this CPU, or for a `target` that runs here."""
-    checkpoint = open_checkpoint(directory)
-    spec = spec_from_config(checkpoint.config, context_window)
-    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
-    plan = choose_formats(parameters, scheme_named(quantization), checkpoint)
-    arrays: dict[str, np.ndarray] = {}
-    convert(
-        parameters,
-        plan,
-        checkpoint,
-        rounding,
-        arrays.__setitem__,
-        SilentProgress(),
-        ignorable=ignorable(checkpoint.config),
-    )
+    """The checkpoint in `directory`, converted, compiled and loaded: for this CPU, or for a `target` that runs here."""
     target = target or quick_target(activations, kv)
-    bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
-    mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
-    assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"
-    for phase in pipeline(target):
-        mod = run(mod, phase, target)
-    executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
-    machine = tvm.runtime.vm.VirtualMachine(executable, tvm.cpu())
-    stored = [tvm.runtime.tensor(arrays[name]) for name, _, _ in packed]
-    return TinyLibrary(spec, bounds, machine, pack(machine, stored))
+    model = compile_model(directory, target, quantization, rounding, context_window)
+    machine = tvm.runtime.vm.VirtualMachine(model.executable, tvm.cpu())
+    stored = [tvm.runtime.tensor(array) for array in model.tensors]
+    return TinyLibrary(model.spec, model.bounds, machine, pack(machine, stored))
