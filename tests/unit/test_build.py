@@ -285,7 +285,7 @@ def test_two_builds_in_one_directory_are_refused(checkpoint: Path, tmp_path: Pat
     [
         ({"quantization": "q5f16"}, SchemeError, "`q5f16`"),
         ({"quantization": "keep"}, SchemeError, "`keep`"),
-        ({"target": "tpu"}, TargetError, "`tpu`"),
+        ({"targets": ("tpu",)}, TargetError, "`tpu`"),
         ({"rounding": "up"}, UsageError, "`up`"),
         ({"context_window": 10**6}, UsageError, "1000000"),
         ({"max_batch": 100000}, UsageError, "100000"),
