@@ -21,6 +21,9 @@ from argosy.model_defs.spec import Activation, DecoderSpec, NormSpec, RopeSpec
 from argosy.quant.relax_ops import dequantize, dequantize_rows
 from argosy.quant.scheme import Format
 
+ROPE_ATTRIBUTE = "argosy.rope"
+_OPAQUE = 8  # the `op_pattern` of a function that is fused with nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Storage:
@@ -125,7 +128,10 @@ def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
 
 
 def rotate(qkv: Tensor, by: Rotation, heads: int, dtype: str) -> Tensor:
-    """Rotate the first `heads` heads (q and k) of qkv (b, s, h, d); the others (v) stay. The result has `dtype`."""
+    """Rotate the first `heads` heads (q and k) of qkv (b, s, h, d); the others (v) stay. The result has `dtype`.
+
+    The PrimFunc carries the attribute `argosy.rope`, which is `heads`, and is not fused with others.
+    """
 
     def compute(qkv: te.Tensor, cos: te.Tensor, sin: te.Tensor) -> te.Tensor:
         pairs = cos.shape[1]
@@ -144,7 +150,9 @@ def rotate(qkv: Tensor, by: Rotation, heads: int, dtype: str) -> Tensor:
 
         return te.compute(qkv.shape, element, name="rotated")
 
-    return op.tensor_expr_op(compute, "rope", [qkv, by.cos, by.sin])
+    return op.tensor_expr_op(
+        compute, "rope", [qkv, by.cos, by.sin], attrs={ROPE_ATTRIBUTE: heads, "op_pattern": _OPAQUE}
+    )
 
 
 class Attention(nn.Module):

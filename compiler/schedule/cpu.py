@@ -13,6 +13,8 @@ import tvm
 from tvm import s_tir, tirx
 
 from argosy.compiler.kernels.lanes import LANES
+from argosy.compiler.kernels.rope import rope
+from argosy.model_defs.layers import ROPE_ATTRIBUTE
 
 # Elements below which starting the thread pool costs more than it saves.
 PARALLEL_ELEMENTS = 16384
@@ -38,6 +40,12 @@ def ScheduleCpu() -> tvm.transform.Pass:
 def _is_scheduled(function: tirx.PrimFunc) -> bool:
     attrs = function.attrs
     return attrs is not None and "tirx.is_scheduled" in attrs and bool(attrs["tirx.is_scheduled"])
+
+
+def _rope(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
+    """A rotation has a kernel of its own."""
+    attrs = function.attrs
+    return rope(function, int(attrs[ROPE_ATTRIBUTE])) if attrs is not None and ROPE_ATTRIBUTE in attrs else None
 
 
 def _inline_then_loops(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
@@ -87,4 +95,4 @@ def _serial(function: tirx.PrimFunc) -> tirx.PrimFunc:
     return function
 
 
-RULES: tuple[Rule, ...] = (_inline_then_loops, _serial)
+RULES: tuple[Rule, ...] = (_rope, _inline_then_loops, _serial)

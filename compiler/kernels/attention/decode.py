@@ -9,12 +9,13 @@ from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flatte
 from argosy.compiler.kernels.attention.merge import FEW_ROWS
 from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape, page_offset
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import Tile
+from argosy.compiler.kernels.attention.tile import KeyBlock, Tiles
 from argosy.compiler.kernels.lanes import constant, convert, load, splat, store
 
+BLOCK = 4  # pages that are taken in together
 # A batch is cut along the keys until there are this many work items, but no part gets fewer pages than MIN_PAGES.
 WORK_ITEMS = 48
-MIN_PAGES = 4
+MIN_PAGES = 8
 
 
 def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
@@ -45,7 +46,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
         scale = kernel.scalar("sm_scale", "float32")
 
         flat = flattened(pages)
-        parts = T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), num_ids // (batch * MIN_PAGES)))
+        parts = T.bind(T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), num_ids // (batch * MIN_PAGES))))
         part_output = scratch((batch * parts, heads, d), "float32")
         part_lse = scratch((batch * parts, heads), "float32")
         with T.parallel(batch * kv_heads * tiles * parts) as u, block("tile"):
@@ -61,17 +62,22 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 # reaches back to 0 and a position that is too small does no harm.
                 first = T.if_then_else(k_start[b] > 0, k_start[b] + shape.window - length, 0)
                 low = T.bind(low + T.max(q_positions[b] + 1 - shape.window - first, 0))
-            tile = Tile(shape, rows)
+            tile = Tiles(shape, rows, BLOCK)
+            tile.start(0)
             with T.serial(rows) as r:
-                tile.load_query(r, q, b, head * group + T.min(first_row + r, group - 1), low, high)
-            first_page = T.bind(tile.span[0] // PAGE)
-            count = T.bind(T.max((tile.span[1] + PAGE - 1) // PAGE - first_page, 0))
-            with T.serial(first_page + count * part // parts, first_page + count * (part + 1) // parts) as p:
-                page = T.bind(page_ids[page_indptr[b] + p])
-                keys = T.bind(page * shape.page_elements + head * shape.side_elements)
-                tile.attend(flat, keys, T.min(PAGE, high - p * PAGE), scale, tile.between(p * PAGE))
+                tile.load_query(0, r, q, b, head * group + T.min(first_row + r, group - 1), scale, low, high)
+            places = scratch(BLOCK, "int32")
+            pages_of_head = KeyBlock(flat, BLOCK, lambda j: places[j], lambda j: places[j] + shape.values_offset)
+            first_block = T.bind(tile.first[0] // (BLOCK * PAGE))
+            count = T.bind(T.max((tile.end[0] + BLOCK * PAGE - 1) // (BLOCK * PAGE) - first_block, 0))
+            with T.serial(first_block + count * part // parts, first_block + count * (part + 1) // parts) as i:
+                last_page = T.bind((tile.end[0] - 1) // PAGE)
+                for j in range(BLOCK):  # what lies behind the last page is hidden; it is only loaded
+                    page = page_ids[page_indptr[b] + T.min(i * BLOCK + j, last_page)]
+                    T.buffer_store(places, page * shape.page_elements + head * shape.side_elements, [j])
+                tile.attend_between(0, pages_of_head, i * (BLOCK * PAGE))
             with T.serial(rows) as r, when(first_row + r < group):
-                tile.finish(r, part_output, part_lse, b * parts + part, head * group + first_row + r)
+                tile.finish(0, r, part_output, part_lse, b * parts + part, head * group + first_row + r)
 
         def merge_parts(row: tirx.Var) -> None:
             with block("merge"):

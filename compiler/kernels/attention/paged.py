@@ -5,13 +5,14 @@ Also here: how the runtime describes to paged kernels which tokens its pages hol
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, size, when
+from argosy.compiler.kernels.attention.chunk import ChunkTiles
+from argosy.compiler.kernels.attention.kernel import Kernel, flattened, size
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import Tile
-from argosy.compiler.kernels.attention.worklist import TileList
 
 
 def length_info_shape(sliding: bool, batch: tirx.Expr) -> tuple[int | tirx.Expr, ...]:
@@ -39,8 +40,7 @@ def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
     Which keys a query sees is decided by positions in the sequence: not after the query, and in a sliding layer less
     than the window before it. Neither the flag `causal` nor "all of the cache" would do: see docs/notes/kv_cache.md.
     """
-    d, heads, kv_heads, group, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.group, shape.dtype
-    rows = shape.rows
+    d, heads, kv_heads, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.dtype
     n, batch, num_pages, num_ids = size("n"), size("batch"), size("num_pages"), size("num_ids")
 
     kernel = Kernel("attention_prefill_sliding" if sliding else "attention_prefill")
@@ -61,33 +61,26 @@ def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
         kernel.scalar("rope_theta", "float32")
         scale = kernel.scalar("sm_scale", "float32")
 
-        flat = flattened(pages)
-        tiles = TileList(q_indptr, batch, n, group, rows)
-        with T.parallel(tiles.count * kv_heads) as u, block("tile"):
-            head = T.bind(u % kv_heads)
-            b, first_row = tiles.bind(u // kv_heads)
-            q_len = T.bind(q_indptr[b + 1] - q_indptr[b])
+        def bounds(b: tirx.Expr) -> Callable[[tirx.Expr], tuple[tirx.Expr, tirx.Expr]]:
             length = T.bind(cached_length(length_info, page_indptr, b, sliding))
             offset = T.bind(page_offset(length_info, b, sliding))
             first = k_start[b]
             if sliding:
                 first = _first_position(shape, first, length, q_positions[q_indptr[b]], _is_first_block(q_indptr, n))
             first = T.bind(first)
-            tile = Tile(shape, rows)
-            with T.serial(rows) as r:
-                token = T.bind(q_indptr[b] + T.min((first_row + r) // group, q_len - 1))
+
+            def of_token(token: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
                 end = T.bind(q_positions[token] + 1 - first)  # tokens of the cache up to the query
                 low = T.max(end - shape.window, 0) if sliding else 0
-                tile.load_query(
-                    r, q, token, head * group + (first_row + r) % group, offset + low, offset + T.min(length, end)
-                )
-            with T.serial(tile.span[0] // PAGE, (tile.span[1] + PAGE - 1) // PAGE) as p:
-                page = T.bind(page_ids[page_indptr[b] + p])
-                keys = T.bind(page * shape.page_elements + head * shape.side_elements)
-                tile.attend(flat, keys, T.min(PAGE, tile.span[1] - p * PAGE), scale, tile.between(p * PAGE))
-            with T.serial(rows) as r, when(first_row + r < q_len * group):
-                row = T.bind(first_row + r)
-                tile.finish(r, output, lse, q_indptr[b] + row // group, head * group + row % group)
+                return offset + low, offset + T.min(length, end)
+
+            return of_token
+
+        def keys(b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
+            return page_ids[page_indptr[b] + p] * shape.page_elements + head * shape.side_elements
+
+        tiles = ChunkTiles(shape, q, q_indptr, batch, n)
+        tiles.attend(lambda i: i, scale, flattened(pages), bounds, keys, output, lse)
     return kernel.function
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, block, scratch, size, when
+from argosy.compiler.kernels.attention.chunk import ChunkTiles
+from argosy.compiler.kernels.attention.kernel import Kernel, scratch, size
 from argosy.compiler.kernels.attention.pages import store_token
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import Tile
 from argosy.compiler.kernels.attention.worklist import TileList
 
 LONG_CHUNK = "a prefill chunk is longer than the sliding window"
@@ -19,8 +21,7 @@ def ragged_prefill(shape: AttentionShape) -> tirx.PrimFunc:
 
     The cache has one kernel in this place for full and sliding layers, so a chunk longer than the window is refused.
     """
-    d, heads, kv_heads, group, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.group, shape.dtype
-    rows = shape.rows
+    d, heads, kv_heads, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.dtype
     n, n_kv, batch = size("n"), size("n_kv"), size("batch")
 
     kernel = Kernel("attention_prefill_ragged")
@@ -42,23 +43,14 @@ def ragged_prefill(shape: AttentionShape) -> tirx.PrimFunc:
 
         refuse_long_chunks(shape, q_indptr, batch)
         chunk = PackedChunk(shape, k, v, kv_indptr, batch, n_kv)
-        tiles = TileList(q_indptr, batch, n, group, rows)
-        with T.parallel(tiles.count * kv_heads) as u, block("tile"):
-            head = T.bind(u % kv_heads)
-            b, first_row = tiles.bind(tiles.from_both_ends(u // kv_heads))
-            q_len = T.bind(q_indptr[b + 1] - q_indptr[b])
+        tiles = ChunkTiles(shape, q, q_indptr, batch, n)
+
+        def bounds(b: tirx.Expr) -> Callable[[tirx.Expr], tuple[tirx.Expr, tirx.Expr]]:
             kv_len = T.bind(kv_indptr[b + 1] - kv_indptr[b])
-            tile = Tile(shape, rows)
-            with T.serial(rows) as r:
-                query = T.bind(T.min((first_row + r) // group, q_len - 1))
-                high = T.if_then_else(causal != 0, query + kv_len - q_len + 1, kv_len)
-                tile.load_query(r, q, q_indptr[b] + query, head * group + (first_row + r) % group, T.int32(0), high)
-            with T.serial(0, (tile.span[1] + PAGE - 1) // PAGE) as p:
-                used = T.min(PAGE, tile.span[1] - p * PAGE)
-                tile.attend(chunk.flat, T.bind(chunk.keys(b, head, p)), used, scale, tile.between(p * PAGE))
-            with T.serial(rows) as r, when(first_row + r < q_len * group):
-                row = T.bind(first_row + r)
-                tile.finish(r, output, lse, q_indptr[b] + row // group, head * group + row % group)
+            before = T.bind(kv_len - q_indptr[b + 1] + 1)  # a query sees itself and what comes before it
+            return lambda token: (T.int32(0), T.if_then_else(causal != 0, token + before, kv_len))
+
+        tiles.attend(tiles.items.from_both_ends, scale, chunk.flat, bounds, chunk.keys, output, lse)
     return kernel.function
 
 

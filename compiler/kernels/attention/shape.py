@@ -35,6 +35,11 @@ class AttentionShape:
         return math.gcd(self.head_dim, 16)
 
     @property
+    def block(self) -> int:
+        """Pages whose keys and values, as float32, stay in the second-level cache while a chunk's tiles read them."""
+        return max(1, min(8, 512 // self.head_dim))
+
+    @property
     def decode_rows(self) -> int:
         """Rows of a tile when each sequence has one query token: the group, in equal tiles of at most `rows`."""
         tiles = -(-self.group // self.rows)
@@ -44,6 +49,11 @@ class AttentionShape:
     def side_elements(self) -> int:
         """Elements of the keys, or of the values, of one KV head in one page."""
         return PAGE * self.head_dim
+
+    @property
+    def values_offset(self) -> int:
+        """How far behind the keys of a KV head its values lie."""
+        return self.kv_heads * self.side_elements
 
     @property
     def page_elements(self) -> int:

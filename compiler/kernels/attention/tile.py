@@ -1,15 +1,17 @@
-"""The inside of every attention kernel: a tile of query rows and pages of keys go in, output and LSE come out.
+"""The inside of every attention kernel: tiles of query rows and pages of keys go in, output and LSE come out.
 
 A row is one query head of one token. The rows of a tile belong to one KV head, so a loaded key or value serves all of
-them. For each page (16 tokens): scores s = q k^T in the log2 domain, hidden ones replaced by NEVER, then the online
+them. For each block of pages: scores s = q k^T in the log2 domain, hidden ones replaced by NEVER, then the online
 softmax of FlashAttention (Dao et al. 2022): m = running maximum, d = running sum of 2^(s - m), o = running sum of
 2^(s - m) v. The result is o / d, and its weight is LSE = m + log2(d), which the cache's merge kernel expects.
+All arithmetic is in float32, whatever the pages hold.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
@@ -22,123 +24,233 @@ from argosy.compiler.kernels.vector import exp2, tanh
 NEVER = -1e30  # a hidden score; also the LSE of a row that sees no key at all
 LOG2_E = math.log2(math.e)
 
+# Which of the 16 keys of page j of a block row r sees: (r, j) -> a vector of booleans.
+Visible = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 
-class Tile:
-    """The state of one tile of `rows` (at most 16) query rows of one KV head, and the steps that update it.
 
-    Created inside a block; then `load_query` for each row, `attend` for each page, and `finish` for each row. Row r of
-    a buffer starts at r times its row length. The buffers named `sum_*` are addressed with constants only, so LLVM
-    keeps them in registers.
+@dataclass(frozen=True, slots=True)
+class KeyBlock:
+    """Up to `pages` pages of one KV head: where the keys and the values of page j start in `buffer`."""
+
+    buffer: tirx.Buffer
+    pages: int
+    keys: Callable[[tirx.Expr], tirx.Expr]
+    values: Callable[[tirx.Expr], tirx.Expr]
+
+
+def copied_block(shape: AttentionShape, pages: int) -> KeyBlock:
+    """Room for a block as float32, which `copy_page_into` fills once for all the tiles that read it."""
+    size = shape.side_elements
+    return KeyBlock(scratch(2 * pages * size, "float32"), pages, lambda j: j * size, lambda j: (pages + j) * size)
+
+
+def copy_page_into(block: KeyBlock, j: tirx.Expr, shape: AttentionShape, flat: tirx.Buffer, keys: tirx.Expr) -> None:
+    """Page j of a copied block becomes the one whose keys of the KV head start at `flat[keys]`."""
+    values = keys + shape.values_offset
+    with T.serial(shape.side_elements // PAGE) as x:
+        for source, target in ((keys, block.keys(j)), (values, block.values(j))):
+            store(block.buffer, convert(load(flat, source + x * PAGE), "float32"), target + x * PAGE)
+
+
+class Tiles:
+    """The state of up to `many` tiles of `rows` (at most 16) query rows of one KV head, and the steps that update it.
+
+    Created inside a block; then `start` for each tile, `load_query` for each row, `attend` for each block of pages, and
+    `finish` for each row. The buffers named `sum_*` are addressed with constants only, so LLVM keeps them in registers.
     """
 
-    def __init__(self, shape: AttentionShape, rows: int) -> None:
+    def __init__(self, shape: AttentionShape, rows: int, pages: int, many: int = 1) -> None:
         d = shape.head_dim
         self.shape = shape
         self.rows = rows
-        self.q = scratch(d * rows, "float32")  # (d, rows): the rows of one feature are adjacent
-        self.p = scratch(rows * PAGE, "float32")  # scores, then probabilities
-        self.m = scratch(PAGE, "float32")
+        self.pages = pages
+        # Few rows alone would wait for each other: they take several pages, or several vectors of values, at a time.
+        self.pages_at_once = _largest_divisor(pages, shape.rows // rows)
+        self.vectors_at_once = _largest_divisor(d // shape.lanes, shape.rows // rows)
+        self.q = scratch((many, rows * d), "float32")
+        self.o = scratch((many, rows * d), "float32")
+        self.d = scratch((many, rows * PAGE), "float32")  # a sum for each lane
+        self.m = scratch((many, PAGE), "float32")
         self.m_new = scratch(PAGE, "float32")
         self.shrink = scratch(PAGE, "float32")  # 2^(m - m_new)
-        self.d = scratch(rows * PAGE, "float32")  # a sum for each lane
-        self.o = scratch(rows * d, "float32")
-        self.sum_s = scratch(rows * PAGE, "float32")
-        self.sum_o = scratch(rows * shape.lanes, "float32")
-        # Row r sees the key slots low[r] <= slot < high[r]; `span` is their union over the tile.
-        self.low = scratch(rows, "int32")
-        self.high = scratch(rows, "int32")
-        self.span = scratch(2, "int32")
-        store(self.m, constant(NEVER), 0)
-        with T.serial(rows) as r:
-            store(self.d, constant(0.0), r * PAGE)
-        with T.serial(rows * d // shape.lanes) as x:
-            store(self.o, constant(0.0, lanes=shape.lanes), x * shape.lanes, lanes=shape.lanes)
+        self.p = scratch(rows * pages * PAGE, "float32")  # scores, then probabilities
+        self.sum_m = scratch(PAGE, "float32")
+        self.sum_d = scratch(PAGE, "float32")
+        self.sum_s = [scratch(rows * PAGE, "float32") for _ in range(self.pages_at_once)]
+        self.sum_o = [scratch(rows * shape.lanes, "float32") for _ in range(self.vectors_at_once)]
+        # Row r of a tile sees the key slots low <= slot < high. Over a tile: from where to where any row sees
+        # something, and from where to where every row sees all.
+        self.low = scratch((many, rows), "int32")
+        self.high = scratch((many, rows), "int32")
+        self.first = scratch(many, "int32")
+        self.whole_first = scratch(many, "int32")
+        self.whole_end = scratch(many, "int32")
+        self.end = scratch(many, "int32")
+
+    def start(self, tile: tirx.Expr) -> None:
+        """Tile number `tile` has seen nothing."""
+        lanes = self.shape.lanes
+        store(self.m, constant(NEVER), tile, 0)
+        store(self.m_new, constant(NEVER), 0)
+        with T.serial(self.rows) as r:
+            store(self.d, constant(0.0), tile, r * PAGE)
+        with T.serial(self.rows * self.shape.head_dim // lanes) as x:
+            store(self.o, constant(0.0, lanes=lanes), tile, x * lanes, lanes=lanes)
+        T.buffer_store(self.first, 2**31 - 1, [tile])
+        T.buffer_store(self.whole_first, 0, [tile])
+        T.buffer_store(self.whole_end, 2**31 - 1, [tile])
+        T.buffer_store(self.end, 0, [tile])
 
     def load_query(
-        self, r: tirx.Var, q: tirx.Buffer, token: tirx.Expr, head: tirx.Expr, low: tirx.Expr | int, high: tirx.Expr
+        self,
+        tile: tirx.Expr,
+        r: tirx.Var,
+        q: tirx.Buffer,
+        token: tirx.Expr,
+        head: tirx.Expr,
+        scale: tirx.Expr,
+        low: tirx.Expr | int,
+        high: tirx.Expr,
     ) -> None:
-        """Row r is q[token, head], and sees the key slots from `low` to `high`. Called in a loop over r from 0."""
-        with T.serial(self.shape.head_dim) as x:
-            T.buffer_store(self.q, T.Cast("float32", q[token, head, x]), [x * self.rows + r])
-        T.buffer_store(self.low, low, [r])
-        T.buffer_store(self.high, high, [r])
-        T.buffer_store(self.span, T.if_then_else(r == 0, low, T.min(self.span[0], low)), [0])
-        T.buffer_store(self.span, T.if_then_else(r == 0, high, T.max(self.span[1], high)), [1])
+        """Row r is q[token, head], and sees the key slots from `low` to `high`."""
+        d, lanes, softcap = self.shape.head_dim, self.shape.lanes, self.shape.softcap
+        unit = T.bind(scale * T.float32(LOG2_E if softcap is None else 1 / softcap))
+        with T.serial(d // lanes) as x:
+            value = convert(load(q, token, head, x * lanes, lanes=lanes), "float32", lanes) * splat(unit, lanes)
+            store(self.q, value, tile, r * d + x * lanes, lanes=lanes)
+        T.buffer_store(self.low, low, [tile, r])
+        T.buffer_store(self.high, high, [tile, r])
+        T.buffer_store(self.first, T.min(self.first[tile], low), [tile])
+        T.buffer_store(self.whole_first, T.max(self.whole_first[tile], low), [tile])
+        T.buffer_store(self.whole_end, T.min(self.whole_end[tile], high), [tile])
+        T.buffer_store(self.end, T.max(self.end[tile], high), [tile])
 
-    def between(self, first_slot: tirx.Expr) -> Callable[[tirx.Var], tirx.Expr]:
-        """Which keys of the page that starts at `first_slot` row r sees, by `low` and `high`."""
+    def reaches(self, tile: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:
+        """Whether some row of a tile sees something of a block that starts at key slot `slot`."""
+        return T.And(self.first[tile] < slot + self.pages * PAGE, self.end[tile] > slot)
 
-        def visible(r: tirx.Var) -> tirx.Expr:
+    def attend_between(self, tile: tirx.Expr, block: KeyBlock, slot: tirx.Expr) -> None:
+        """Takes in what the rows of a tile see, by `low` and `high`, of a block that starts at key slot `slot`."""
+
+        def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
             # One unsigned comparison does for both bounds.
-            offset = T.ramp(first_slot, 1, PAGE) - T.broadcast(self.low[r], PAGE)
-            width = T.Cast("uint32", T.max(self.high[r] - self.low[r], 0))
+            low = self.low[tile, r]
+            offset = T.ramp(slot + j * PAGE - low, 1, PAGE)
+            width = T.Cast("uint32", T.max(self.high[tile, r] - low, 0))
             return T.Cast(f"uint32x{PAGE}", offset) < T.broadcast(width, PAGE)
 
-        return visible
+        size = self.pages * PAGE
+        used = T.bind(T.min(size, self.end[tile] - slot))
+        whole = T.And(self.whole_first[tile] <= slot, self.whole_end[tile] >= slot + size)
+        self.attend(tile, block, used, visible, whole)
 
     def attend(
-        self,
-        flat: tirx.Buffer,
-        keys: tirx.Expr,
-        used: tirx.Expr,
-        scale: tirx.Expr,
-        visible: Callable[[tirx.Var], tirx.Expr],
+        self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr, visible: Visible, whole: tirx.Expr | None = None
     ) -> None:
-        """Takes in one page: the keys of the KV head start at `flat[keys]`, and `used` of its tokens are written."""
-        self._score(flat, keys, scale)
-        self._soften(visible)
-        self._weigh(flat, keys + self.shape.kv_heads * self.shape.side_elements, used)
+        """Takes in a block of which the first `used` tokens are written. If `whole`, every row sees all of it."""
+        pages = T.bind((used + PAGE - 1) // PAGE)
+        self._score(tile, block, pages)
+        if whole is None:
+            self._soften(tile, pages, visible)
+        else:
+            with T.If(whole):
+                with T.Then():
+                    self._soften(tile, self.pages, None)
+                with T.Else():
+                    self._soften(tile, pages, visible)
+        self._weigh(tile, block, used)
 
-    def _score(self, flat: tirx.Buffer, keys: tirx.Expr, scale: tirx.Expr) -> None:
-        """p = q k^T * scale, still to be capped."""
-        with T.unroll(self.rows) as r:
-            store(self.sum_s, constant(0.0), r * PAGE)
-        with T.serial(self.shape.head_dim) as x:
-            key = T.bind(convert(load(flat, keys + x * PAGE), "float32"))
-            with T.unroll(self.rows) as r:
-                store(self.sum_s, load(self.sum_s, r * PAGE) + splat(self.q[x * self.rows + r]) * key, r * PAGE)
-        unit = LOG2_E if self.shape.softcap is None else 1 / self.shape.softcap
-        with T.unroll(self.rows) as r:
-            store(self.p, load(self.sum_s, r * PAGE) * splat(scale * T.float32(unit)), r * PAGE)
-
-    def _soften(self, visible: Callable[[tirx.Var], tirx.Expr]) -> None:
-        """p becomes 2^(p - m) with the new maximum m, and d its running sum."""
-        softcap = self.shape.softcap
-        store(self.m_new, load(self.m, 0), 0)
-        with T.serial(self.rows) as r:
-            score = load(self.p, r * PAGE)
-            if softcap is not None:
-                score = tanh(score) * constant(softcap * LOG2_E)
-            score = T.bind(T.Select(visible(r), score, constant(NEVER)))
-            store(self.p, score, r * PAGE)
-            T.buffer_store(self.m_new, T.max(self.m[r], reduce_max(score)), [r])
-        store(self.shrink, exp2(load(self.m, 0) - load(self.m_new, 0)), 0)
-        store(self.m, load(self.m_new, 0), 0)
-        with T.serial(self.rows) as r:
-            weight = T.bind(exp2(load(self.p, r * PAGE) - splat(self.m[r])))
-            store(self.p, weight, r * PAGE)
-            store(self.d, load(self.d, r * PAGE) * splat(self.shrink[r]) + weight, r * PAGE)
-
-    def _weigh(self, flat: tirx.Buffer, values: tirx.Expr, used: tirx.Expr) -> None:
-        """o = o * 2^(m - m_new) + p v. Values not yet written may be anything, even NaN, so they are left out."""
-        d, lanes = self.shape.head_dim, self.shape.lanes
-        with T.serial(d // lanes) as x:
-            with T.unroll(self.rows) as r:
-                shrunk = load(self.o, r * d + x * lanes, lanes=lanes) * splat(self.shrink[r], lanes)
-                store(self.sum_o, shrunk, r * lanes, lanes=lanes)
-            with T.serial(used) as w:
-                value = T.bind(convert(load(flat, values + w * d + x * lanes, lanes=lanes), "float32", lanes))
+    def _score(self, tile: tirx.Expr, block: KeyBlock, pages: tirx.Expr | int) -> None:
+        """p = q k^T, still to be capped."""
+        d, width = self.shape.head_dim, self.pages * PAGE
+        at_once = range(self.pages_at_once)
+        with T.serial((pages + self.pages_at_once - 1) // self.pages_at_once) as group:
+            starts = [T.bind(block.keys(group * self.pages_at_once + i)) for i in at_once]
+            for total in self.sum_s:
                 with T.unroll(self.rows) as r:
-                    product = splat(self.p[r * PAGE + w], lanes) * value
-                    store(self.sum_o, load(self.sum_o, r * lanes, lanes=lanes) + product, r * lanes, lanes=lanes)
-            with T.unroll(self.rows) as r:
-                store(self.o, load(self.sum_o, r * lanes, lanes=lanes), r * d + x * lanes, lanes=lanes)
+                    store(total, constant(0.0), r * PAGE)
+            with T.serial(d) as x:
+                keys = [T.bind(convert(load(block.buffer, start + x * PAGE), "float32")) for start in starts]
+                with T.unroll(self.rows) as r:
+                    query = T.bind(splat(self.q[tile, r * d + x]))
+                    for key, total in zip(keys, self.sum_s, strict=True):
+                        store(total, load(total, r * PAGE) + query * key, r * PAGE)
+            for i, total in zip(at_once, self.sum_s, strict=True):
+                with T.unroll(self.rows) as r:
+                    column = (group * self.pages_at_once + i) * PAGE
+                    store(self.p, load(total, r * PAGE), r * width + column)
 
-    def finish(self, r: tirx.Var, output: tirx.Buffer, lse: tirx.Buffer, token: tirx.Expr, head: tirx.Expr) -> None:
+    def _soften(self, tile: tirx.Expr, pages: tirx.Expr | int, visible: Visible | None) -> None:
+        """p becomes 2^(p - m) with the new maximum m, and d its running sum."""
+        softcap, width = self.shape.softcap, self.pages * PAGE
+        with T.serial(self.rows) as r:
+            store(self.sum_m, constant(NEVER), 0)
+            with T.serial(pages) as j:
+                score = load(self.p, r * width + j * PAGE)
+                if softcap is not None:
+                    score = tanh(score) * constant(softcap * LOG2_E)
+                if visible is not None:
+                    score = T.Select(visible(r, j), score, constant(NEVER))
+                if softcap is not None or visible is not None:
+                    score = T.bind(score)
+                    store(self.p, score, r * width + j * PAGE)
+                store(self.sum_m, T.max(load(self.sum_m, 0), score), 0)
+            T.buffer_store(self.m_new, T.max(self.m[tile, r], reduce_max(load(self.sum_m, 0))), [r])
+        store(self.shrink, exp2(load(self.m, tile, 0) - load(self.m_new, 0)), 0)
+        store(self.m, load(self.m_new, 0), tile, 0)
+        with T.serial(self.rows) as r:
+            m = T.bind(splat(self.m[tile, r]))
+            store(self.sum_d, load(self.d, tile, r * PAGE) * splat(self.shrink[r]), 0)
+            with T.serial(pages) as j:
+                weight = T.bind(exp2(load(self.p, r * width + j * PAGE) - m))
+                store(self.p, weight, r * width + j * PAGE)
+                store(self.sum_d, load(self.sum_d, 0) + weight, 0)
+            store(self.d, load(self.sum_d, 0), tile, r * PAGE)
+
+    def _weigh(self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr) -> None:
+        """o = o * 2^(m - m_new) + p v. Values not yet written may be anything, even NaN, so they are left out."""
+        d, lanes, width = self.shape.head_dim, self.shape.lanes, self.pages * PAGE
+        at_once = range(self.vectors_at_once)
+        with T.serial(d // lanes // self.vectors_at_once) as group:
+            columns = [T.bind((group * self.vectors_at_once + i) * lanes) for i in at_once]
+            for column, total in zip(columns, self.sum_o, strict=True):
+                with T.unroll(self.rows) as r:
+                    shrunk = load(self.o, tile, r * d + column, lanes=lanes) * splat(self.shrink[r], lanes)
+                    store(total, shrunk, r * lanes, lanes=lanes)
+            with T.serial((used + PAGE - 1) // PAGE) as j:
+                start = T.bind(block.values(j))
+                with T.serial(T.min(PAGE, used - j * PAGE)) as w:
+                    values = [
+                        T.bind(convert(load(block.buffer, start + w * d + column, lanes=lanes), "float32", lanes))
+                        for column in columns
+                    ]
+                    with T.unroll(self.rows) as r:
+                        weight = T.bind(splat(self.p[r * width + j * PAGE + w], lanes))
+                        for value, total in zip(values, self.sum_o, strict=True):
+                            sum_so_far = load(total, r * lanes, lanes=lanes)
+                            store(total, sum_so_far + weight * value, r * lanes, lanes=lanes)
+            for column, total in zip(columns, self.sum_o, strict=True):
+                with T.unroll(self.rows) as r:
+                    store(self.o, load(total, r * lanes, lanes=lanes), tile, r * d + column, lanes=lanes)
+
+    def finish(
+        self,
+        tile: tirx.Expr,
+        r: tirx.Var,
+        output: tirx.Buffer,
+        lse: tirx.Buffer,
+        token: tirx.Expr,
+        head: tirx.Expr,
+    ) -> None:
         """Writes o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
         d, lanes = self.shape.head_dim, self.shape.lanes
-        weight = T.bind(T.max(reduce_sum(load(self.d, r * PAGE)), T.float32(1e-37)))
-        T.buffer_store(lse, self.m[r] + T.log2(weight), [token, head])
+        weight = T.bind(T.max(reduce_sum(load(self.d, tile, r * PAGE)), T.float32(1e-37)))
+        T.buffer_store(lse, self.m[tile, r] + T.log2(weight), [token, head])
         with T.serial(d // lanes) as x:
-            value = load(self.o, r * d + x * lanes, lanes=lanes) * splat(T.float32(1) / weight, lanes)
+            value = load(self.o, tile, r * d + x * lanes, lanes=lanes) * splat(T.float32(1) / weight, lanes)
             store(output, convert(value, str(output.dtype), lanes), token, head, x * lanes, lanes=lanes)
+
+
+def _largest_divisor(of: int, limit: int) -> int:
+    """The largest divisor of `of` that is at most `limit`, and at least 1."""
+    return max(n for n in range(1, max(limit, 1) + 1) if of % n == 0)

@@ -15,7 +15,7 @@ from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, s
 from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape
 from argosy.compiler.kernels.attention.ragged import PackedChunk, refuse_long_chunks
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import Tile
+from argosy.compiler.kernels.attention.tile import KeyBlock, Tiles, Visible
 from argosy.compiler.kernels.attention.worklist import TileList
 
 EVERY = 2**31 - 1  # nodes that see a key which comes before the tree
@@ -58,10 +58,10 @@ class TreeMask:
         nodes = self.indptr[b + 1] - self.indptr[b]
         return T.if_then_else(nodes >= q_len, self.nodes[self.indptr[b + 1] - q_len + query, 0], 0)
 
-    def visible(self, numbers: tirx.Buffer, page: tirx.Expr) -> Callable[[tirx.Var], tirx.Expr]:
+    def visible(self, numbers: tirx.Buffer, page: tirx.Expr) -> Visible:
         """Which keys of page number `page` row r sees, by its depth-first number."""
 
-        def visible(r: tirx.Var) -> tirx.Expr:
+        def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
             offset = T.broadcast(numbers[r], PAGE) - self.first.vload([page * PAGE], dtype=f"int32x{PAGE}")
             count = self.count.vload([page * PAGE], dtype=f"int32x{PAGE}")
             return T.Cast(f"uint32x{PAGE}", offset) < T.Cast(f"uint32x{PAGE}", count)
@@ -90,18 +90,21 @@ def _attend_tree(
         b, first_row = tiles.bind(u // kv_heads)
         q_len = T.bind(q_indptr[b + 1] - q_indptr[b])
         used = T.bind(length(b))
-        tile = Tile(shape, rows)
+        tile = Tiles(shape, rows, 1)
+        tile.start(0)
         numbers = scratch(rows, "int32")
         with T.serial(rows) as r:
             query = T.bind(T.min((first_row + r) // group, q_len - 1))
             T.buffer_store(numbers, mask.number(b, query, q_len), [r])
-            tile.load_query(r, q, q_indptr[b] + query, head * group + (first_row + r) % group, T.int32(0), used)
+            tile.load_query(0, r, q, q_indptr[b] + query, head * group + (first_row + r) % group, scale, 0, used)
         with T.serial((used + PAGE - 1) // PAGE) as p:
             visible = mask.visible(numbers, first_page(b) + p)
-            tile.attend(flat, T.bind(keys(b, head, p)), T.min(PAGE, used - p * PAGE), scale, visible)
+            place = T.bind(keys(b, head, p))
+            page = KeyBlock(flat, 1, lambda j: place, lambda j: place + shape.values_offset)
+            tile.attend(0, page, T.bind(T.min(PAGE, used - p * PAGE)), visible)
         with T.serial(rows) as r, when(first_row + r < q_len * group):
             row = T.bind(first_row + r)
-            tile.finish(r, output, lse, q_indptr[b] + row // group, head * group + row % group)
+            tile.finish(0, r, output, lse, q_indptr[b] + row // group, head * group + row % group)
 
 
 def ragged_tree(shape: AttentionShape) -> tirx.PrimFunc:

@@ -1,0 +1,57 @@
+"""Rotary embedding (Su et al. 2021): projections and the cosines and sines of a step go in, rotated heads come out."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from argosy.compiler.kernels.attention.kernel import Kernel, each
+from argosy.compiler.kernels.lanes import convert, load, store
+
+FEW_TOKENS = 8  # that one thread rotates in the time it takes to wake the others
+
+
+def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
+    """The kernel for what `function` describes: of qkv (b, s, h, d) the first `heads` heads are rotated, by
+    cos and sin (b * s, pairs); element i of a head turns with element i + pairs, and what is left of it stays."""
+    qkv_type, table_type, _, out_type = (function.params[i].ty for i in range(4))
+    all_heads, d = (int(extent) for extent in qkv_type.shape[2:])
+    pairs = int(table_type.shape[1])
+    out_dtype = str(out_type.dtype)
+    b, s, n = (tirx.Var(name, "int64") for name in "bsn")
+    kernel = Kernel("rope")
+    with kernel:
+        qkv = kernel.tensor("qkv", (b, s, all_heads, d), str(qkv_type.dtype))
+        cos = kernel.tensor("cos", (n, pairs), str(table_type.dtype))
+        sin = kernel.tensor("sin", (n, pairs), str(table_type.dtype))
+        out = kernel.tensor("out", (b, s, all_heads, d), out_dtype)
+        source = T.decl_buffer((b * s, all_heads, d), qkv.dtype, data=qkv.data, layout=None)
+        target = T.decl_buffer((b * s, all_heads, d), out.dtype, data=out.data, layout=None)
+
+        def token(i: tirx.Var) -> None:
+            lanes = math.gcd(pairs, 16)
+            with T.serial(pairs // lanes) as x:
+                c = T.bind(load(cos, i, x * lanes, lanes=lanes))
+                z = T.bind(load(sin, i, x * lanes, lanes=lanes))
+                with T.serial(heads) as h:
+                    first = T.bind(convert(load(source, i, h, x * lanes, lanes=lanes), "float32", lanes))
+                    second = T.bind(convert(load(source, i, h, pairs + x * lanes, lanes=lanes), "float32", lanes))
+                    store(target, convert(first * c - second * z, out_dtype, lanes), i, h, x * lanes, lanes=lanes)
+                    turned = convert(second * c + first * z, out_dtype, lanes)
+                    store(target, turned, i, h, pairs + x * lanes, lanes=lanes)
+            if 2 * pairs < d:
+                copy(i, 0, heads, 2 * pairs)
+            copy(i, heads, all_heads - heads, 0)
+
+        def copy(i: tirx.Var, head: int, count: int, begin: int) -> None:
+            """Elements from `begin` on of `count` heads stay as they are."""
+            lanes = math.gcd(d - begin, begin, 16)
+            with T.serial(count) as h, T.serial((d - begin) // lanes) as x:
+                at = begin + x * lanes
+                kept = convert(load(source, i, head + h, at, lanes=lanes), out_dtype, lanes)
+                store(target, kept, i, head + h, at, lanes=lanes)
+
+        each(b * s, FEW_TOKENS, token)
+    return kernel.function.without_attr("global_symbol")
