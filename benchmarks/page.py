@@ -44,7 +44,10 @@ def main() -> None:
     """The command line."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: `{sys.argv[1]}` cannot be read: {error}")
     if report.get("schema") != SCHEMA:
         sys.exit(f"error: `{sys.argv[1]}` has schema {report.get('schema')} and not {SCHEMA}: measure again")
     print(page(report))

@@ -13,23 +13,23 @@ from typing import Any
 
 
 class Stopwatch:
-    """`Progress` that notes when the link step began and ended, and the peak memory while weights were converted."""
+    """`Progress` that notes how long the link step took, and the peak memory while weights were converted."""
 
     def __init__(self) -> None:
-        self.link_began: float | None = None
-        self.link_ended: float | None = None
+        self.link_began = 0.0
+        self.link: float | None = None
         self.convert_peak = 0
 
     def report(self, stage: str, done: int, total: int, unit: str = "steps") -> None:
-        """Linking is the last step of the stage `compile`."""
+        """Linking is the last step of the stage `compile for ...`."""
         from argosy.runtime_bindings.engine.memory import memory_use
 
         if stage == "convert weights":
             self.convert_peak = memory_use().peak
-        if stage == "compile" and done == total - 1:
+        if stage.startswith("compile") and done == total - 1:
             self.link_began = time.perf_counter()
-        if stage == "compile" and done == total:
-            self.link_ended = time.perf_counter()
+        if stage.startswith("compile") and done == total:
+            self.link = time.perf_counter() - self.link_began
 
 
 def measure(recipe: dict[str, Any], directory: str) -> dict[str, Any]:
@@ -38,16 +38,16 @@ def measure(recipe: dict[str, Any], directory: str) -> dict[str, Any]:
     from argosy.runtime_bindings.engine.memory import memory_use
 
     watch = Stopwatch()
-    report = build(Request(**recipe, output=Path(directory)), watch)
+    wishes = {**recipe, "targets": tuple(recipe["targets"])}
+    report = build(Request(**wishes, output=Path(directory)), watch)
     stages = {stage.stage: stage for stage in report.stages}
-    assert watch.link_began is not None and watch.link_ended is not None, "no link step was reported"
-    link = watch.link_ended - watch.link_began
+    assert watch.link is not None, "no link step was reported"
     return {
         "stages": {
             "convert": stages["weights"].seconds,
             "config": stages["config"].seconds,
-            "compile": stages["library"].seconds - link,
-            "link": link,
+            "compile": stages["library"].seconds - watch.link,
+            "link": watch.link,
         },
         "peak_bytes": {"convert": watch.convert_peak, "build": memory_use().peak},
         "sizes": {"weights": stages["weights"].nbytes, "library": stages["library"].nbytes},

@@ -55,6 +55,12 @@ def rival_files(source: Path | None, rivals: Sequence[Rival], progress: Progress
         yield {rival: made.get(rival.weights, source) for rival in rivals if source is not None}
 
 
+def facts(engine: Engine) -> dict[str, Any]:
+    """What an engine says of itself when it is loaded. Raises what it refuses, before anything is measured."""
+    with Server(engine.command) as server:
+        return {key: value for key, value in server.ready.items() if key != "ready"}
+
+
 def starts(engines: Sequence[Engine], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
     """Fresh processes, in turns: seconds from their start to a loaded engine and to a first token.
 

@@ -59,13 +59,19 @@ def bench(wishes: Wishes, progress: Progress) -> dict[str, Any]:
         "machine": machine.describe(),
         "versions": machine.versions(peer.package for peer in wishes.peers),
     }
+    sizes = {"threads": threads, "window": plan.window, "batch": plan.batch, "total": plan.total}
+    sizes["vocab_size"] = artefacts[0].vocab_size
+    mine = [
+        Engine(ours.name, "argosy.bench.worker_argosy", Setup(str(ours.directory.resolve()), **sizes))
+        for ours in artefacts
+    ]
+    facts = {engine.name: measure.facts(engine) for engine in mine}
+    if wishes.build:
+        report["build"] = {
+            ours.name: measure.build(recipe(ours, facts[ours.name]["build"]), progress) for ours in artefacts
+        }
     with measure.rival_files(source, rivals, progress) as files:
-        sizes = {"threads": threads, "window": plan.window, "batch": plan.batch, "total": plan.total}
-        sizes["vocab_size"] = artefacts[0].vocab_size
-        engines = [
-            Engine(ours.name, "argosy.bench.worker_argosy", Setup(str(ours.directory.resolve()), **sizes))
-            for ours in artefacts
-        ] + [Engine(rival.name, rival.peer.worker, Setup(str(files[rival]), **sizes)) for rival in rivals]
+        engines = mine + [Engine(rival.name, rival.peer.worker, Setup(str(files[rival]), **sizes)) for rival in rivals]
         weights = {rival: measure.run_json(["-m", "argosy.bench.gguf_file", "weigh", files[rival]]) for rival in rivals}
         streams = measure.bandwidth(threads, measure.STREAM_BYTES)
         found = measure.speeds(engines, plan, progress)
@@ -85,10 +91,6 @@ def bench(wishes: Wishes, progress: Progress) -> dict[str, Any]:
     }
     report["roofline"] = _roofline(report["engines"][: len(artefacts)], streams, plan, threads)
     report["chat"] = {ours.name: measure.chat(ours.directory, threads, plan, progress) for ours in artefacts}
-    if wishes.build:
-        report["build"] = {
-            ours.name: measure.build(recipe(ours, found.facts[ours.name]["build"]), progress) for ours in artefacts
-        }
     report["machine"]["load_after"] = machine.load()
     report["seconds"] = time.perf_counter() - started
     return report
@@ -137,15 +139,16 @@ def recipe(ours: Ours, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ours(ours: Ours, facts: Mapping[str, Any]) -> dict[str, Any]:
-    settings = facts["build"]
+    build = facts["build"]
+    (target,) = build["targets"]
+    settings = f"--activations {build['activations']} --kv {build['kv']}"
     return {
         "name": ours.name,
         "program": "argosy",
         "version": ours.manifest.argosy_version,
         "file": ours.directory.name,
-        "weights": f"{ours.scheme}, {settings['activations']} activations",
-        "command": rebuild_command(ours.manifest.model, facts["target"], ours.scheme)
-        + f" --activations {settings['activations']}",
+        "weights": f"{ours.scheme}, {build['activations']} activations",
+        "command": f"{rebuild_command(ours.manifest.model, target, ours.scheme)} {settings}",
         **facts,
     }
 

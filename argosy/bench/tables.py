@@ -36,13 +36,15 @@ def setting(report: Mapping[str, Any]) -> str:
     machine, versions, plan = report["machine"], report["versions"], report["plan"]
     peers = {engine["program"]: engine["version"] for engine in report["engines"] if engine["program"] != "argosy"}
     others = "".join(f", {program} {version}" for program, version in peers.items())
+    busy = machine["load_before"][0] > report["threads"] / 2
+    warning = " The machine was busy: other figures than memory are not to be trusted." if busy else ""
     commit = f" ({versions['commit']})" if versions["commit"] else ""
     return (
         f"{report['model']} on {machine['cpu']}, {report['threads']} threads, {human_size(machine['memory_bytes'])} of "
         f"memory, {machine['system']}, {report['when'][:10]}. Argosy {versions['argosy']}{commit}, TVM "
         f"{versions['apache-tvm']}{others}, Python {versions['python']}. Medians of {plan['repeats']} turns, "
         f"± half the range; a ratio is taken within each turn. Load of the machine before and after: "
-        f"{machine['load_before'][0]}, {machine['load_after'][0]}."
+        f"{machine['load_before'][0]}, {machine['load_after'][0]}.{warning}"
     )
 
 
@@ -74,7 +76,7 @@ def roofline(report: Mapping[str, Any]) -> Table:
     found, titles = report["roofline"], {case["name"]: case["title"] for case in report["cases"]}
     stream = found["stream"]["median"]
     rows = [
-        (f"{name}: {titles[case]}", human_size(share["step_bytes"]), human_time(share["step_bytes"] / stream),
+        (f"{name}: {titles[case]}", human_size(share["step_bytes"]), f"{1000 * share['step_bytes'] / stream:.1f} ms",
          f"{100 * share['share']:.0f} %")
         for name, engine in found["engines"].items()
         for case, share in engine["decode"].items()
@@ -106,7 +108,7 @@ def engines(report: Mapping[str, Any]) -> Table:
     plan = report["plan"]
     notes = (
         f"Load and first token: from the start of a fresh process, with a prompt of 32 tokens. Peak memory: after all "
-        f"requests of this run, with room for {plan['batch']} sequences.",
+        f"requests of this run, with room for {plan['batch']} sequence{'' if plan['batch'] == 1 else 's'}.",
     )
     return Table("What ran", headings, tuple(rows), notes)
 

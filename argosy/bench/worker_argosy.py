@@ -6,6 +6,9 @@ import math
 from typing import Any
 
 from argosy.bench.workload import Setup, SteppingEngine, serve
+from argosy.support.errors import UsageError
+
+KV_NAMES = {"float16": "f16", "float32": "f32"}  # as `argosy build --kv` calls them
 
 
 class ArgosyEngine(SteppingEngine):
@@ -21,6 +24,10 @@ class ArgosyEngine(SteppingEngine):
 
         artefact = open_artefact(setup.model)
         self.library = load_library(artefact)
+        most = self.library.metadata.max_batch_size
+        if setup.batch > most:
+            sentence = f"`{artefact.name}` runs `{most}` sequences together, and `{setup.batch}` are asked for"
+            raise UsageError(sentence, "give a smaller `--batch`, or build with a larger `--max-batch`")
         weights = load_weights(artefact, self.library)
         pages = setup.batch * self.library.metadata.page_size  # each sequence may leave one partly empty
         self.runner = LibraryRunner(
@@ -42,12 +49,13 @@ class ArgosyEngine(SteppingEngine):
             "kv_bytes_per_token": of.kv_bytes_per_token,
             "kv_cache_bytes": self.runner.kv_bytes,
             "build": {
+                "targets": [of.values["target"]["name"]],
                 "activations": of.values["activations"],
+                "kv": KV_NAMES[str(of.values["kv_dtype"])],
                 "context_window": of.context_window_size,
                 "prefill_chunk": of.prefill_chunk_size,
                 "max_batch": of.max_batch_size,
             },
-            "target": self.library.metadata.values["target"]["name"],
         }
 
     def clear(self) -> None:

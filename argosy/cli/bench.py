@@ -62,7 +62,8 @@ def command(
     """Measure how fast an artefact computes: decode, prefill, starts, memory, and the share of memory bandwidth.
 
     With --vs other programs answer the same requests in the same run, with the weights at the same bits and with the
-    GGUF file as it is. Engines stay loaded and take turns, so that ratios hold on a busy machine too.
+    GGUF file as it is. Engines stay loaded and take turns, so that a slow minute slows all of them; but on a busy
+    machine programs whose threads wait for each other in loops suffer most: measure on an idle one.
     """
     from argosy.bench.peers import peers_named
     from argosy.bench.plot import check_plot, write_plot

@@ -71,7 +71,7 @@ def report_of(
         "schema": run.SCHEMA, "when": "2020-02-02T00:00:00+00:00", "model": "m", "threads": 2,
         "command": "argosy bench",
         "plan": {"repeats": 2, "batch": 4}, "plot": "p.svg",
-        "machine": {**machine.describe(), "load_after": [0.0, 0.0, 0.0]}, "versions": machine.versions(),
+        "machine": {**machine.describe(), "load_before": [0.1] * 3, "load_after": [2.0] * 3}, "versions": machine.versions(),
         "cases": [{"name": case.name, "title": case.title, "tokens": case.tokens} for case in PLAN.cases()],
         "engines": engines,
         "ratios": run.ratios(Speeds(rates, {}), mine, [rival.name for rival in rivals]),
@@ -214,9 +214,10 @@ def test_an_embedding_that_is_not_the_output_matrix_is_not_read_by_a_step() -> N
 
 def test_the_same_artefact_can_be_built_again() -> None:
     made = Manifest("m", "keep", "d", weights=WeightsRecord("key", "layout", "rtn", ()))
-    found = run.recipe(Ours("x", Path("x"), made, 1), {"activations": "f32", "max_batch": 2})
+    found = run.recipe(Ours("x", Path("x"), made, 1), {"targets": ["cpu"], "activations": "f32", "max_batch": 2})
     assert found == {
-        "model": "m", "quantization": "keep", "rounding": "rtn", "activations": "f32", "max_batch": 2,
+        "model": "m", "quantization": "keep", "rounding": "rtn", "targets": ["cpu"], "activations": "f32",
+        "max_batch": 2,
     }  # fmt: skip
     from argosy.build import Request
 
@@ -236,6 +237,13 @@ def test_a_report_has_tables_that_say_whose_bits_are_the_same() -> None:
         len(table.headings) for table in (first, second, *others)
     }
     assert [table.title for table in others] == ["Roofline", "What ran", "Chat", "Build"]
+
+
+def test_figures_of_a_busy_machine_say_so() -> None:
+    report = report_of()
+    assert "busy" not in tables.setting(report)
+    report["machine"]["load_before"] = [1.5, 0.0, 0.0]
+    assert "The machine was busy" in tables.setting(report)
 
 
 def test_without_peers_there_are_no_ratios() -> None:

@@ -42,6 +42,12 @@ def test_more_than_an_artefact_can_hold_is_refused(demo_artefact: Callable[[str]
     assert result.exit_code == 2 and "holds `8192` tokens of context, and `8222` are asked for" in result.stderr
 
 
+def test_a_batch_beyond_the_librarys_is_refused(demo_artefact: Callable[[str], Path]) -> None:
+    result = CliRunner().invoke(cli, ["bench", str(demo_artefact("q4f16_1")), "--quick", "--batch", "9"])
+    assert result.exit_code == 1 and "runs `8` sequences together, and `9` are asked for" in result.stderr
+    assert "hint: give a smaller `--batch`" in result.stderr
+
+
 def test_an_engine_decodes_the_same_after_its_context_was_cut_back(demo_artefact: Callable[[str], Path]) -> None:
     from argosy.bench.worker_argosy import ArgosyEngine
 
