@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from tvm import tirx
+from tvm import DataType, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
+
+CACHE_LINE = 64  # bytes
 
 
 class Kernel:
@@ -71,6 +73,15 @@ def flattened(pages: tirx.Buffer) -> tirx.Buffer:
 def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) -> tirx.Buffer:
     """A buffer of the enclosing block: on the stack if its size is constant and at most 1 KB, else from a pool."""
     return T.sblock_alloc_buffer(shape if isinstance(shape, tuple) else (shape,), dtype, layout=None)
+
+
+def prefetch(buffer: tirx.Buffer, start: tirx.Expr, count: int) -> None:
+    """Brings `count` elements from `start` on into the second-level cache, while other work goes on."""
+    per_line = CACHE_LINE // DataType(buffer.dtype).itemsize
+    with T.serial(-(-count // per_line)) as line:
+        address = T.address_of(buffer[start + line * per_line])
+        read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
+        T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data))
 
 
 def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:
