@@ -119,13 +119,13 @@ def chat(report: Mapping[str, Any]) -> Table:
         (name, _time(found["load_seconds"]), _time(found["first_token_seconds"]), human_size(found["peak_bytes"]))
         for name, found in report["chat"].items()
     )
-    headings = ("`argosy chat`", "load, every byte checked", "process start to first token", "peak memory")
+    headings = ("chat", "load, every byte checked", "process start to first token", "peak memory")
     return Table("Chat", headings, rows)
 
 
 def build(report: Mapping[str, Any]) -> Table:
     """Builds from nothing."""
-    headings = ("`argosy build`", "whole process", "stages", "memory: converting", "all", "weights", "library")
+    headings = ("build", "whole process", "stages", "memory: converting", "all", "weights", "library")
     rows = []
     for name, found in report["build"].items():
         stages = ", ".join(f"{stage} {human_time(seconds)}" for stage, seconds in found["stages"].items())
