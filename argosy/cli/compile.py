@@ -12,7 +12,7 @@ from argosy.cli.base import command as argosy_command
     "compile",
     examples=[
         "argosy compile --model smollm2-135m --target cpu --quantization q4f16_1",
-        "argosy compile --model smollm2-135m --debug-dump /tmp/dump && argosy inspect /tmp/dump",
+        "argosy compile --model smollm2-135m --debug-dump dump && argosy inspect dump",
     ],
 )
 @stages.options(

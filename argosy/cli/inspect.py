@@ -23,7 +23,7 @@ _SHOWN = (
     examples=[
         "argosy inspect dist/out/smollm2-135m-q4f16_1",
         "argosy inspect dist/out/smollm2-135m-q4f16_1/smollm2-135m-q4f16_1-cpu.so --json",
-        "argosy inspect --diff /tmp/dump-before /tmp/dump-after",
+        "argosy inspect --diff dump-before dump-after",
     ],
 )
 @click.argument("path", type=str, metavar="LIBRARY|DIR")
