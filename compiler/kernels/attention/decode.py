@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flattened, prefetch, scratch, size, when
+from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flattened, scratch, size, when
 from argosy.compiler.kernels.attention.merge import FEW_ROWS
 from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape, page_offset
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
@@ -66,8 +66,15 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
             tile.start(0)
             with T.serial(rows) as r:
                 tile.load_query(0, r, q, b, head * group + T.min(first_row + r, group - 1), scale, low, high)
-            places = scratch(BLOCK, "int32")
-            pages_of_head = KeyBlock(flat, BLOCK, lambda j: places[j], lambda j: places[j] + shape.values_offset)
+            places = scratch(2 * BLOCK, "int32")
+            pages_of_head = KeyBlock(
+                flat,
+                BLOCK,
+                lambda j: places[j],
+                lambda j: places[j] + shape.values_offset,
+                lambda j: places[BLOCK + j],
+                lambda j: places[BLOCK + j] + shape.values_offset,
+            )
             first_block = T.bind(tile.first[0] // (BLOCK * PAGE))
             count = T.bind(T.max((tile.end[0] + BLOCK * PAGE - 1) // (BLOCK * PAGE) - first_block, 0))
             with T.serial(first_block + count * part // parts, first_block + count * (part + 1) // parts) as i:
@@ -78,11 +85,8 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                     page = page_ids[page_indptr[b] + T.min(p, last_page)]
                     return page * shape.page_elements + head * shape.side_elements
 
-                for j in range(BLOCK):
+                for j in range(2 * BLOCK):
                     T.buffer_store(places, place(i * BLOCK + j), [j])
-                    coming = T.bind(place((i + 1) * BLOCK + j))
-                    for side in (coming, coming + shape.values_offset):
-                        prefetch(flat, side, shape.side_elements)
                 tile.attend_between(0, pages_of_head, i * (BLOCK * PAGE))
             with T.serial(rows) as r, when(first_row + r < group):
                 tile.finish(0, r, part_output, part_lse, b * parts + part, head * group + first_row + r)

@@ -75,13 +75,15 @@ def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) ->
     return T.sblock_alloc_buffer(shape if isinstance(shape, tuple) else (shape,), dtype, layout=None)
 
 
-def prefetch(buffer: tirx.Buffer, start: tirx.Expr, count: int) -> None:
-    """Brings `count` elements from `start` on into the second-level cache, while other work goes on."""
-    per_line = CACHE_LINE // DataType(buffer.dtype).itemsize
-    with T.serial(-(-count // per_line)) as line:
-        address = T.address_of(buffer[start + line * per_line])
-        read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
-        T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data))
+def elements_per_line(buffer: tirx.Buffer) -> int:
+    """Elements that memory delivers together."""
+    return CACHE_LINE // DataType(buffer.dtype).itemsize
+
+
+def prefetch(buffer: tirx.Buffer, start: tirx.Expr) -> None:
+    """Brings the cache line of an element into the second-level cache, while other work goes on."""
+    read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(buffer[start]), read, second_level, data))
 
 
 def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import scratch
+from argosy.compiler.kernels.attention.kernel import elements_per_line, prefetch, scratch
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.lanes import constant, convert, load, reduce_max, reduce_sum, splat, store
 from argosy.compiler.kernels.vector import exp2, tanh
@@ -30,12 +30,19 @@ Visible = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 
 @dataclass(frozen=True, slots=True)
 class KeyBlock:
-    """Up to `pages` pages of one KV head: where the keys and the values of page j start in `buffer`."""
+    """Up to `pages` pages of one KV head: where the keys and the values of page j start in `buffer`.
+
+    `coming_keys`, `coming_values`: the same of the block after this one. What is read from memory only once is
+    asked for a block ahead, a line at a time between the products: all at once would wait for memory as long as the
+    products do not.
+    """
 
     buffer: tirx.Buffer
     pages: int
     keys: Callable[[tirx.Expr], tirx.Expr]
     values: Callable[[tirx.Expr], tirx.Expr]
+    coming_keys: Callable[[tirx.Expr], tirx.Expr] | None = None
+    coming_values: Callable[[tirx.Expr], tirx.Expr] | None = None
 
 
 def copied_block(shape: AttentionShape, pages: int) -> KeyBlock:
@@ -165,16 +172,23 @@ class Tiles:
         d, width = self.shape.head_dim, self.pages * PAGE
         at_once = range(self.pages_at_once)
         with T.serial((pages + self.pages_at_once - 1) // self.pages_at_once) as group:
-            starts = [T.bind(block.keys(group * self.pages_at_once + i)) for i in at_once]
+            pages_now = [group * self.pages_at_once + i for i in at_once]
+            starts = [T.bind(block.keys(j)) for j in pages_now]
+            coming = [T.bind(block.coming_keys(j)) for j in pages_now] if block.coming_keys else []
             for total in self.sum_s:
                 with T.unroll(self.rows) as r:
                     store(total, constant(0.0), r * PAGE)
-            with T.serial(d) as x:
-                keys = [T.bind(convert(load(block.buffer, start + x * PAGE), "float32")) for start in starts]
-                with T.unroll(self.rows) as r:
-                    query = T.bind(splat(self.q[tile, r * d + x]))
-                    for key, total in zip(keys, self.sum_s, strict=True):
-                        store(total, load(total, r * PAGE) + query * key, r * PAGE)
+            features = max(1, elements_per_line(block.buffer) // PAGE)
+            with T.serial(d // features) as line:
+                for start in coming:
+                    prefetch(block.buffer, start + line * features * PAGE)
+                for feature in range(features):
+                    x = line * features + feature
+                    keys = [T.bind(convert(load(block.buffer, start + x * PAGE), "float32")) for start in starts]
+                    with T.unroll(self.rows) as r:
+                        query = T.bind(splat(self.q[tile, r * d + x]))
+                        for key, total in zip(keys, self.sum_s, strict=True):
+                            store(total, load(total, r * PAGE) + query * key, r * PAGE)
             for i, total in zip(at_once, self.sum_s, strict=True):
                 with T.unroll(self.rows) as r:
                     column = (group * self.pages_at_once + i) * PAGE
@@ -219,7 +233,11 @@ class Tiles:
                     store(total, shrunk, r * lanes, lanes=lanes)
             with T.serial((used + PAGE - 1) // PAGE) as j:
                 start = T.bind(block.values(j))
+                coming = T.bind(block.coming_values(j)) if block.coming_values else None
                 with T.serial(T.min(PAGE, used - j * PAGE)) as w:
+                    if coming is not None:
+                        for first in range(0, at_once[-1] * lanes + 1, elements_per_line(block.buffer)):
+                            prefetch(block.buffer, coming + w * d + columns[0] + first)
                     values = [
                         T.bind(convert(load(block.buffer, start + w * d + column, lanes=lanes), "float32", lanes))
                         for column in columns
