@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
+from argosy.runtime_bindings.engine.arena import Arena, padded
 
 RECIPE = "_packing"
 Parameter = tuple[str, tuple[int, ...], str]  # name, shape, dtype
@@ -66,12 +66,13 @@ def pack(machine: Any, tensors: Sequence[Any], done: Callable[[int], None] = lam
     recipe = packing_recipe(machine)
     if recipe is None:
         return list(tensors)
-    tvm = load_tvm()
+    places = [(shape, dtype) for step in recipe.steps for _, shape, dtype in step.outputs]
+    arena = Arena(sum(padded(*place) for place in places))
     packed: dict[int, Any] = {after: tensors[before] for before, after in recipe.kept}
     uses = Counter(index for step in recipe.steps for index in step.inputs) + Counter(b for b, _ in recipe.kept)
     for step in recipe.steps:
         function = machine.module.get_function(step.function, query_imports=True)
-        outputs = {place: tvm.runtime.empty(shape, dtype) for place, shape, dtype in step.outputs}
+        outputs = {place: arena.empty(shape, dtype) for place, shape, dtype in step.outputs}
         function(*(tensors[index] for index in step.inputs), *outputs.values())
         packed |= outputs
         for index in step.inputs:
