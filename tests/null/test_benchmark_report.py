@@ -19,7 +19,7 @@ from argosy.bench.measure import Speeds
 from argosy.bench.peers import PEERS, Ours, Rival
 from argosy.bench.samples import samples, spread
 from argosy.bench.worker_argosy import step_weights_bytes
-from argosy.bench.workload import QUICK, Plan, SteppingEngine, answers, token_ids
+from argosy.bench.workload import QUICK, WARM_UP, Plan, SteppingEngine, answers, token_ids
 from argosy.cli.app import cli
 from argosy.dist.manifest import Manifest, WeightsRecord
 from argosy.support.errors import ArgosyError, UsageError
@@ -91,9 +91,9 @@ def report_of(
 
 def test_a_plan_has_its_cases_and_room_for_them() -> None:
     assert [case.name for case in PLAN.cases()] == ["decode_8", "decode_512", "decode_8_batch_4", "prefill_128"]
-    assert [case.tokens for case in PLAN.cases()] == [32, 32, 128, 128]
-    assert PLAN.window == 512 + 32 and PLAN.total == 544
-    assert Plan(contexts=(8,), prefills=(40,), batch=8).total == 8 * (8 + 32)
+    assert [case.tokens for case in PLAN.cases()] == [64, 64, 256, 128]
+    assert PLAN.window == 512 + 64 and PLAN.total == 576
+    assert Plan(contexts=(8,), prefills=(40,), batch=8).total == 8 * (8 + 64)
     assert not [case for case in Plan(batch=1).cases() if "batch" in case.name]
     assert len(Plan(**QUICK).cases()) == 5
 
@@ -119,10 +119,15 @@ class Counting(SteppingEngine):
         self.told.append(("cut", batch, position, steps))
 
 
+def grown(steps: int) -> list[tuple[Any, ...]]:
+    """What two sequences of five tokens are told to grow by some steps, and back."""
+    return [*(("step", 2, 5 + step) for step in range(steps)), ("cut", 2, 5, steps)]
+
+
 def test_what_a_decode_stands_on_is_read_once_until_something_else_is_asked() -> None:
     engine = Counting()
     decode = json.dumps({"do": "decode", "context": 5, "batch": 2, "steps": 2})
-    steps = [("step", 2, 5), ("step", 2, 6), ("cut", 2, 5, 2)]
+    steps = [*grown(WARM_UP), *grown(2)]
     found = list(answers(engine, iter([decode, decode, json.dumps({"do": "prefill", "tokens": 3}), decode])))
     read = [("clear",), ("read", 0, 5), ("read", 1, 5)]
     assert engine.told == [*read, *steps, *steps, ("clear",), ("read", 0, 3), *read, *steps]
@@ -203,9 +208,9 @@ def test_ratios_are_taken_within_each_turn() -> None:
 
 def test_a_decode_reads_all_weights_and_the_keys_and_values_of_each_sequence() -> None:
     found = report_of()["roofline"]["engines"][OURS]["decode"]
-    assert found["decode_512"] == {"step_bytes": 1000 + (512 + 16) * 10, "share": round(20 * 6280 / 1e6, 4)}
-    assert found["decode_8_batch_4"]["step_bytes"] == 1000 + 4 * (8 + 16) * 10
-    assert found["decode_8_batch_4"]["share"] == round(30 / 4 * 1960 / 1e6, 4)
+    assert found["decode_512"] == {"step_bytes": 1000 + (512 + 32) * 10, "share": round(20 * 6440 / 1e6, 4)}
+    assert found["decode_8_batch_4"]["step_bytes"] == 1000 + 4 * (8 + 32) * 10
+    assert found["decode_8_batch_4"]["share"] == round(30 / 4 * 2600 / 1e6, 4)
 
 
 def test_an_embedding_that_is_not_the_output_matrix_is_not_read_by_a_step() -> None:
