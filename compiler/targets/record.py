@@ -19,8 +19,8 @@ class TargetRecord:
 
     `device` is the kind of device whose runtime drives it. `activation_dtype` is what the graph computes in, `kv_dtype`
     what the cache keeps keys and values in, `activations` what quantized matrices are multiplied with, `linear` how;
-    `features` the instruction sets that a library for this target needs, as LLVM spells them; `package` links an
-    executable into a file.
+    `features` the instruction sets that a library for this target needs, as LLVM spells them; `converts_halves` whether
+    some of them convert 16-bit floats to 32 bits and back; `package` links an executable into a file.
     """
 
     name: str
@@ -30,6 +30,7 @@ class TargetRecord:
     triple: str
     cpu: str
     features: tuple[str, ...]
+    converts_halves: bool
     activation_dtype: str
     kv_dtype: str
     activations: str

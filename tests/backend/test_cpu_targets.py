@@ -51,6 +51,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.mark.parametrize("cpu", CPUS[: len(PLAIN)])
+def test_keys_and_values_in_16_bits_cost_little_where_no_instruction_converts_them(
+    cpu: Processor, checkpoint: Path
+) -> None:
+    half, exact = (build_library(checkpoint, target=record(cpu, "f32", kv)) for kv in ("f16", "f32"))
+    assert 1e-12 < nmse(forced_logits(half, golden_ids()), forced_logits(exact, golden_ids())) < 1e-5
+
+
 @pytest.fixture(scope="module")
 def portable_and_exact(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
     """Logits of a 4-bit model without any byte instruction: in int8, and in float32."""

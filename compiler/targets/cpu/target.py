@@ -15,6 +15,7 @@ from argosy.compiler.targets.record import TargetRecord
 from argosy.dist.cpu_features import CHECKED, architecture, host_features
 
 KV_DTYPES = {"f16": "float16", "f32": "float32"}
+HALF_CONVERSIONS = frozenset({"f16c", "neon"})  # any of these converts vectors of 16-bit floats
 
 
 def cpu_target(activations: str, kv: str) -> TargetRecord:
@@ -64,6 +65,7 @@ def _record(
         triple=triple,
         cpu=str(config["mcpu"]),
         features=tuple(sorted(features)),
+        converts_halves=bool(features & HALF_CONVERSIONS),
         activation_dtype="float32",
         kv_dtype=KV_DTYPES[kv],
         activations=activations,
