@@ -22,6 +22,7 @@ QUESTION = "What is the capital of France?"
 SETTLE_SECONDS = 0.2  # after a request: worker threads that spin for more work must not slow the next engine
 STREAM_BYTES = 512 * 2**20
 STREAM_REPEATS = 5
+WEIGHTS_SHARE, ALLOWANCE = 1.3, 150_000_000  # chat may take the one times its weights, its KV cache, and so many bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,16 @@ def chat(directory: Path, threads: int, plan: Plan, progress: Progress) -> dict[
         whole.append(run_measured([*command, "--max-tokens", "32", "--json"]))
     progress.report("chat", total, total)
     answers = [json.loads(run.stdout) for run in whole]
+    stats = answers[0]["stats"]
+    weights, kv = stats["weight_bytes"], stats["kv_bytes"]
     return {
         "first_token_seconds": samples(first, "s"),
         "load_seconds": samples([answer["stats"]["load_seconds"] for answer in answers], "s"),
         "peak_bytes": max(run.peak_bytes for run in whole),
+        "weights_bytes": weights,
+        "kv_cache_bytes": kv,
+        "kv_cache_tokens": {"held": stats["context_tokens"], "room": stats["context_window"]},
+        "bound_bytes": round(WEIGHTS_SHARE * weights) + kv + ALLOWANCE,
         "question": QUESTION,
         "answer": answers[0]["text"],
     }

@@ -1,6 +1,6 @@
 """Wishes go in, everything is measured, and the report comes out: one JSON object.
 
-Schema 2. `engines`: a record each, in the order of the columns; `ratios[ours][rival][case]`: our rate over theirs, turn
+Schema 3. `engines`: a record each, in the order of the columns; `ratios[ours][rival][case]`: our rate over theirs, turn
 by turn; `same_bits[ours]`: the rivals whose weights take as many bits; `roofline`: bytes a second that memory delivers,
 and what share of them decoding reads; `chat[ours]`, and `build[ours]` where it was asked for.
 """
@@ -26,7 +26,7 @@ from argosy.support.errors import ArtefactError, UsageError
 from argosy.support.progress import Progress
 from argosy.support.threads import compute_threads
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)

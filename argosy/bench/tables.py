@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from argosy.bench.measure import ALLOWANCE, WEIGHTS_SHARE
 from argosy.bench.samples import Sample, spread
 from argosy.support.text import human_size, human_time
 
@@ -115,12 +116,23 @@ def engines(report: Mapping[str, Any]) -> Table:
 
 def chat(report: Mapping[str, Any]) -> Table:
     """`argosy chat` as a person starts it."""
-    rows = tuple(
-        (name, _time(found["load_seconds"]), _time(found["first_token_seconds"]), human_size(found["peak_bytes"]))
-        for name, found in report["chat"].items()
+    rows = []
+    for name, found in report["chat"].items():
+        tokens = found["kv_cache_tokens"]
+        rows.append(
+            (
+                name, _time(found["load_seconds"]), _time(found["first_token_seconds"]),
+                human_size(found["weights_bytes"]),
+                f"{human_size(found['kv_cache_bytes'])}, {tokens['held']} of {tokens['room']} tokens filled",
+                human_size(found["peak_bytes"]), human_size(found["bound_bytes"]),
+            )
+        )  # fmt: skip
+    headings = ("load, every byte checked", "process start to first token", "weights", "KV cache", "peak memory")
+    notes = (
+        f"Bound: what the peak is to stay below, {WEIGHTS_SHARE} x weights + KV cache + {human_size(ALLOWANCE)}. The "
+        "part of the cache that no token has filled is reserved and takes no memory yet.",
     )
-    headings = ("chat", "load, every byte checked", "process start to first token", "peak memory")
-    return Table("Chat", headings, rows)
+    return Table("Chat", ("chat", *headings, "bound"), tuple(rows), notes)
 
 
 def build(report: Mapping[str, Any]) -> Table:

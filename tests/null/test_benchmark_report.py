@@ -79,7 +79,9 @@ def report_of(
         "same_bits": {one.name: [r.name for r in rivals if r.has_the_bits_of(one)] for one in artefacts},
         "roofline": {"stream": stream, "stream_bytes": 10**9,
                      "engines": {name: {"reread": stream, "decode": found} for name, found in decode.items()}},
-        "chat": {name: {"load_seconds": second, "first_token_seconds": second, "peak_bytes": 3} for name in mine},
+        "chat": {name: {"load_seconds": second, "first_token_seconds": second, "peak_bytes": 3, "weights_bytes": 10**8,
+                        "kv_cache_bytes": 20, "kv_cache_tokens": {"held": 3, "room": 9}, "bound_bytes": 280_000_020}
+                 for name in mine},
         "build": {mine[0]: {"process_seconds": 5.0, "stages": {"convert": 1.0, "link": 2.0},
                             "peak_bytes": {"convert": 1, "build": 2}, "sizes": {"weights": 1, "library": 2}}},
     }  # fmt: skip
@@ -243,6 +245,9 @@ def test_a_report_has_tables_that_say_whose_bits_are_the_same() -> None:
         len(table.headings) for table in (first, second, *others)
     }
     assert [table.title for table in others] == ["Roofline", "What ran", "Chat", "Build"]
+    said = others[2]
+    assert said.rows[0][3:] == ("100.0 MB", "20 B, 3 of 9 tokens filled", "3 B", "280.0 MB")
+    assert "1.3 x weights + KV cache + 150.0 MB" in said.notes[0]
 
 
 def test_figures_of_a_busy_machine_say_so() -> None:

@@ -33,7 +33,12 @@ def test_a_short_benchmark_of_an_artefact(demo_artefact: Callable[[str], Path], 
     assert engine["peak_bytes"] > engine["weights_bytes"] and engine["kv_bytes_per_token"] > 0
     assert report["threads"] == 1 and report["ratios"] == {engine["name"]: {}}
     assert 0 < report["roofline"]["engines"][engine["name"]]["decode"]["decode_4"]["share"] < 3
-    assert "Paris" in report["chat"][engine["name"]]["answer"]
+    chat = report["chat"][engine["name"]]
+    assert "Paris" in chat["answer"]
+    assert chat["weights_bytes"] == engine["weights_bytes"] and 0 < chat["kv_cache_tokens"]["held"] < 100
+    rest = chat["bound_bytes"] - chat["kv_cache_bytes"] - 1.3 * chat["weights_bytes"]
+    assert abs(rest - 150e6) < 1
+    assert chat["kv_cache_bytes"] >= chat["kv_cache_tokens"]["room"] * engine["kv_bytes_per_token"]
     assert engine["name"] in picture.read_text()
 
 
