@@ -13,11 +13,13 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.activation import activate
-from argosy.compiler.kernels.lanes import LANES, constant, convert, load, splat, store
+from argosy.compiler.kernels.lanes import LANES, constant, convert, load, reduce_max, splat, store
 from argosy.compiler.kernels.linear.base import LinearBuilder
 from argosy.compiler.kernels.linear.instruction import WORDS, DotInstruction
 from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
 from argosy.compiler.kernels.linear.tiles import GROUP, TileLayout
+
+SMALLEST = 1e-30  # a group whose largest input is below this becomes zeros
 
 
 class DotLinear(LinearBuilder):
@@ -69,9 +71,9 @@ class DotLinear(LinearBuilder):
                 column = group * GROUP + half * LANES
                 value = convert(load(self.x, row, column), "float32")
                 halves.append(T.Bind(normalise(value, column, LANES)))
-            largest = T.Bind(_largest(T.max(*(T.max(v, -v) for v in halves))))
+            largest = T.Bind(reduce_max(T.Bind(T.max(*(T.max(v, -v) for v in halves)))))
             scale = T.Bind(largest * tirx.const(1.0 / (127.0 * self._steps), "float32"))
-            inverse = T.Select(largest > 0.0, tirx.const(127.0, "float32") / largest, tirx.const(0.0, "float32"))
+            inverse = tirx.const(127.0, "float32") / T.max(largest, tirx.const(SMALLEST, "float32"))
             inverse = T.Bind(splat(T.Bind(inverse)))
             T.buffer_store(self.input_scale, scale, [row, group])
             steps = tirx.const(self._steps, "int32")
@@ -187,11 +189,6 @@ def _shift_bytes(value: tirx.Expr, size: int) -> tirx.Expr:
     """Every 32-bit word shifted right by four bits: the high nibbles come low, with a neighbour's bits above them."""
     words = T.reinterpret(f"uint32x{size // 4}", value)
     return T.reinterpret(f"uint8x{size}", T.shift_right(words, constant(4, "uint32", size // 4)))
-
-
-def _largest(value: tirx.Expr) -> tirx.Expr:
-    intrinsic = T.llvm_lookup_intrinsic_id("llvm.vector.reduce.fmax")
-    return T.call_llvm_pure_intrin(intrinsic, value, dtype="float32")
 
 
 def _sum(value: tirx.Expr) -> tirx.Expr:
