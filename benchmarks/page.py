@@ -19,7 +19,7 @@ HOW = """\
 Engines stay loaded and take turns, request by request, on the same token ids with the same number of threads; the first
 turn of each case warms up and is not counted. llama.cpp and OpenVINO GenAI run with their own defaults, on the GGUF
 file as it ships and on a copy in which every matrix, embedding and output matrix too, has the bits of our scheme.
-Absolute figures of a shared machine drift: compare ratios."""
+Absolute figures of a shared machine drift: compare ratios. Where the time goes: [profile.md](profile.md)."""
 
 
 def page(report: dict[str, Any]) -> str:
