@@ -12,10 +12,11 @@ from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean
 
 
-def find_artefact(name: str) -> Path:
+def find_artefact(name: str, target: str = "cpu") -> Path:
     """The artefact that `name` means: a directory, or an artefact's or a model's name below the output root.
 
-    Raises ArtefactError, with the command that builds it where it is not there and a choice where there are several.
+    Raises ArtefactError, with the command that builds it for `target` where it is not there and a choice where there
+    are several.
     """
     path = Path(name).expanduser()
     if path.is_dir() or "/" in name or name in (".", ".."):
@@ -32,6 +33,6 @@ def find_artefact(name: str) -> Path:
             f"`{name}` is built in several schemes", "choose one: " + ", ".join(str(artefact) for artefact in of_model)
         )
     if name in CATALOGUE:
-        raise ArtefactError(f"`{name}` is not built yet", rebuild_command(name, "cpu", "q4f16_1"))
+        raise ArtefactError(f"`{name}` is not built yet", rebuild_command(name, target, "q4f16_1"))
     known = [*(artefact.name for artefact in built), *CATALOGUE]
     raise ArtefactError(f"no artefact `{name}` in `{root}`", did_you_mean(name, known))

@@ -27,6 +27,7 @@ from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
 from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean, shorten
 
+BROWSER_DEVICE = "webgpu"
 _HALF_BUILT_HINT = "run the same `argosy build` again: it goes on where it stopped"
 
 
@@ -89,11 +90,30 @@ class Artefact:
             chosen = self._best(list(libraries.values()))
         machine = _other_machine(chosen)
         if machine is not None:  # the same library again would not help
-            raise ArtefactError(machine, self.rebuild_hint())
+            in_browser = f"`argosy web {self.directory}` chats in the browser; for this machine's processor: "
+            of_browser = chosen.target.device == BROWSER_DEVICE
+            raise ArtefactError(machine, (in_browser if of_browser else "") + self.rebuild_hint())
         problem = self._misfit(chosen) or self.manifest.file_problem(self.directory, chosen.file)
         if problem is not None:
             raise ArtefactError(problem, self.rebuild_hint(chosen.target.name))
         return chosen
+
+    def browser_library(self) -> LibraryRecord:
+        """A library that a browser can load; whether the browser has what it needs is the browser's to say.
+
+        Raises ArtefactError when there is none, or when it is not for these weights or this version.
+        """
+        found = [] if self.manifest is None else _of_device(self.manifest, BROWSER_DEVICE)
+        if not found:
+            held = "" if self.manifest is None else ", ".join(sorted(self.manifest.libraries))
+            built = f"it holds {held}" if held else "it holds no library"
+            sentence = f"`{self.directory}` was not built for a browser: {built}"
+            raise ArtefactError(sentence, self.rebuild_hint(BROWSER_DEVICE))
+        for library in found:
+            problem = _other_abi(library) or self._other_weights(library)
+            if problem is not None:
+                raise ArtefactError(problem, self.rebuild_hint(library.target.name))
+        return found[0]
 
     def _best(self, libraries: list[LibraryRecord]) -> LibraryRecord:
         """The fastest library that fits; where none does, the least demanding one for machines like this."""
@@ -219,6 +239,11 @@ def list_artefacts(root: Path) -> list[Path]:
         return sorted(path for path in root.iterdir() if is_artefact(path))
     except OSError:  # not there, not a directory, or closed to us
         return []
+
+
+def _of_device(manifest: Manifest, device: str) -> list[LibraryRecord]:
+    """The libraries whose code runs on `device`, by target name."""
+    return [library for _, library in sorted(manifest.libraries.items()) if library.target.device == device]
 
 
 def _other_abi(library: LibraryRecord) -> str | None:

@@ -19,6 +19,7 @@ from argosy.support.text import did_you_mean
 COMMANDS: dict[str, str] = {
     "build": "argosy.cli.build",
     "chat": "argosy.cli.chat",
+    "web": "argosy.cli.web",
     "list": "argosy.cli.listing",
     "doctor": "argosy.cli.doctor",
     "convert": "argosy.cli.convert",

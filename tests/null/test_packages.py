@@ -15,6 +15,7 @@ FOLDERS = {
     "argosy.support": ROOT / "argosy" / "support",
     "argosy.evaluation": ROOT / "argosy" / "evaluation",
     "argosy.bench": ROOT / "argosy" / "bench",
+    "argosy.web": ROOT / "argosy" / "web",
     "argosy.cli": ROOT / "argosy" / "cli",
     "argosy.model_defs": ROOT / "model_defs",
     "argosy.quant": ROOT / "quant",
@@ -30,7 +31,8 @@ ALLOWED = {
     "argosy.compiler": {"argosy.support", "argosy.quant", "argosy.model_defs", "argosy.dist"},
     "argosy.dist": {"argosy.support"},
     "argosy.runtime_bindings": {"argosy.support", "argosy.dist"},
-    "argosy.evaluation": set(FOLDERS) - {"argosy.cli", "argosy.bench"},
+    "argosy.evaluation": set(FOLDERS) - {"argosy.cli", "argosy.bench", "argosy.web"},
+    "argosy.web": {"argosy.support", "argosy.dist"},
     "argosy.bench": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
 }
 HEAVY = {"torch", "transformers"}

@@ -1,0 +1,100 @@
+"""`argosy web`: an artefact goes in, a chat page in the browser comes out, served by this machine to itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from argosy.cli import console
+from argosy.cli.base import command as argosy_command
+
+if TYPE_CHECKING:
+    from argosy.web.server import WebServer
+
+
+@argosy_command(
+    "web",
+    examples=[
+        "argosy web dist/out/smollm2-135m-q4f16_1",
+        "argosy web smollm2-135m --port 8080 --no-open",
+    ],
+)
+@click.argument("artefact", metavar="DIR|MODEL")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N",
+    help="Listen on this port; 0 is any free one.  [default: a free one, the same for a directory each time]",
+)  # fmt: skip
+@click.option(
+    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True,
+    help="Listen on this address; any but a loopback one opens the artefact to other machines.",
+)  # fmt: skip
+@click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it listens: url, host, port, ...")
+def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: bool) -> None:
+    """Chat with a model in the browser, on this machine's GPU.
+
+    Serves the chat page and an artefact that was built with --target webgpu, to this machine only, until Ctrl-C.
+    """
+    from argosy.places import find_artefact
+    from argosy.support.progress import open_progress
+    from argosy.web.files import artefact_files, page_files
+    from argosy.web.page import find_page
+    from argosy.web.server import Site, listen, stable_port
+
+    directory = find_artefact(artefact, "webgpu")
+    with open_progress() as progress:
+        files = artefact_files(directory, progress)
+        files |= page_files(find_page(progress, console.say))
+    with listen(Site(files, console.say), host, port, stable_port(directory)) as server:
+        if server.open_to_others:
+            console.say(
+                f"note: `--host {host}` lets every machine that reaches this one load the model; their browsers have "
+                "WebGPU for pages of https and localhost only"
+            )
+        _announce(server, directory.resolve().name, as_json)
+        _serve(server, opens=not no_open)
+
+
+def _announce(server: WebServer, name: str, as_json: bool) -> None:
+    """Where it listens, on stdout."""
+    if as_json:
+        import json
+
+        line = {"url": server.url, "host": server.host, "port": server.port, "artefact": name}
+        console.data(json.dumps(line))
+        return
+    console.data(server.url)
+    console.say(f"serves {name} to browsers on this machine; Ctrl-C ends it")
+
+
+def _serve(server: WebServer, opens: bool) -> None:
+    """Answer requests until Ctrl-C or a polite kill, which both are how this command ends well."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        if opens:
+            _open(server.url)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        console.say("stopped")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _open(url: str) -> None:
+    """Show the page, where there is something to show it on."""
+    import webbrowser
+
+    from argosy.web.tools import can_open_browser
+
+    if can_open_browser():  # in a thread: some browsers return only when they are closed
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    else:
+        console.say("there is no display here: open the address in a browser yourself")

@@ -1,0 +1,1 @@
+"""`argosy web`: a loopback HTTP server hands the chat page and one artefact to a browser."""

@@ -1,0 +1,139 @@
+"""The built chat page comes out: the one of the wheel, or in a checkout the one that npm makes of the sources.
+
+A page in a checkout carries the digest of what it was made from, and is made again where that has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from argosy.support.errors import ArgosyError, TargetError
+from argosy.support.files import TEMP_MARK, directory_lock
+from argosy.support.progress import Progress
+from argosy.web.tools import NODE_NEEDED, node_version
+
+STATIC = Path(__file__).parent / "static"
+SOURCES = Path(__file__).parents[2] / "runtime_bindings" / "web"  # in a checkout; a wheel has none
+DIGEST_NAME = ".sources"
+COMMANDS = "cd runtime_bindings/web && npm ci && npm run build:page"
+_NOT_SOURCES = {"node_modules", "dist", "lib", "test", "tests", "example", "examples", "coverage"}
+_SUFFIXES = {".ts", ".js", ".mjs", ".css", ".html", ".json", ".svg", ".png", ".webmanifest"}
+
+
+def find_page(
+    progress: Progress, report: Callable[[str], None], static: Path = STATIC, sources: Path = SOURCES
+) -> Path:
+    """The folder of the page, built first where that is due; `report` is told when it is older than its sources.
+
+    Raises ArgosyError, with the commands, where there is none and none can be built.
+    """
+    built = (static / "index.html").is_file()
+    if not (sources / "package.json").is_file():
+        if built:
+            return static
+        raise ArgosyError(
+            "this installation holds no chat page: it was made from a checkout in which the page was not built",
+            "install a released wheel, or run `make wheel` in the checkout and install what it makes",
+        )
+    digest = source_digest(sources)
+    if built and _digest_of(static) == digest:
+        return static
+    try:
+        npm = find_npm()
+    except TargetError as error:
+        if not built:
+            raise
+        report(f"note: the chat page is older than its sources, and {error.message}")
+        return static
+    with directory_lock(static.parent):
+        _build(npm, static, sources, digest, progress)
+    return static
+
+
+def source_digest(sources: Path) -> str:
+    """SHA-256 over the names and contents of everything that the page is made from."""
+    digest = hashlib.sha256()
+    for path in sorted(_source_files(sources)):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(sources).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _source_files(sources: Path) -> list[Path]:
+    found = []
+    for folder, folders, files in os.walk(sources):
+        folders[:] = [name for name in folders if name not in _NOT_SOURCES and not name.startswith(".")]
+        found += [Path(folder, name) for name in files if Path(name).suffix in _SUFFIXES and ".test." not in name]
+    return found
+
+
+def _digest_of(static: Path) -> str | None:
+    try:
+        return (static / DIGEST_NAME).read_text("ascii")
+    except (OSError, UnicodeError):
+        return None
+
+
+def find_npm() -> str:
+    """npm, beside a Node.js that is new enough. Raises TargetError where something is missing."""
+    wanted = ".".join(map(str, NODE_NEEDED))
+    hint = f"install Node.js {wanted} or newer with npm; `argosy web` then builds the page, or you do: {COMMANDS}"
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise TargetError(f"`{program}` is not there to build the chat page", hint)
+    version = node_version("node") or (0,)
+    if version < NODE_NEEDED:
+        raise TargetError(f"Node.js `{'.'.join(map(str, version))}` is too old to build the chat page", hint)
+    npm = shutil.which("npm")
+    assert npm is not None
+    return npm
+
+
+def _build(npm: str, static: Path, sources: Path, digest: str, progress: Progress) -> None:
+    """Install the packages where the lock file asks for it, build beside `static`, and rename."""
+    if not _has_packages(sources):
+        progress.report("install the page's packages", 0, 1)
+        _run([npm, "ci", "--no-audit", "--no-fund"], sources)
+    progress.report("build the chat page", 0, 1)
+    with tempfile.TemporaryDirectory(prefix=TEMP_MARK, dir=static.parent) as folder:
+        made = Path(folder) / "static"
+        _run([npm, "run", "build:page", "--", "--outDir", str(made), "--emptyOutDir"], sources)
+        if not (made / "index.html").is_file():
+            raise ArgosyError(f"`npm run build:page` in `{sources}` made no `index.html`", COMMANDS)
+        (made / DIGEST_NAME).write_text(digest, "ascii")
+        if static.exists():
+            os.replace(static, Path(folder) / "before")
+        os.replace(made, static)
+
+
+def _has_packages(sources: Path) -> bool:
+    """Whether the versions in `node_modules` are those of the lock file."""
+    wanted = _versions(sources / "package-lock.json")
+    return bool(wanted) and wanted.items() <= _versions(sources / "node_modules" / ".package-lock.json").items()
+
+
+def _versions(lock: Path) -> dict[str, str]:
+    """Folder of a package -> version, of a lock file of npm; without what some machines leave out."""
+    try:
+        packages = json.loads(lock.read_text("utf-8"))["packages"].items()
+        return {name: entry.get("version", "") for name, entry in packages if name and not entry.get("optional")}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Raises ArgosyError with the last words of a command that fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode == 0:
+        return
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it said nothing")
+    words = " ".join(["npm", *command[1:3]])
+    raise ArgosyError(f"the chat page cannot be built: `{words}` failed: {said[:200]}", f"to see all of it: {COMMANDS}")
