@@ -1,0 +1,42 @@
+/** Visits to the chat page at `url` that go wrong in the way that `what` says: what the page tells, and its screenshot. */
+
+import path from "node:path";
+
+import { load, problem, reach } from "./chat_page.mjs";
+import { finish, launch, options, watchedPage } from "./chromium.mjs";
+
+const { chromium, url, kept, what } = options();
+
+/** Answers of the server that are spoilt: what becomes of the first shard's bytes. */
+const SPOILT = {
+  truncated: (bytes) => bytes.subarray(0, bytes.length - 100),
+  altered: (bytes) => Buffer.concat([bytes.subarray(0, -1), Buffer.from([bytes.at(-1) ^ 1])]),
+};
+
+const context = await launch({
+  executable: chromium, webgpu: what !== "no-webgpu", serviceWorkers: "block", viewport: { width: 1200, height: 800 },
+});
+const { page } = await watchedPage(context);
+const shard = /params_shard_0\.bin/;
+if (what in SPOILT) {
+  await context.route(shard, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: SPOILT[what](await response.body()) });
+  });
+} else if (what === "unreachable") {
+  await context.route(shard, (route) => route.abort("connectionfailed"));
+}
+const { seconds } = await load(page, url);
+const result = { seconds, problem: await problem(page), state: await page.getByTestId("status").getAttribute("data-state") };
+await page.screenshot({ path: path.join(kept, `problem-${what}.png`) });
+
+// What was wrong with the way to the server can pass: then trying again goes on.
+if (what in SPOILT || what === "unreachable") {
+  await context.unroute(shard);
+  await page.getByTestId("retry").click();
+  await reach(page, "loading").catch(() => undefined);
+  await reach(page, ["ready", "error"]);
+  result.retried = { problem: await problem(page), state: await page.getByTestId("status").getAttribute("data-state") };
+}
+await context.close();
+finish(result);

@@ -1,0 +1,140 @@
+"""Browsers and Node on this machine: a scenario's name and its options go in, what it saw comes out as JSON.
+
+`setup.sh` installs what this needs. The scenarios are the programs in `drivers/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "runtime_bindings" / "web"
+DRIVERS = Path(__file__).parent / "drivers"
+KEPT = ROOT / "dist" / "out" / "web"  # screenshots, and what a scenario that failed has said
+
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # float32 only
+LAVAPIPE = ROOT / ".venv" / "lavapipe" / "icd.json"  # float16 as well
+Serve = Callable[[Path], str]  # an artefact directory -> the address of a server for it
+OLDEST_NODE = (20, 19)
+SETUP = "tests/web/setup.sh gets it"
+
+
+def search_path() -> str:
+    """PATH with the interpreter's folder first, where pip puts Node."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def program(name: str) -> str | None:
+    """The full path of a program, or None."""
+    return shutil.which(name, path=search_path())
+
+
+@functools.cache
+def missing_node() -> str | None:
+    """Why Node cannot run the binding here, or None."""
+    node = program("node")
+    if node is None or program("npm") is None:
+        return f"Node is missing; {SETUP}"
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip().lstrip("v")
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_NODE:
+        return f"Node {version} is too old; {SETUP}"
+    for package in ("playwright-core", "webgpu", "@mlc-ai/web-llm"):
+        if not (WEB / "node_modules" / package).is_dir():
+            return f"the npm package `{package}` is missing; {SETUP}"
+    return None if SWIFTSHADER.is_file() else f"SwiftShader, which comes with Debian's Chromium, is missing; {SETUP}"
+
+
+@functools.cache
+def missing_chromium() -> str | None:
+    """Why no page can be driven here, or None."""
+    if (reason := missing_node()) is not None:
+        return reason
+    return None if program("chromium") else f"Chromium is missing; {SETUP}"
+
+
+@functools.cache
+def missing_lavapipe() -> str | None:
+    """Why nothing can be computed in float16 here, or None."""
+    if (reason := missing_node()) is not None:
+        return reason
+    return None if LAVAPIPE.is_file() else f"a lavapipe that Dawn takes is missing; {SETUP}"
+
+
+def node_environment(icd: Path = SWIFTSHADER) -> dict[str, str]:
+    """The environment in which Node's `webgpu` finds the Vulkan driver `icd`; the loader is Chromium's."""
+    loader = os.pathsep.join(filter(None, [str(SWIFTSHADER.parent), os.environ.get("LD_LIBRARY_PATH")]))
+    return {**os.environ, "PATH": search_path(), "VK_ICD_FILENAMES": str(icd), "LD_LIBRARY_PATH": loader}
+
+
+def drive(scenario: str, *, timeout: float, **options: Any) -> Any:
+    """What `drivers/<scenario>.mjs` saw: it reads `options` as JSON from stdin and ends with a line of JSON.
+
+    Raises AssertionError with what it said if it fails or takes more than `timeout` seconds.
+    """
+    environment = {**os.environ, "PATH": search_path()}
+    command = [str(program("node")), str(DRIVERS / f"{scenario}.mjs")]
+    options.setdefault("chromium", program("chromium"))
+    return _last_line(_run(command, environment, timeout, json.dumps(options, default=str)))
+
+
+def run_node(script: Path, *arguments: str, timeout: float, icd: Path = SWIFTSHADER, **options: Any) -> Any:
+    """The last line, of JSON, that a Node program prints which uses WebGPU by way of `icd`; it reads `options`."""
+    command = [str(program("node")), str(script), *arguments]
+    return _last_line(_run(command, node_environment(icd), timeout, json.dumps(options)))
+
+
+def _run(command: list[str], environment: dict[str, str], timeout: float, given: str) -> str:
+    # A session of its own: a scenario that hangs is ended together with its browser.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=WEB,
+        env=environment, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            printed, said = process.communicate(given, timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, said = process.communicate()
+            raise AssertionError(f"{command[1]} took more than {timeout} s\n{printed[-4000:]}{said[-8000:]}") from None
+        assert process.returncode == 0, f"{command[1]} failed\n{printed[-4000:]}{said[-8000:]}"
+        return printed
+
+
+def _last_line(printed: str) -> Any:
+    lines = printed.strip().splitlines()
+    assert lines, "the program printed nothing"
+    return json.loads(lines[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """`argosy web` as it runs: where, and which process."""
+
+    url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[Server]:
+    """`argosy web` for the artefact in `directory`, on a free port."""
+    command = [sys.executable, "-m", "argosy.cli", "web", str(directory), "--port", "0", "--no-open", "--json"]
+    environment = {**os.environ, "PATH": search_path()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        try:
+            assert line, f"`argosy web` ended with {server.wait(60)}"
+            yield Server(str(json.loads(line)["url"]).rstrip("/") + "/", server.pid)
+        finally:
+            server.send_signal(signal.SIGINT)  # nothing happens where it has ended
+            server.wait(30)

@@ -1,0 +1,51 @@
+"""A 2-layer llama that answers in letters without end: a scheme goes in, an artefact directory comes out."""
+
+from __future__ import annotations
+
+import json
+import string
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+
+from tiny_checkpoint import save_checkpoint
+
+from argosy.build import Request, build
+from argosy.support.progress import SilentProgress
+
+Artefact = Callable[[str], Path]  # a scheme -> the directory of the tiny model in it
+CONTEXT = 1024
+SCALE = 8.0  # of the weights: then the best token is well ahead of the second (test_golden.py)
+LETTERS = string.ascii_letters + "Ġ"  # the byte-level tokenizer's space
+
+
+def save_letters_checkpoint(directory: Path) -> Path:
+    """The tiny checkpoint with room for a conversation, and an output head that is zero but for letters and the space.
+
+    The logits of all other tokens are 0, so that greedy text is plain words which no Markdown changes.
+    """
+    save_checkpoint(directory, scale=SCALE)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"max_position_embeddings": CONTEXT}))
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    kept = [tokenizer.token_to_id(letter) for letter in LETTERS]
+    tensors = load_file(directory / "model.safetensors")
+    head = np.zeros_like(tensors["lm_head.weight"])  # (vocab, hidden)
+    head[kept] = tensors["lm_head.weight"][kept]
+    save_file(tensors | {"lm_head.weight": head}, directory / "model.safetensors")
+    return directory
+
+
+def build_tiny(checkpoint: Path, quantization: str, output: Path, *, cpu: bool = True) -> Path:
+    """The artefact for the browser; with `cpu` also a library for this machine that computes as exactly as it does."""
+    wishes = {"model": str(checkpoint), "quantization": quantization, "output": output, "context_window": CONTEXT}
+    build(Request(**wishes, targets=("webgpu",)), SilentProgress())
+    if cpu:
+        build(Request(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
+    return output
