@@ -1,0 +1,267 @@
+/** The course of a visit: loading, ready, generating, error; and what each of them lets the reader do. */
+
+import { type Engine, forgetModel, loadEngine } from "#engine";
+import type { FinishReason } from "@argosy/web";
+
+import { Announcer } from "./state/announcer.js";
+import { Conversation, type Ending, type Turn, type TurnStats } from "./state/conversation.js";
+import { explain } from "./state/problem.js";
+import { LoadProgress } from "./state/progress.js";
+import { recallSettings } from "./state/settings.js";
+import { counted } from "./state/units.js";
+import { Composer } from "./view/composer.js";
+import { byId, element } from "./view/dom.js";
+import { LoadingCard } from "./view/loading.js";
+import { Notice, Toast } from "./view/notice.js";
+import { Scroller } from "./view/scroller.js";
+import { SettingsPanel } from "./view/settings-panel.js";
+import { type LiveAnswer, Thread } from "./view/thread.js";
+
+type Phase = "loading" | "ready" | "generating" | "error";
+
+const STATUS: Record<Phase, string> = {
+  loading: "Loading the model",
+  ready: "Ready",
+  generating: "Answering",
+  error: "Something needs your attention",
+};
+const ENDINGS: Partial<Record<FinishReason, Ending>> = { length: "length", context: "context", cancelled: "stopped" };
+const SUGGESTIONS = [
+  "What is the capital of France?",
+  "Explain in three sentences why the sky is blue.",
+  "Write a short poem about a quiet harbour.",
+];
+/** Milliseconds between two times that an answer that is being written is kept for after a reload. */
+const SAVE_EVERY = 1000;
+
+export class App {
+  private readonly conversation = new Conversation();
+  private readonly settings = recallSettings();
+  private readonly loading = new LoadingCard();
+  private readonly notice = new Notice();
+  private readonly toast = new Toast();
+  private readonly scroller = new Scroller();
+  private readonly thread = new Thread(() => this.regenerate());
+  private readonly composer = new Composer((text) => this.ask(text), () => this.engine?.chat.stop());
+  private readonly panel = new SettingsPanel(this.settings, () => void this.forget());
+  private readonly announcer = new Announcer((text) => (byId("announcer").textContent = text));
+  private engine: Engine | undefined;
+  private phase: Phase = "loading";
+  private answered: Promise<void> = Promise.resolve();
+
+  constructor(private readonly artefact: URL) {
+    byId("new-chat").addEventListener("click", () => void this.newChat());
+    for (const text of SUGGESTIONS) this.suggest(text);
+    this.thread.show(this.conversation.turns);
+    this.showWelcome();
+    this.scroller.toEnd();
+  }
+
+  /** Loads the model, or says why not. */
+  async load(): Promise<void> {
+    this.engine?.close();
+    this.engine = undefined;
+    this.enter("loading");
+    this.loading.begin();
+    const progress = new LoadProgress();
+    try {
+      this.engine = await loadEngine(
+        this.artefact,
+        (report) => this.loading.show(progress.add(report, performance.now())),
+        (error) => this.lost(error),
+      );
+    } catch (error) {
+      this.loading.end();
+      this.fail(error, () => void this.load());
+      return;
+    }
+    this.loading.end();
+    const { chat } = this.engine;
+    byId("model-name").textContent = chat.model.name;
+    document.title = `${chat.model.name} · Argosy`;
+    this.panel.setModel(chat.model, chat.stats());
+    this.enter("ready");
+    // On a touch screen the focus would bring up the keyboard.
+    if (document.activeElement === document.body && matchMedia("(hover: hover)").matches) this.composer.focus();
+  }
+
+  private ask(question: string): void {
+    this.conversation.ask(question);
+    this.thread.addQuestion(question);
+    this.showWelcome();
+    this.answer();
+  }
+
+  private regenerate(): void {
+    if (this.phase !== "ready") return;
+    if (this.conversation.turns.at(-1)?.role === "assistant") {
+      this.conversation.withdrawAnswer();
+      this.thread.removeLast();
+    }
+    this.answer();
+    this.composer.focus();
+  }
+
+  /** Answers the last question; `answered` is settled when nothing more comes. */
+  private answer(): void {
+    const { engine } = this;
+    if (engine === undefined) return;
+    const messages = this.conversation.messages(this.settings.system);
+    const turn: Turn = { role: "assistant", content: "", ending: "stopped" };
+    this.conversation.answer(turn);
+    const live = this.thread.beginAnswer();
+    this.scroller.toEnd();
+    this.enter("generating");
+    this.answered = this.stream(engine, messages, turn, live).then(
+      () => this.enter("ready"),
+      (error: unknown) => {
+        turn.ending = "failed";
+        this.fail(error, () => void this.recover(engine, error));
+      },
+    );
+    this.answered = this.answered.then(() => {
+      live.end(turn);
+      this.conversation.save();
+      this.announcer.end(performance.now());
+    });
+  }
+
+  private async stream(
+    { chat }: Engine,
+    messages: ReturnType<Conversation["messages"]>,
+    turn: Turn,
+    live: LiveAnswer,
+  ): Promise<void> {
+    const meter = new Meter();
+    const draw = oncePerFrame(() => live.update(turn.content, meter.stats()));
+    let savedAt = performance.now();
+    this.announcer.begin(savedAt);
+    for await (const piece of chat.generate(messages, { ...this.settings.generation })) {
+      const now = performance.now();
+      meter.add(now);
+      turn.content += piece;
+      this.announcer.add(piece, now);
+      draw();
+      if (now - savedAt > SAVE_EVERY) {
+        savedAt = now;
+        this.conversation.save();
+      }
+    }
+    const { completionTokens, decodeTokensPerSecond, timeToFirstToken, contextUsed, contextSize } = chat.stats();
+    turn.stats = { completionTokens, decodeTokensPerSecond, timeToFirstToken };
+    const ending = chat.last === null ? undefined : ENDINGS[chat.last.finishReason];
+    if (ending === undefined) delete turn.ending;
+    else turn.ending = ending;
+    byId("context").textContent = `${counted(contextUsed, "token")} of ${contextSize.toLocaleString("en-US")}`;
+  }
+
+  /** Asks again after an error: of the same model, unless that is what failed. */
+  private async recover(engine: Engine, error: unknown): Promise<void> {
+    const { message } = explain(error);
+    if (this.engine !== engine || /worker|device|lost|memory/i.test(message)) await this.load();
+    else this.enter("ready");
+    this.regenerate();
+  }
+
+  /** The worker died while nothing was asked of it. */
+  private lost(error: unknown): void {
+    if (this.phase === "ready") this.fail(error, () => void this.load());
+  }
+
+  private async newChat(): Promise<void> {
+    this.engine?.chat.stop();
+    await this.answered;
+    const turns = this.conversation.clear();
+    if (this.phase === "error" && this.engine !== undefined) this.enter("ready");
+    this.thread.show([]);
+    this.showWelcome();
+    byId("context").textContent = "";
+    this.composer.focus();
+    if (turns.length === 0) return;
+    this.toast.show("The conversation is gone.", {
+      label: "Bring it back",
+      run: () => {
+        if (this.phase === "generating" || this.conversation.turns.length > 0) return;
+        this.conversation.restore(turns);
+        this.thread.show(turns);
+        this.showWelcome();
+        this.scroller.toEnd();
+      },
+    });
+  }
+
+  private async forget(): Promise<void> {
+    try {
+      await forgetModel(this.artefact);
+      this.toast.show("The model is removed. It works until you close this page.");
+    } catch (error) {
+      this.toast.show(explain(error).message);
+    }
+  }
+
+  private fail(error: unknown, retry: () => void): void {
+    this.enter("error");
+    this.notice.show(explain(error), retry);
+  }
+
+  private enter(phase: Phase): void {
+    this.phase = phase;
+    const status = byId("status");
+    status.dataset["state"] = phase;
+    status.textContent = STATUS[phase];
+    if (phase !== "error") this.notice.hide();
+    this.composer.set(phase === "ready", phase === "generating");
+    document.body.dataset["phase"] = phase;
+  }
+
+  private showWelcome(): void {
+    byId("welcome").hidden = this.conversation.turns.length > 0;
+  }
+
+  private suggest(text: string): void {
+    const button = element("button", { type: "button", "data-testid": "suggestion" }, text);
+    button.addEventListener("click", () => {
+      if (this.phase === "ready") this.ask(text);
+      else this.composer.suggest(text);
+      this.composer.focus();
+    });
+    byId("suggestions").append(element("li", {}, button));
+  }
+}
+
+/** Counts pieces while they come; the engine's own figures follow at the end. */
+class Meter {
+  private readonly begun = performance.now();
+  private first: number | undefined;
+  private last = 0;
+  private pieces = 0;
+
+  add(now: number): void {
+    this.first ??= now;
+    this.last = now;
+    this.pieces += 1;
+  }
+
+  stats(): TurnStats | undefined {
+    if (this.first === undefined) return undefined;
+    const seconds = (this.last - this.first) / 1000;
+    return {
+      completionTokens: this.pieces,
+      decodeTokensPerSecond: seconds > 0 ? (this.pieces - 1) / seconds : 0,
+      timeToFirstToken: (this.first - this.begun) / 1000,
+    };
+  }
+}
+
+/** `draw`, at most once for each frame. */
+function oncePerFrame(draw: () => void): () => void {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      draw();
+    });
+  };
+}

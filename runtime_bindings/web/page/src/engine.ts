@@ -1,0 +1,41 @@
+/** The artefact's address goes in; the model comes out, computing in a worker of its own. */
+
+import { ArgosyError, type Chat, ChatModule, type LoadProgress } from "@argosy/web";
+
+/** A loaded model and the end of its worker. */
+export interface Engine {
+  chat: Chat;
+  /** Frees everything, however busy the worker is. */
+  close(): void;
+}
+
+/** Loads the artefact at `url`. `onFailure` hears of a worker that dies later on. */
+export async function loadEngine(
+  url: URL,
+  onProgress: (progress: LoadProgress) => void,
+  onFailure: (error: unknown) => void,
+): Promise<Engine> {
+  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "argosy" });
+  const died = new Promise<never>((_, reject) => {
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      const cause = event.message ? `: ${event.message}` : "";
+      const error = new ArgosyError(`the model's worker stopped${cause}`, "try again, or reload the page");
+      reject(error);
+      onFailure(error);
+    });
+  });
+  died.catch(() => {});
+  try {
+    const chat = await Promise.race([ChatModule.inWorker(worker, url, { onProgress }), died]);
+    return { chat, close: () => worker.terminate() };
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  }
+}
+
+/** Removes the files of the artefact at `url` from the browser's cache. */
+export function forgetModel(url: URL): Promise<void> {
+  return ChatModule.deleteCache(url);
+}

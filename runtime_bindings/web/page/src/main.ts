@@ -1,0 +1,15 @@
+/** The chat page: the model is loaded, questions go to it, answers are shown. */
+
+import "./styles/page.css";
+import "./styles/thread.css";
+import "./styles/settings.css";
+
+import { App } from "./app.js";
+import { keepForOffline } from "./offline.js";
+import { setUpTheme } from "./view/theme.js";
+
+const artefact = document.querySelector<HTMLMetaElement>('meta[name="argosy-artefact"]')?.content ?? "artefact/";
+
+setUpTheme();
+keepForOffline();
+void new App(new URL(artefact, document.baseURI)).load();

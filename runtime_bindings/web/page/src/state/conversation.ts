@@ -1,0 +1,100 @@
+/** Turns of a conversation go in; they come out again after a reload, and as the messages of the next question. */
+
+import type { ChatStats, Message } from "@argosy/web";
+
+import { keep, recall } from "./storage.js";
+
+/** How a turn of the model ended, where that is worth a word. */
+export type Ending = "stopped" | "length" | "context" | "failed";
+
+export interface Turn {
+  role: "user" | "assistant";
+  content: string;
+  stats?: TurnStats;
+  ending?: Ending;
+}
+
+export type TurnStats = Pick<ChatStats, "completionTokens" | "decodeTokensPerSecond" | "timeToFirstToken">;
+
+const ENDINGS: readonly unknown[] = ["stopped", "length", "context", "failed"];
+
+/** The one conversation of this browser. */
+export class Conversation {
+  turns: Turn[];
+
+  constructor(turns: Turn[] = recallTurns()) {
+    this.turns = turns;
+  }
+
+  /** What to send: the system prompt, if any, and all turns that say something. */
+  messages(system: string): Message[] {
+    const spoken = this.turns.filter((turn) => turn.content !== "");
+    const messages: Message[] = spoken.map(({ role, content }) => ({ role, content }));
+    return system.trim() === "" ? messages : [{ role: "system", content: system }, ...messages];
+  }
+
+  ask(question: string): void {
+    this.turns.push({ role: "user", content: question });
+    this.save();
+  }
+
+  answer(turn: Turn): void {
+    this.turns.push(turn);
+    this.save();
+  }
+
+  /** Takes the last answer back, so that its question can be asked again. */
+  withdrawAnswer(): void {
+    if (this.turns.at(-1)?.role === "assistant") this.turns.pop();
+    this.save();
+  }
+
+  /** Takes the last question back, and gives its text. */
+  withdrawQuestion(): string {
+    const last = this.turns.at(-1);
+    if (last?.role !== "user") return "";
+    this.turns.pop();
+    this.save();
+    return last.content;
+  }
+
+  /** Forgets all turns, and gives them, for whoever did not mean it. */
+  clear(): Turn[] {
+    const turns = this.turns;
+    this.turns = [];
+    this.save();
+    return turns;
+  }
+
+  restore(turns: Turn[]): void {
+    this.turns = turns;
+    this.save();
+  }
+
+  /** Keeps the turns; where they are too many for the browser's storage, the latest ones. */
+  save(): void {
+    for (let from = 0; !keep("conversation", this.turns.slice(from)) && from < this.turns.length; from += 2);
+  }
+}
+
+/** The turns of the last visit: only those that are well formed. */
+export function recallTurns(): Turn[] {
+  const kept = recall("conversation");
+  return Array.isArray(kept) ? kept.flatMap((each) => readTurn(each)) : [];
+}
+
+function readTurn(value: unknown): Turn[] {
+  if (typeof value !== "object" || value === null) return [];
+  const { role, content, stats, ending } = value as Record<string, unknown>;
+  if ((role !== "user" && role !== "assistant") || typeof content !== "string") return [];
+  const turn: Turn = { role, content };
+  if (ENDINGS.includes(ending)) turn.ending = ending as Ending;
+  if (isStats(stats)) turn.stats = stats;
+  return [turn];
+}
+
+function isStats(value: unknown): value is TurnStats {
+  if (typeof value !== "object" || value === null) return false;
+  const { completionTokens, decodeTokensPerSecond, timeToFirstToken } = value as Record<string, unknown>;
+  return [completionTokens, decodeTokensPerSecond, timeToFirstToken].every((each) => typeof each === "number");
+}

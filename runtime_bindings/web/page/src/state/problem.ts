@@ -1,0 +1,41 @@
+/** Whatever was thrown goes in; one sentence that says what is wrong, and one that says what to do, come out. */
+
+export interface Problem {
+  message: string;
+  hint: string;
+}
+
+/** Errors of `@argosy/web` say both themselves; the rest are the browser's own. */
+export function explain(error: unknown): Problem {
+  const message = error instanceof Error ? error.message : String(error);
+  const hint = (error as { hint?: unknown } | null)?.hint;
+  if (typeof hint === "string" && hint !== "") return { message: sentence(message), hint: sentence(hint) };
+  const name = error instanceof Error ? error.name : "";
+  if (name === "QuotaExceededError") {
+    return {
+      message: "The browser has no room left to keep the model.",
+      hint: "Free some disk space or clear the data of other sites, then try again.",
+    };
+  }
+  if (name === "TypeError" && /fetch|network|load failed/i.test(message)) {
+    return {
+      message: "The model's files cannot be reached.",
+      hint: "Check that the server runs and that you are online, then try again.",
+    };
+  }
+  if (/out of memory|allocation failed/i.test(message)) {
+    return {
+      message: "There is too little memory for this model.",
+      hint: "Close other tabs and programs, or use a smaller model or a 4-bit quantization.",
+    };
+  }
+  return { message: sentence(message || "Something went wrong"), hint: "Try again; if it stays, reload the page." };
+}
+
+/** A capital in front, a full stop behind, no backticks: as a page writes it. */
+export function sentence(text: string): string {
+  const line = text.trim().replace(/\s+/g, " ").replace(/`([^`]*)`/g, "“$1”");
+  if (line === "") return "";
+  const first = line.charAt(0).toUpperCase() + line.slice(1);
+  return /[.!?…]$/.test(first) ? first : `${first}.`;
+}

@@ -1,0 +1,137 @@
+/** What a reader types into the settings goes in; settings that the engine takes, or why not, come out. */
+
+import type { GenerationConfig } from "@argosy/web";
+
+import { INTEGER_RANGES, RANGES } from "../../../src/params.js";
+import { keep, recall } from "./storage.js";
+
+export type NumberName =
+  | "temperature"
+  | "top_p"
+  | "top_k"
+  | "min_p"
+  | "repetition_penalty"
+  | "presence_penalty"
+  | "frequency_penalty"
+  | "max_tokens"
+  | "seed";
+
+/** What differs from the model's defaults. */
+export type Generation = Partial<Record<NumberName, number>> & { stop?: GenerationConfig["stop"] };
+
+interface Bounds {
+  low: number;
+  high: number;
+  /** `low` itself is not allowed. */
+  openLow: boolean;
+  whole: boolean;
+}
+
+/** What a number may be; whole numbers may be typed, so they end where a float still is exact. */
+const BOUNDS: Record<NumberName, Bounds> = {
+  temperature: real("temperature"),
+  top_p: real("top_p"),
+  min_p: real("min_p"),
+  repetition_penalty: real("repetition_penalty"),
+  presence_penalty: real("presence_penalty"),
+  frequency_penalty: real("frequency_penalty"),
+  top_k: whole(INTEGER_RANGES.top_k),
+  max_tokens: whole(INTEGER_RANGES.max_tokens),
+  seed: whole([0, Number.MAX_SAFE_INTEGER]),
+};
+export const MAX_STOPS = 16;
+export const MAX_STOP_CHARACTERS = 1000;
+const MAX_SYSTEM_CHARACTERS = 100_000;
+
+/** What the reader chose. Settings that were left alone are absent, and follow the model. */
+export interface Settings {
+  /** Empty: none. */
+  system: string;
+  generation: Generation;
+}
+
+/** A value, or in one sentence what it must be. Neither for an empty field, which follows the model. */
+export interface Checked<T> {
+  value?: T;
+  problem?: string;
+}
+
+/** Reads a field of the form. */
+export function checkNumber(name: NumberName, text: string): Checked<number> {
+  const trimmed = text.trim();
+  if (trimmed === "") return {};
+  const value = Number(trimmed.replace(",", "."));
+  return allows(BOUNDS[name], value) ? { value } : { problem: `It must be ${allowed(name)}.` };
+}
+
+/** What `name` may be: `"a number from 0 to 100"`. */
+export function allowed(name: NumberName): string {
+  const { low, high, openLow, whole } = BOUNDS[name];
+  if (whole) return high > 1e6 ? `a whole number from ${low} up` : `a whole number from ${low} to ${high}`;
+  return openLow ? `a number above ${low} and up to ${high}` : `a number from ${low} to ${high}`;
+}
+
+/** Reads stop strings, one a line; `\n` and `\t` stand for a line break and a tab, `\\` for a backslash. */
+export function checkStops(text: string): Checked<string[]> {
+  const stops = text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.replace(/\\([nt\\])/g, (_, letter: string) => ({ n: "\n", t: "\t" })[letter] ?? "\\"));
+  if (stops.length > MAX_STOPS) return { problem: `There may be at most ${MAX_STOPS} of them.` };
+  if (stops.some((stop) => stop.length > MAX_STOP_CHARACTERS)) {
+    return { problem: `Each may have at most ${MAX_STOP_CHARACTERS} characters.` };
+  }
+  return stops.length > 0 ? { value: stops } : {};
+}
+
+/** Stop strings as `checkStops` reads them. */
+export function writeStops(stops: readonly string[]): string {
+  const names: Record<string, string> = { "\n": "\\n", "\t": "\\t", "\\": "\\\\" };
+  return stops.map((stop) => stop.replace(/[\n\t\\]/g, (letter) => names[letter] ?? letter)).join("\n");
+}
+
+/** The settings of the last visit; what has become invalid is left out. */
+export function recallSettings(): Settings {
+  const kept = recall("settings");
+  return isRecord(kept) ? sanitize(kept) : { system: "", generation: {} };
+}
+
+export function keepSettings(settings: Settings): void {
+  keep("settings", settings);
+}
+
+/** Only what is allowed of a record that anyone may have written. */
+export function sanitize(kept: Record<string, unknown>): Settings {
+  const generation: Generation = {};
+  const given = isRecord(kept["generation"]) ? kept["generation"] : {};
+  for (const name of Object.keys(BOUNDS) as NumberName[]) {
+    const value = given[name];
+    if (typeof value === "number" && allows(BOUNDS[name], value)) generation[name] = value;
+  }
+  const stops = given["stop"];
+  if (Array.isArray(stops)) {
+    const strings = stops.filter((each): each is string => typeof each === "string" && each !== "");
+    const { value } = checkStops(writeStops(strings));
+    if (value) generation.stop = value;
+  }
+  const system = kept["system"];
+  return { system: typeof system === "string" ? system.slice(0, MAX_SYSTEM_CHARACTERS) : "", generation };
+}
+
+function real(name: keyof typeof RANGES): Bounds {
+  const [low, high, openLow] = RANGES[name];
+  return { low, high, openLow, whole: false };
+}
+
+function whole([low, high]: readonly [number, number]): Bounds {
+  return { low, high, openLow: false, whole: true };
+}
+
+function allows({ low, high, openLow, whole }: Bounds, value: number): boolean {
+  if (!Number.isFinite(value) || value > high || value < low || (openLow && value === low)) return false;
+  return !whole || Number.isInteger(value);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

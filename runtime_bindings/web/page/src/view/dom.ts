@@ -1,0 +1,61 @@
+/** Short words for making and finding elements. */
+
+/** The element with `id`, which the page's HTML has. */
+export function byId<T extends Element = HTMLElement>(id: string): T {
+  const found = document.getElementById(id);
+  if (found === null) throw new Error(`the page has no element #${id}`);
+  return found as unknown as T;
+}
+
+/** A new element with attributes and children; texts are only ever texts. */
+export function element<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Record<string, string | boolean> = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[K] {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+/** One of the page's drawings, `#icon-NAME`; it says nothing to a screen reader. */
+export function icon(name: string): SVGSVGElement {
+  const space = "http://www.w3.org/2000/svg";
+  const drawing = document.createElementNS(space, "svg");
+  drawing.setAttribute("viewBox", "0 0 24 24");
+  drawing.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(space, "use");
+  use.setAttribute("href", `#icon-${name}`);
+  drawing.append(use);
+  return drawing;
+}
+
+/** Puts `text` on the clipboard; false where the browser forbids it. */
+export async function copyText(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A button that copies, and says for a moment whether it did. */
+export function copyButton(label: string, text: () => string, attributes: Record<string, string> = {}): HTMLElement {
+  const word = element("span", {}, "Copy");
+  const button = element("button", { type: "button", class: "quiet-button", "aria-label": label, ...attributes });
+  button.append(icon("copy"), word);
+  button.addEventListener("click", async () => {
+    const done = await copyText(text());
+    word.textContent = done ? "Copied" : "Not allowed";
+    button.firstElementChild?.replaceWith(icon(done ? "check" : "alert"));
+    setTimeout(() => {
+      word.textContent = "Copy";
+      button.firstElementChild?.replaceWith(icon("copy"));
+    }, 1600);
+  });
+  return button;
+}

@@ -1,0 +1,56 @@
+/** A problem goes in; one sentence says what is wrong, one what to do, and a button tries again. */
+
+import type { Problem } from "../state/problem.js";
+import { byId } from "./dom.js";
+
+export class Notice {
+  private readonly card = byId("notice");
+  private retry: () => void = () => {};
+
+  constructor() {
+    byId("retry").addEventListener("click", () => {
+      this.hide();
+      this.retry();
+    });
+  }
+
+  show({ message, hint }: Problem, retry: () => void): void {
+    this.retry = retry;
+    this.card.hidden = false;
+    byId("notice-message").textContent = message;
+    byId("notice-hint").textContent = hint;
+  }
+
+  hide(): void {
+    this.card.hidden = true;
+  }
+}
+
+/** A line that goes away by itself, with a way back from what it tells. */
+export class Toast {
+  private readonly box = byId("toast");
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  show(text: string, action?: { label: string; run: () => void }): void {
+    this.box.replaceChildren(text);
+    if (action) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset["testid"] = "undo";
+      button.textContent = action.label;
+      button.addEventListener("click", () => {
+        this.hide();
+        action.run();
+      });
+      this.box.append(button);
+    }
+    this.box.hidden = false;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.hide(), action ? 8000 : 4000);
+  }
+
+  hide(): void {
+    clearTimeout(this.timer);
+    this.box.hidden = true;
+  }
+}

@@ -1,0 +1,35 @@
+/** Keeps the end of the conversation in sight while it grows, unless the reader has scrolled up. */
+
+import { byId } from "./dom.js";
+
+/** Pixels from the end that still count as the end. */
+const NEAR = 56;
+
+export class Scroller {
+  private readonly frame = byId("scroller");
+  private readonly jump = byId<HTMLButtonElement>("jump");
+  private following = true;
+
+  constructor() {
+    this.frame.addEventListener("scroll", () => this.look(), { passive: true });
+    this.jump.addEventListener("click", () => this.toEnd());
+    const grown = new ResizeObserver(() => {
+      if (this.following) this.frame.scrollTop = this.frame.scrollHeight;
+      this.look();
+    });
+    grown.observe(this.frame);
+    for (const child of this.frame.children) grown.observe(child);
+  }
+
+  /** Shows the end, and follows it from now on. */
+  toEnd(): void {
+    this.following = true;
+    this.frame.scrollTop = this.frame.scrollHeight;
+    this.jump.hidden = true;
+  }
+
+  private look(): void {
+    this.following = this.frame.scrollHeight - this.frame.scrollTop - this.frame.clientHeight < NEAR;
+    this.jump.hidden = this.following;
+  }
+}

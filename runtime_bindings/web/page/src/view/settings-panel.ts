@@ -1,0 +1,212 @@
+/** What the reader changes in the settings goes in; checked settings come out, at once. */
+
+import type { ChatStats, ModelInfo } from "@argosy/web";
+
+import {
+  checkNumber,
+  checkStops,
+  type Checked,
+  keepSettings,
+  type NumberName,
+  type Settings,
+  writeStops,
+} from "../state/settings.js";
+import { counted, humanSize, humanTime } from "../state/units.js";
+import { byId, element } from "./dom.js";
+
+interface Field {
+  name: NumberName;
+  label: string;
+  help: string;
+  /** Ends and step of a slider, where the useful range is smaller than what is allowed. */
+  slider?: { min: number; max: number; step: number };
+  /** What an empty field says where the model has no default. */
+  none?: string;
+}
+
+const FIELDS: readonly Field[] = [
+  {
+    name: "temperature",
+    label: "Temperature",
+    help: "Low keeps to the likeliest words, high is more varied. 0 always gives the same answer.",
+    slider: { min: 0, max: 2, step: 0.05 },
+  },
+  {
+    name: "top_p",
+    label: "Top p",
+    help: "Chooses among the likeliest words that together have this probability. 1 is off.",
+    slider: { min: 0.05, max: 1, step: 0.05 },
+  },
+  { name: "max_tokens", label: "Longest answer", help: "In tokens, which are words or parts of words.", none: "no limit" },
+];
+const MORE_FIELDS: readonly Field[] = [
+  { name: "top_k", label: "Top k", help: "Chooses among this many of the likeliest words. 0 is off." },
+  {
+    name: "min_p",
+    label: "Min p",
+    help: "Leaves out words less likely than this, relative to the likeliest. 0 is off.",
+    slider: { min: 0, max: 0.5, step: 0.01 },
+  },
+  { name: "repetition_penalty", label: "Repetition penalty", help: "Above 1, words that were said become less likely." },
+  { name: "presence_penalty", label: "Presence penalty", help: "Takes this off once for a word that was said." },
+  { name: "frequency_penalty", label: "Frequency penalty", help: "Takes this off each time a word was said." },
+  { name: "seed", label: "Seed", help: "The same seed gives the same answer again.", none: "a new one each time" },
+];
+
+export class SettingsPanel {
+  private readonly dialog = byId<HTMLDialogElement>("settings");
+  private readonly body = byId("settings-body");
+  private model: ModelInfo | undefined;
+  private stats: ChatStats | undefined;
+
+  constructor(
+    private readonly settings: Settings,
+    private readonly deleteModel: () => void,
+  ) {
+    byId("settings-open").addEventListener("click", () => {
+      this.draw();
+      this.dialog.showModal();
+    });
+    this.dialog.addEventListener("click", (event) => {
+      if (event.target === this.dialog) this.dialog.close();
+    });
+  }
+
+  /** What the model says of itself: defaults, sizes. */
+  setModel(model: ModelInfo, stats: ChatStats): void {
+    this.model = model;
+    this.stats = stats;
+    if (this.dialog.open) this.draw();
+  }
+
+  private draw(): void {
+    const reset = element("button", { type: "button", class: "button", "data-testid": "settings-reset" });
+    reset.textContent = "Use the model’s defaults";
+    reset.addEventListener("click", () => {
+      this.settings.generation = {};
+      this.save();
+      this.draw();
+      this.body.querySelector<HTMLElement>("[data-testid=settings-reset]")?.focus();
+    });
+    this.body.replaceChildren(
+      element("p", { class: "sheet-note" }, "Changes hold from your next message on."),
+      this.systemField(),
+      ...FIELDS.map((field) => this.numberField(field)),
+      element(
+        "details",
+        { class: "more", "data-testid": "settings-more" },
+        element("summary", {}, "More about sampling"),
+        ...MORE_FIELDS.map((field) => this.numberField(field)),
+        this.stopsField(),
+      ),
+      reset,
+      ...this.about(),
+    );
+  }
+
+  private systemField(): HTMLElement {
+    const area = element("textarea", { id: "system-prompt", rows: "4", "data-testid": "system-prompt" });
+    area.value = this.settings.system;
+    area.placeholder = "For example: You are a patient teacher. Answer in short sentences.";
+    area.addEventListener("input", () => {
+      this.settings.system = area.value;
+      this.save();
+    });
+    const help = "What the model should know or be in this and every new chat.";
+    return field("system-prompt", "System prompt", help, area).frame;
+  }
+
+  private numberField({ name, label, help, slider, none }: Field): HTMLElement {
+    const id = `setting-${name}`;
+    const preset = this.model?.defaults[name];
+    const input = element("input", { id, type: "text", inputmode: "decimal", "data-testid": id, class: "number" });
+    input.value = this.settings.generation[name]?.toString() ?? "";
+    input.placeholder = typeof preset === "number" ? preset.toString() : (none ?? "model’s default");
+    const { frame, complain } = field(id, label, help, input);
+    const change = (): void => {
+      const { value, problem } = checkNumber(name, input.value);
+      complain(problem);
+      if (problem !== undefined) return;
+      if (value === undefined) delete this.settings.generation[name];
+      else this.settings.generation[name] = value;
+      this.save();
+    };
+    input.addEventListener("input", change);
+    if (slider) {
+      const { min, max, step } = slider;
+      const bar = element("input", { type: "range", min: `${min}`, max: `${max}`, step: `${step}`, "aria-label": label });
+      const follow = (): void => {
+        bar.value = input.value === "" ? `${typeof preset === "number" ? preset : max}` : input.value;
+      };
+      bar.addEventListener("input", () => {
+        input.value = bar.value;
+        change();
+      });
+      input.addEventListener("input", follow);
+      follow();
+      input.before(bar);
+    }
+    return frame;
+  }
+
+  private stopsField(): HTMLElement {
+    const area = element("textarea", { id: "setting-stop", rows: "2", "data-testid": "setting-stop" });
+    area.value = writeStops(this.settings.generation.stop ?? []);
+    const { frame, complain } = field("setting-stop", "Stop at", "Texts before which an answer ends, one a line.", area);
+    area.addEventListener("input", () => {
+      const { value, problem }: Checked<string[]> = checkStops(area.value);
+      complain(problem);
+      if (problem !== undefined) return;
+      if (value === undefined) delete this.settings.generation.stop;
+      else this.settings.generation.stop = value;
+      this.save();
+    });
+    return frame;
+  }
+
+  /** What was loaded, and the way to get rid of it. */
+  private about(): HTMLElement[] {
+    if (this.model === undefined || this.stats === undefined) return [];
+    const { name, quantization, adapter, contextWindowSize } = this.model;
+    const { weightBytes, kvBytes, loadSeconds } = this.stats;
+    const rows: [string, string][] = [
+      ["Model", name],
+      ["Quantization", quantization],
+      ["Graphics processor", adapter || "unnamed"],
+      ["Context", counted(contextWindowSize, "token")],
+      ["Memory", `${humanSize(weightBytes)} of weights, ${humanSize(kvBytes)} for the context`],
+      ["Loaded in", humanTime(loadSeconds)],
+    ];
+    const list = element("dl", { class: "about", "data-testid": "about" });
+    for (const [term, text] of rows) list.append(element("dt", {}, term), element("dd", {}, text));
+    const remove = element("button", { type: "button", class: "button", "data-testid": "delete-model" });
+    remove.textContent = "Remove the model from this browser";
+    remove.addEventListener("click", () => {
+      this.dialog.close();
+      this.deleteModel();
+    });
+    return [element("h3", {}, "About this model"), list, remove];
+  }
+
+  private save(): void {
+    keepSettings(this.settings);
+  }
+}
+
+/** A label, a control, its help and the place for what is wrong with it. */
+function field(id: string, label: string, help: string, control: HTMLElement): {
+  frame: HTMLElement;
+  complain: (problem: string | undefined) => void;
+} {
+  const problem = element("p", { class: "problem", id: `${id}-problem`, "data-testid": `${id}-problem` });
+  const row = element("div", { class: "control" }, control);
+  const text = element("p", { class: "help", id: `${id}-help` }, help);
+  const frame = element("div", { class: "field" }, element("label", { for: id }, label), row, text, problem);
+  control.setAttribute("aria-describedby", `${id}-help ${id}-problem`);
+  const complain = (sentence: string | undefined): void => {
+    problem.textContent = sentence ?? "";
+    control.toggleAttribute("aria-invalid", false);
+    if (sentence !== undefined) control.setAttribute("aria-invalid", "true");
+  };
+  return { frame, complain };
+}

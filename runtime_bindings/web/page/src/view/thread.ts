@@ -1,0 +1,106 @@
+/** The turns of a conversation go in; they are shown one below the other, the last one as it grows. */
+
+import type { Ending, Turn, TurnStats } from "../state/conversation.js";
+import { counted, humanRate, humanTime } from "../state/units.js";
+import { AnswerView } from "./answer.js";
+import { byId, copyButton, element, icon } from "./dom.js";
+
+const ENDINGS: Record<Ending, string> = {
+  stopped: "Stopped",
+  length: "Ended at the limit for tokens in an answer",
+  context: "Ended because the context is full",
+  failed: "Interrupted by an error",
+};
+
+/** `"27.9 tokens/s · first token after 0.4 s · 128 tokens"`. */
+export function statsLine(stats: TurnStats): string {
+  const parts: string[] = [];
+  if (stats.decodeTokensPerSecond > 0) parts.push(`${humanRate(stats.decodeTokensPerSecond)} tokens/s`);
+  if (stats.timeToFirstToken > 0) parts.push(`first token after ${humanTime(stats.timeToFirstToken)}`);
+  parts.push(counted(stats.completionTokens, "token"));
+  return parts.join(" · ");
+}
+
+/** An answer that is being written. */
+export interface LiveAnswer {
+  /** The text so far, and its figures so far. */
+  update(text: string, stats: TurnStats | undefined): void;
+  /** No more is to come. */
+  end(turn: Turn): void;
+}
+
+export class Thread {
+  private readonly list = byId<HTMLOListElement>("thread");
+
+  /** `regenerate` asks the last question again. */
+  constructor(private readonly regenerate: () => void) {}
+
+  show(turns: readonly Turn[]): void {
+    this.list.replaceChildren();
+    for (const turn of turns) {
+      if (turn.role === "user") this.addQuestion(turn.content);
+      else this.beginAnswer().end(turn);
+    }
+  }
+
+  addQuestion(text: string): void {
+    const bubble = element("div", { class: "bubble" }, text);
+    this.list.append(message("user", "You", bubble));
+  }
+
+  removeLast(): void {
+    this.list.lastElementChild?.remove();
+  }
+
+  beginAnswer(): LiveAnswer {
+    const body = element("div", { class: "answer", "data-testid": "answer" });
+    const waiting = element("div", { class: "waiting" }, element("span"), element("span"), element("span"));
+    const figures = element("span", { class: "stats", "data-testid": "stats" });
+    const foot = element("div", { class: "message-foot" }, figures);
+    const item = message("assistant", "Model", waiting, body, foot);
+    item.setAttribute("aria-busy", "true");
+    this.list.append(item);
+    const view = new AnswerView(body);
+    let drawn = false;
+    return {
+      update: (text, stats) => {
+        if (!drawn && text !== "") waiting.remove();
+        drawn ||= text !== "";
+        view.update(text);
+        figures.textContent = stats === undefined ? "" : statsLine(stats);
+      },
+      end: (turn) => {
+        waiting.remove();
+        item.removeAttribute("aria-busy");
+        view.update(turn.content);
+        foot.replaceChildren(...this.footer(turn));
+      },
+    };
+  }
+
+  private *footer(turn: Turn): Generator<Node> {
+    const again = element("button", {
+      type: "button",
+      class: "quiet-button regenerate",
+      "aria-label": "Regenerate this answer",
+      "data-testid": "regenerate",
+    });
+    again.append(icon("again"), element("span", {}, "Again"));
+    again.addEventListener("click", () => this.regenerate());
+    const actions = element("div", { class: "actions" });
+    if (turn.content !== "") {
+      actions.append(copyButton("Copy this answer", () => turn.content, { "data-testid": "copy" }));
+    }
+    actions.append(again);
+    yield actions;
+    if (turn.ending) {
+      yield element("span", { class: "ending", "data-testid": "ending" }, ENDINGS[turn.ending]);
+    }
+    if (turn.stats) yield element("span", { class: "stats", "data-testid": "stats" }, statsLine(turn.stats));
+  }
+}
+
+function message(role: Turn["role"], speaker: string, ...content: Node[]): HTMLLIElement {
+  const name = element("span", { class: "visually-hidden" }, `${speaker}: `);
+  return element("li", { class: "message", "data-role": role, "data-testid": "message" }, name, ...content);
+}
