@@ -6,6 +6,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 LANES = 16
+CACHE_LINE = 64  # bytes
 
 
 def dtype(scalar: str, lanes: int = LANES) -> str:
@@ -24,6 +25,12 @@ def store(buffer: tirx.Buffer, value: tirx.Expr, *index: tirx.Expr | int, lanes:
     """Writes `lanes` neighbouring elements along the last axis."""
     *outer, last = index
     T.buffer_store(buffer, value, [*outer, T.Ramp(last, 1, lanes)])
+
+
+def prefetch(element: tirx.Expr) -> None:
+    """Brings the cache line of a buffer's element into the second-level cache, while other work goes on."""
+    read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(element), read, second_level, data))
 
 
 def splat(value: tirx.Expr, lanes: int = LANES) -> tirx.Expr:

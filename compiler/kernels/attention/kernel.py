@@ -14,7 +14,7 @@ from tvm import DataType, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-CACHE_LINE = 64  # bytes
+from argosy.compiler.kernels.lanes import CACHE_LINE
 
 
 class Kernel:
@@ -78,12 +78,6 @@ def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) ->
 def elements_per_line(buffer: tirx.Buffer) -> int:
     """Elements that memory delivers together."""
     return CACHE_LINE // DataType(buffer.dtype).itemsize
-
-
-def prefetch(buffer: tirx.Buffer, start: tirx.Expr) -> None:
-    """Brings the cache line of an element into the second-level cache, while other work goes on."""
-    read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(buffer[start]), read, second_level, data))
 
 
 def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import elements_per_line, prefetch, scratch
+from argosy.compiler.kernels.attention.kernel import elements_per_line, scratch
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.lanes import constant, convert, load, reduce_max, reduce_sum, splat, store
+from argosy.compiler.kernels.lanes import constant, convert, load, prefetch, reduce_max, reduce_sum, splat, store
 from argosy.compiler.kernels.vector import exp2, tanh
 
 NEVER = -1e30  # a hidden score; also the LSE of a row that sees no key at all
@@ -181,7 +181,7 @@ class Tiles:
             features = max(1, elements_per_line(block.buffer) // PAGE)
             with T.serial(d // features) as line:
                 for start in coming:
-                    prefetch(block.buffer, start + line * features * PAGE)
+                    prefetch(block.buffer[start + line * features * PAGE])
                 for feature in range(features):
                     x = line * features + feature
                     keys = [T.bind(convert(load(block.buffer, start + x * PAGE), "float32")) for start in starts]
@@ -237,7 +237,7 @@ class Tiles:
                 with T.serial(T.min(PAGE, used - j * PAGE)) as w:
                     if coming is not None:
                         for first in range(0, at_once[-1] * lanes + 1, elements_per_line(block.buffer)):
-                            prefetch(block.buffer, coming + w * d + columns[0] + first)
+                            prefetch(block.buffer[coming + w * d + columns[0] + first])
                     values = [
                         T.bind(convert(load(block.buffer, start + w * d + column, lanes=lanes), "float32", lanes))
                         for column in columns

@@ -13,12 +13,16 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.activation import activate
-from argosy.compiler.kernels.lanes import LANES, constant, convert, load, reduce_max, splat, store
+from argosy.compiler.kernels.lanes import CACHE_LINE, LANES, constant, convert, load, prefetch, reduce_max, splat, store
 from argosy.compiler.kernels.linear.base import LinearBuilder
 from argosy.compiler.kernels.linear.instruction import WORDS, DotInstruction
 from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
 from argosy.compiler.kernels.linear.tiles import GROUP, TileLayout
 
+# With few tokens a kernel waits for its weights: it asks for them so many bytes ahead. The processor does so by itself,
+# but not far enough where memory is busy with other programs.
+FEW_TOKENS = 8
+AHEAD = 4096
 SMALLEST = 1e-30  # a group whose largest input is below this becomes zeros
 
 
@@ -116,6 +120,8 @@ class DotLinear(LinearBuilder):
 
     def _group(self, height: int, token: tirx.Expr, group: tirx.Var, block: tirx.Expr, total: tirx.Var) -> None:
         """One group of a row block, into the sums of every token of the tile."""
+        if height <= FEW_TOKENS:
+            self._ask_ahead(block, group)
         weights = self._weights(block, group)
         scale = T.Bind(self._by_row("scales", block, group))
         minimum = T.Bind(self._by_row("minima", block, group)) if self.kernel.fmt.has_min else None
@@ -132,6 +138,14 @@ class DotLinear(LinearBuilder):
                 value = value + minimum * splat(self.input_sum[row, group], self.lanes)
             at = t * self.lanes
             store(total, load(total, at, lanes=self.lanes) + value, at, lanes=self.lanes)
+
+    def _ask_ahead(self, block: tirx.Expr, group: tirx.Var) -> None:
+        """Asks memory for the tiles of AHEAD bytes later: those of groups and row blocks lie one after another."""
+        word = 4 * self.lanes
+        size = word * self.layout.words  # bytes of a group
+        later = group + -(-AHEAD // size)
+        for byte in range(0, size, CACHE_LINE):
+            prefetch(self.buffers["tiles"][block, later, byte // word, byte % word])
 
     @property
     def _steps(self) -> int:
