@@ -1,0 +1,222 @@
+/** A base URL goes in; what the artefact there says of itself comes out, checked. */
+import { type Source, fetchFile } from "./download.js";
+import { ArgosyError } from "./errors.js";
+import { type Fields, isFileName, isObject, parsedText, Reader } from "./records.js";
+import { FileStore } from "./store.js";
+
+/** The version of the artefact format that this package reads. */
+export const ABI = 1;
+export const TARGET = "webgpu";
+const MANIFEST = "argosy-manifest.json";
+/** Where files lie below the base URL: as `argosy build` writes them, or as hubs serve them. */
+const LAYOUTS = ["", "resolve/main/"];
+const BROKEN = "build the artefact again, and copy all of it to the server";
+
+/** One tensor in a shard; `offset` and `nbytes` in bytes. */
+export interface TensorRecord {
+  name: string;
+  shape: number[];
+  dtype: string;
+  offset: number;
+  nbytes: number;
+}
+
+/** One file of weights. */
+export interface Shard extends Source {
+  tensors: TensorRecord[];
+}
+
+/** What the manifest says of the library. */
+export interface LibraryRecord extends Source {
+  features: string[];
+  weightsLayout: string;
+  specDigest: string;
+}
+
+/** The fields of `mlc-chat-config.json` that are read here. */
+export interface ChatConfig {
+  modelType: string;
+  quantization: string;
+  vocabSize: number;
+  contextWindowSize: number;
+  bosToken: number | null;
+  eosTokens: number[];
+  sampling: Reader;
+}
+
+export interface Artefact {
+  base: URL;
+  name: string;
+  library: LibraryRecord;
+  shards: Shard[];
+  weightBytes: number;
+  config: ChatConfig;
+  /** `tokenizer.json`, and `tokenizer_config.json` and `chat_template.jinja` where the model has them. */
+  tokenizerFiles: Source[];
+}
+
+/** The absolute URL of an artefact: relative ones count from this page, and a directory ends in a slash. */
+export function artefactUrl(url: string | URL): URL {
+  try {
+    const found = new URL(url, globalThis.location?.href);
+    if (!found.pathname.endsWith("/")) found.pathname += "/";
+    found.hash = found.search = "";
+    return found;
+  } catch {
+    throw new ArgosyError(`\`${url}\` is not a URL`, "give the address of an artefact's directory");
+  }
+}
+
+/** Where the manifest of an artefact at `url` may lie. */
+export function manifestPlaces(url: URL): URL[] {
+  return LAYOUTS.map((layout) => new URL(MANIFEST, new URL(layout, url)));
+}
+
+/** Opens the artefact at `url`: fetches its lists, from `store` where the network fails, and checks them. */
+export async function openArtefact(url: URL, store: FileStore, signal?: AbortSignal): Promise<Artefact> {
+  const [base, manifest] = await readManifest(url, store, signal);
+  const files = new Map(manifest.entries("files"));
+  const source = (name: string): Source => {
+    const record = isFileName(name) ? files.get(name) : undefined;
+    if (!record) throw new ArgosyError(`\`${MANIFEST}\` does not say what \`${name}\` is`, BROKEN);
+    return { url: new URL(name, base), file: name, bytes: record.count("bytes"), sha256: record.sha256("sha256") };
+  };
+  const json = async (name: string): Promise<Reader> => {
+    const bytes = await fetchFile(source(name), store, { signal });
+    return new Reader(parsed(bytes, name), name, BROKEN);
+  };
+  const library = libraryOf(manifest, source);
+  const [chat, cache] = await Promise.all([json("mlc-chat-config.json"), json("tensor-cache.json")]);
+  const weights = manifest.child("weights");
+  if (weights.sha256("layout") !== library.weightsLayout) {
+    const message = `the library \`${library.file}\` was compiled for other weights than those at \`${base}\``;
+    throw new ArgosyError(message, "run `argosy build --target webgpu` again");
+  }
+  const shards = cache.children("records").map((shard) => shardOf(shard, source));
+  return {
+    base,
+    name: library.file.replace(/-webgpu\.wasm$/, ""),
+    library,
+    shards,
+    weightBytes: shards.reduce((sum, shard) => sum + shard.bytes, 0),
+    config: chatConfig(chat),
+    tokenizerFiles: tokenizerNames(chat).map(source),
+  };
+}
+
+/** Finds the layout, and reads the manifest: a fresh one from the network, or the last one that was seen. */
+async function readManifest(url: URL, store: FileStore, signal?: AbortSignal): Promise<[URL, Reader]> {
+  let unreachable: unknown;
+  for (const place of manifestPlaces(url)) {
+    const base = new URL(".", place);
+    try {
+      const response = await fetch(place, { cache: "no-cache", ...(signal && { signal }) });
+      const bytes = response.ok ? new Uint8Array(await response.arrayBuffer()) : null;
+      const manifest = bytes && manifestIn(bytes);
+      if (!bytes || !manifest) continue;
+      await store.keepList(place, bytes);
+      return [base, manifest];
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error instanceof ArgosyError) throw error;
+      unreachable = error;
+      const known = await store.list(place);
+      const manifest = known && manifestIn(known);
+      if (manifest) return [base, manifest];
+    }
+  }
+  if (unreachable !== undefined) {
+    const message = `\`${url}\` cannot be reached, and nothing of it is in the browser's cache`;
+    throw new ArgosyError(message, "check the connection and the address; another origin's server must allow CORS");
+  }
+  throw new ArgosyError(
+    `there is no artefact at \`${url}\`: \`${MANIFEST}\` was not found`,
+    "serve a directory that `argosy build --target webgpu` made, with `argosy web` or any static server",
+  );
+}
+
+/** The manifest in `bytes`; null for something else, such as the page that a server sends for unknown paths. */
+function manifestIn(bytes: Uint8Array): Reader | null {
+  let values: Fields;
+  try {
+    values = parsed(bytes, MANIFEST);
+  } catch {
+    return null;
+  }
+  const manifest = new Reader(values, MANIFEST, BROKEN);
+  if (manifest.integer("abi") !== ABI) {
+    const message = `the artefact has the ABI ${manifest.integer("abi")}, and this page reads ABI ${ABI}`;
+    throw new ArgosyError(message, "build artefact and page with the same version of Argosy");
+  }
+  return manifest;
+}
+
+function libraryOf(manifest: Reader, source: (name: string) => Source): LibraryRecord {
+  for (const stage of ["weights", "config"]) {
+    if (!isObject(manifest.values[stage])) {
+      const hint = "run the same `argosy build` again: it goes on where it stopped";
+      throw new ArgosyError(`the artefact is half-built: its ${stage} stage is not complete`, hint);
+    }
+  }
+  const libraries = new Map(manifest.entries("libraries"));
+  const library = libraries.get(TARGET);
+  if (!library) {
+    const held = [...libraries.keys()].join(", ") || "none";
+    const hint = "run `argosy build --target webgpu` for the same model and scheme";
+    throw new ArgosyError(`the artefact holds no library for \`${TARGET}\`; it holds ${held}`, hint);
+  }
+  return {
+    ...source(library.fileName("file")),
+    features: library.child("target").texts("features"),
+    weightsLayout: library.sha256("weights_layout"),
+    specDigest: library.text("spec_digest"),
+  };
+}
+
+function shardOf(shard: Reader, source: (name: string) => Source): Shard {
+  const file = source(shard.fileName("dataPath"));
+  const sha256 = shard.values["sha256"] ?? file.sha256;
+  if (shard.count("nbytes") !== file.bytes || sha256 !== file.sha256) {
+    throw new ArgosyError(`the artefact names other digests of \`${file.file}\` in its two lists`, BROKEN);
+  }
+  const tensors = shard.children("records").map((record) => {
+    const tensor = {
+      name: record.text("name"),
+      shape: record.counts("shape"),
+      dtype: record.text("dtype"),
+      offset: record.count("byteOffset"),
+      nbytes: record.count("nbytes"),
+    };
+    if (record.values["format"] !== "raw") throw record.wrong("format", "`raw`");
+    if (tensor.offset + tensor.nbytes > file.bytes) {
+      throw new ArgosyError(`the tensor \`${tensor.name}\` would end beyond its shard \`${file.file}\``, BROKEN);
+    }
+    return tensor;
+  });
+  return { ...file, tensors };
+}
+
+function chatConfig(chat: Reader): ChatConfig {
+  const eos = chat.values["eos_token_id"] ?? [];
+  return {
+    modelType: chat.text("model_type"),
+    quantization: chat.text("quantization"),
+    vocabSize: chat.count("vocab_size"),
+    contextWindowSize: chat.count("context_window_size"),
+    bosToken: chat.values["bos_token_id"] === undefined ? null : chat.count("bos_token_id"),
+    eosTokens: Array.isArray(eos) ? chat.counts("eos_token_id") : [chat.count("eos_token_id")],
+    sampling: chat,
+  };
+}
+
+/** The tokenizer's files that are read here. */
+function tokenizerNames(chat: Reader): string[] {
+  const known = chat.texts("tokenizer_files");
+  if (!known.includes("tokenizer.json")) throw chat.wrong("tokenizer_files", "complete: it lacks `tokenizer.json`");
+  return ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"].filter((name) => known.includes(name));
+}
+
+/** The JSON object in `bytes`. */
+export function parsed(bytes: Uint8Array, file: string): Fields {
+  return parsedText(new TextDecoder().decode(bytes), file, BROKEN);
+}

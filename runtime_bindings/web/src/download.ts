@@ -1,0 +1,119 @@
+/** A file's address, size and digest go in; its bytes come out, every one of them checked. */
+import { ArgosyError, oneLine } from "./errors.js";
+import type { FileStore } from "./store.js";
+
+/** A file of an artefact, with what its manifest says of it. */
+export interface Source {
+  url: URL;
+  file: string;
+  bytes: number;
+  sha256: string;
+}
+
+export interface FetchOptions {
+  /** Told how many more bytes are there; `cached` where they came from the store. */
+  onBytes?: ((count: number, cached: boolean) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+const AGAIN = "load the page again; what is whole is not downloaded twice";
+const ALTERED = "copy the whole artefact to the server again, then reload";
+
+/** The bytes of a file: from `store` if it is whole there, or else from the network, and kept. */
+export async function fetchFile(
+  source: Source,
+  store: FileStore,
+  { onBytes, signal }: FetchOptions = {},
+): Promise<Uint8Array<ArrayBuffer>> {
+  const kept = await store.file(source.sha256, source.bytes);
+  if (kept) {
+    if ((await sha256(kept)) === source.sha256) {
+      onBytes?.(kept.length, true);
+      return kept;
+    }
+    await store.drop(source.sha256);
+  }
+  let given = 0;
+  const count = (bytes: number): void => {
+    given += bytes;
+    onBytes?.(bytes, false);
+  };
+  // A proxy may hold an older file under this name: what does not fit the manifest is asked for once more, past it.
+  const first = store.keeps ? "no-store" : "default";
+  let data = await download(source, first, count, signal);
+  if ((await sha256(data)) !== source.sha256) {
+    onBytes?.(-given, false);
+    data = await download(source, "reload", count, signal);
+    if ((await sha256(data)) !== source.sha256) {
+      throw new ArgosyError(`\`${source.file}\` was altered: its digest is not the one in the manifest`, ALTERED);
+    }
+  }
+  await store.keep(source.sha256, data);
+  return data;
+}
+
+/** Exactly `source.bytes` bytes, as they stream in. */
+async function download(
+  source: Source,
+  cache: RequestCache,
+  count: (bytes: number) => void,
+  signal?: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  let received = 0;
+  try {
+    const response = await fetch(source.url, { cache, ...(signal && { signal }) });
+    if (!response.ok || !response.body) {
+      const message = `\`${source.file}\` could not be downloaded: the server answered ${response.status}`;
+      throw new ArgosyError(message, ALTERED);
+    }
+    const data = new Uint8Array(source.bytes);
+    const reader = response.body.getReader();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      if (received + part.value.length > source.bytes) {
+        await reader.cancel();
+        const message = `\`${source.file}\` has more than the ${source.bytes} bytes that the manifest says`;
+        throw new ArgosyError(message, ALTERED);
+      }
+      data.set(part.value, received);
+      received += part.value.length;
+      count(part.value.length);
+    }
+    if (received < source.bytes) {
+      const message = `the download of \`${source.file}\` was cut off: ${received} of ${source.bytes} bytes`;
+      throw new ArgosyError(message, AGAIN);
+    }
+    return data;
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof ArgosyError) throw error;
+    if (received) {
+      const message = `the download of \`${source.file}\` was cut off: ${received} of ${source.bytes} bytes`;
+      throw new ArgosyError(message, AGAIN);
+    }
+    throw new ArgosyError(`\`${source.file}\` could not be downloaded: ${oneLine(error)}`, AGAIN);
+  }
+}
+
+/** In hexadecimal. */
+export async function sha256(data: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Does `work` on each item, `width` at a time, and stops at the first error. */
+export async function inParallel<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  let failed = false;
+  const lane = async (): Promise<void> => {
+    while (next < items.length && !failed) {
+      const item = items[next++] as T;
+      try {
+        await work(item);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
+}

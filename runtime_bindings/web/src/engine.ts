@@ -1,0 +1,245 @@
+/** Token ids of a prompt go in; the ids of its answer come out one by one, from a library on the GPU. */
+import type { PackedFunc, Tensor, TVMArray, TVMObject } from "@mlc-ai/web-runtime";
+import { checkBinding } from "./device.js";
+import { ArgosyError } from "./errors.js";
+import type { Library } from "./library.js";
+import { checkVocabulary } from "./params.js";
+import { type Sample, Sampler } from "./sampler.js";
+import type { FinishReason, GenerationConfig } from "./types.js";
+
+/** One answer to compute. */
+export interface Request {
+  prompt: readonly number[];
+  config: GenerationConfig;
+  stopTokens: ReadonlySet<number>;
+  /** How many of the first tokens stay when a full context slides. */
+  protect: number;
+  /** Asked between two passes: whether the answer is to end here. */
+  cancelled: () => boolean;
+}
+
+/** Tokens and wall-clock seconds of one request. */
+export interface RequestStats {
+  /** Tokens of the prompt that were in the KV cache already. */
+  reusedTokens: number;
+  /** Tokens that were computed at once; more than the prompt if the context slid. */
+  prefillTokens: number;
+  prefillSeconds: number;
+  completionTokens: number;
+  decodeTokens: number;
+  decodeSeconds: number;
+  firstTokenSeconds: number;
+}
+
+const SEQUENCE = 0;
+
+/** One sequence with its KV cache: what a prompt shares with the tokens before it is not computed again. */
+export class Engine {
+  readonly contextWindow: number;
+  readonly kvBytes: number;
+  stats: RequestStats = noStats();
+  /** The tokens whose keys and values are in the cache. */
+  private held: number[] = [];
+  private readonly state: TVMObject;
+  private readonly functions: Readonly<Record<"embed" | "prefill" | "decode" | "clear" | "add" | "pop" | "begin" | "end", PackedFunc>>;
+
+  constructor(
+    readonly library: Library,
+    private readonly params: TVMObject,
+    contextWindow?: number,
+  ) {
+    const { metadata, gpu, instance } = library;
+    this.contextWindow = checkedWindow(contextWindow, metadata.contextWindowSize);
+    const pages = Math.ceil(this.contextWindow / metadata.pageSize) + 1;
+    this.kvBytes = pages * metadata.pageSize * metadata.kvBytesPerToken;
+    const hint = "ask for a smaller context: `contextWindowSize` of `load`";
+    checkBinding(gpu.device.limits, this.kvBytes / metadata.numLayers, "the KV cache of a layer", hint);
+    const builtin = (name: string): PackedFunc => library.builtin(`vm.builtin.kv_state_${name}`);
+    this.functions = {
+      embed: library.function("embed"),
+      prefill: library.function("prefill"),
+      decode: library.function("decode"),
+      clear: builtin("clear"),
+      add: builtin("add_sequence"),
+      pop: builtin("popn"),
+      begin: builtin("begin_forward"),
+      end: builtin("end_forward"),
+    };
+    const create = library.function("create_tir_paged_kv_cache");
+    const sizes = [1, this.contextWindow, metadata.prefillChunkSize, metadata.pageSize, 0];
+    this.state = library.kept(() => create(...sizes.map((size) => instance.makeShapeTuple([size]))) as TVMObject);
+    create.dispose();
+    this.clear();
+  }
+
+  /** Tokens in the KV cache. */
+  get contextUsed(): number {
+    return this.held.length;
+  }
+
+  /** The answer's tokens without the one that ends it; returns why it ended. */
+  async *generate(request: Request): AsyncGenerator<Sample, FinishReason, undefined> {
+    const { config } = request;
+    this.check(request);
+    const started = performance.now();
+    const sampler = new Sampler(config);
+    const tokens = [...request.prompt];
+    const stats = (this.stats = noStats());
+    stats.reusedTokens = this.keepCommonPrefix(tokens);
+    for (;;) {
+      const logits = await this.computed(tokens, request.cancelled);
+      if (!logits || request.cancelled()) return "cancelled";
+      const sample = sampler.sample(logits, tokens);
+      if (!stats.completionTokens) stats.firstTokenSeconds = (performance.now() - started) / 1000;
+      if (request.stopTokens.has(sample.token)) return "stop";
+      tokens.push(sample.token);
+      stats.completionTokens++;
+      yield sample;
+      if (config.max_tokens !== null && stats.completionTokens >= config.max_tokens) return "length";
+      if (tokens.length > this.contextWindow && !this.slide(tokens, request)) return "context";
+    }
+  }
+
+  /** Forgets everything in the cache. */
+  clear(): void {
+    this.held = [];
+    this.functions.clear(this.state);
+    this.functions.add(this.state, this.library.instance.scalar(SEQUENCE, "int64"));
+  }
+
+  /** Frees the GPU's memory. */
+  dispose(): void {
+    const { gpu } = this.library;
+    gpu.destroy();
+    if (gpu.lost) return; // then the runtime has freed all of it
+    for (const each of Object.values(this.functions)) each.dispose();
+    this.state.dispose();
+    this.params.dispose();
+    this.library.dispose();
+  }
+
+  /** Refuses what the model cannot do. */
+  private check({ prompt, config }: Request): void {
+    const { vocabSize } = this.library.metadata;
+    if (!prompt.length) throw new ArgosyError("the prompt has no tokens", "give it a word");
+    const unknown = prompt.find((token) => !(Number.isInteger(token) && token >= 0 && token < vocabSize));
+    if (unknown !== undefined) {
+      throw new ArgosyError(`the prompt has the token \`${unknown}\`, and the model knows 0 to ${vocabSize - 1}`);
+    }
+    checkVocabulary(config, vocabSize);
+    if (prompt.length > this.contextWindow) {
+      const message = `the prompt has ${prompt.length} tokens, and the context window holds ${this.contextWindow}`;
+      throw new ArgosyError(message, "shorten it, begin a new chat, or build with a larger --context-window");
+    }
+  }
+
+  /** Cuts the cache to what it shares with `tokens`, short of the last one, whose logits are needed. */
+  private keepCommonPrefix(tokens: readonly number[]): number {
+    let common = 0;
+    while (common < Math.min(this.held.length, tokens.length - 1) && this.held[common] === tokens[common]) common++;
+    this.cut(common);
+    return common;
+  }
+
+  private cut(length: number): void {
+    const count = this.held.length - length;
+    if (!count) return;
+    if (!length) {
+      this.clear();
+      return;
+    }
+    const { instance } = this.library;
+    this.functions.pop(this.state, instance.scalar(SEQUENCE, "int64"), instance.scalar(count, "int32"));
+    this.held.length = length;
+  }
+
+  /** Drops the oldest tokens after the protected ones, so that half of the rest is free; false: the answer ends. */
+  private slide(tokens: number[], { config, protect }: Request): boolean {
+    const room = Math.min(tokens.length, this.contextWindow) - protect;
+    if (config.on_context_full === "stop" || room < 2) return false;
+    tokens.splice(protect, tokens.length - Math.floor(room / 2) - protect);
+    this.cut(Math.min(protect, this.held.length));
+    return true;
+  }
+
+  /** The logits after the last of `tokens`, computing what the cache lacks; null if cancelled between two passes. */
+  private async computed(tokens: readonly number[], cancelled: () => boolean): Promise<Float32Array | null> {
+    const { stats } = this;
+    for (let logits: Float32Array | null = null; ; ) {
+      const chunk = tokens.slice(this.held.length, this.held.length + this.library.metadata.prefillChunkSize);
+      if (!chunk.length) return logits;
+      if (cancelled()) return null;
+      const started = performance.now();
+      logits = await this.forward(chunk);
+      const seconds = (performance.now() - started) / 1000;
+      if (stats.completionTokens && chunk.length === 1) {
+        stats.decodeTokens++;
+        stats.decodeSeconds += seconds;
+      } else {
+        stats.prefillTokens += chunk.length;
+        stats.prefillSeconds += seconds;
+      }
+    }
+  }
+
+  /** Appends `tokens` to the sequence; the logits (vocab,) after the last one. After an error the cache is empty. */
+  private async forward(tokens: readonly number[]): Promise<Float32Array> {
+    const { library } = this;
+    const { instance, gpu } = library;
+    gpu.check();
+    let logits: Tensor | null = null;
+    try {
+      logits = this.pass(tokens);
+      await instance.webgpu().sync();
+      gpu.check();
+      this.held.push(...tokens);
+      return new Float32Array(logits.toArray());
+    } catch (error) {
+      const reason = await gpu.explain(error, "the GPU could not compute the model");
+      if (!gpu.lost) this.clear();
+      throw reason;
+    } finally {
+      if (!gpu.lost) logits?.dispose();
+    }
+  }
+
+  /** Queues one pass; the logits are there once the GPU is through. */
+  private pass(tokens: readonly number[]): Tensor {
+    const { instance, metadata } = this.library;
+    const { embed, prefill, decode, begin, end } = this.functions;
+    const count = tokens.length;
+    return this.library.kept(() => {
+      const device = instance.webgpu();
+      const ids = instance.empty([count], "int32", device).copyFrom([...tokens]);
+      const embedded = embed(ids, this.params) as Tensor; // (n, hidden)
+      const hidden = embedded.view([1, ...embedded.shape]);
+      begin(this.state, instance.makeShapeTuple([SEQUENCE]), instance.makeShapeTuple([count]));
+      const step = count === 1 ? decode : prefill;
+      const result = step(hidden, this.state, this.params) as TVMArray;
+      end(this.state);
+      const logits = result.get(0) as Tensor; // (1, 1, vocab)
+      return instance.empty([metadata.vocabSize], "float32", instance.cpu()).copyFrom(logits.view([metadata.vocabSize]));
+    });
+  }
+}
+
+function checkedWindow(wanted: number | undefined, built: number): number {
+  if (wanted === undefined) return built;
+  if (!Number.isInteger(wanted) || wanted < 2 || wanted > built) {
+    const allowed = `it must be a whole number from 2 to ${built}, for which the model was built`;
+    throw new ArgosyError(`\`contextWindowSize=${wanted}\` is not allowed, ${allowed}`);
+  }
+  return wanted;
+}
+
+export function noStats(): RequestStats {
+  return {
+    reusedTokens: 0,
+    prefillTokens: 0,
+    prefillSeconds: 0,
+    completionTokens: 0,
+    decodeTokens: 0,
+    decodeSeconds: 0,
+    firstTokenSeconds: 0,
+  };
+}

@@ -1,0 +1,150 @@
+/** What is asked of an answer goes in; a checked, complete `GenerationConfig` comes out. */
+import { ArgosyError } from "./errors.js";
+import type { Reader } from "./records.js";
+import type { GenerateOptions, GenerationConfig } from "./types.js";
+
+/** Field -> smallest, largest, and whether the smallest is excluded. */
+export const RANGES = {
+  temperature: [0, 100, false],
+  top_p: [0, 1, true],
+  min_p: [0, 1, false],
+  typical_p: [0, 1, true],
+  repetition_penalty: [0, 100, true],
+  presence_penalty: [-2, 2, false],
+  frequency_penalty: [-2, 2, false],
+} as const satisfies Record<string, readonly [number, number, boolean]>;
+
+/** Field -> smallest and largest whole number. */
+export const INTEGER_RANGES = {
+  top_k: [0, 2 ** 31 - 1],
+  repeat_last_n: [-1, 2 ** 31 - 1],
+  top_logprobs: [0, 100],
+  max_tokens: [1, 2 ** 31 - 1],
+} as const satisfies Record<string, readonly [number, number]>;
+
+const MAX_SEED = 2n ** 64n - 1n;
+const MAX_BIASES = 65536;
+const MAX_STOPS = 16;
+const MAX_STOP_CHARACTERS = 1000;
+
+const DEFAULTS: GenerationConfig = {
+  temperature: 0.8,
+  top_k: 0,
+  top_p: 0.95,
+  min_p: 0,
+  typical_p: 1,
+  repetition_penalty: 1,
+  presence_penalty: 0,
+  frequency_penalty: 0,
+  repeat_last_n: 64,
+  logit_bias: {},
+  seed: null,
+  logprobs: false,
+  top_logprobs: 0,
+  max_tokens: null,
+  stop: [],
+  ignore_eos: false,
+  on_context_full: "stop",
+};
+
+/** What the model's makers recommend, as the artefact's chat config has it. */
+export function modelDefaults(chat: Reader): GenerationConfig {
+  const config = {
+    ...DEFAULTS,
+    temperature: chat.number("temperature", 1),
+    top_p: chat.number("top_p", 1),
+    top_k: chat.number("top_k", 0),
+    min_p: chat.number("min_p", 0),
+    presence_penalty: chat.number("presence_penalty", 0),
+    frequency_penalty: chat.number("frequency_penalty", 0),
+    repetition_penalty: chat.number("repetition_penalty", 1),
+  };
+  check(config);
+  return config;
+}
+
+/** `asked` over `defaults`; refuses unknown names and values out of range. */
+export function resolve(asked: GenerateOptions, defaults: GenerationConfig): GenerationConfig {
+  const { signal: _signal, template_variables: _variables, ...settings } = asked;
+  for (const name of Object.keys(settings)) {
+    if (!(name in DEFAULTS)) {
+      const known = Object.keys(DEFAULTS).sort().join(", ");
+      throw new ArgosyError(`\`${name}\` is not a generation setting`, `known are: ${known}`);
+    }
+  }
+  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
+  const config: GenerationConfig = { ...defaults, ...Object.fromEntries(given) };
+  check(config);
+  return config;
+}
+
+/** Refuses a bias for a token that the model does not have. */
+export function checkVocabulary(config: GenerationConfig, vocabSize: number): void {
+  for (const token of Object.keys(config.logit_bias)) {
+    if (Number(token) >= vocabSize) throw refuse("logit_bias", token, `keyed by token ids below the model's ${vocabSize}`);
+  }
+}
+
+function check(config: GenerationConfig): void {
+  for (const [name, [low, high, open]] of Object.entries(RANGES)) {
+    const value = config[name as keyof typeof RANGES];
+    const allowed = `a number ${open ? "above" : "from"} ${low} ${open ? "and up " : ""}to ${high}`;
+    const fits = typeof value === "number" && value <= high && value >= low && !(open && value === low);
+    if (!fits) throw refuse(name, value, allowed);
+  }
+  for (const [name, [low, high]] of Object.entries(INTEGER_RANGES)) {
+    const value = config[name as keyof typeof INTEGER_RANGES];
+    if (name === "max_tokens" && value === null) continue;
+    const fits = typeof value === "number" && Number.isInteger(value) && low <= value && value <= high;
+    if (!fits) throw refuse(name, value, `a whole number from ${low} to ${high}`);
+  }
+  checkSeed(config.seed);
+  checkBias(config.logit_bias);
+  checkStops(config.stop);
+  for (const name of ["logprobs", "ignore_eos"] as const) {
+    if (typeof config[name] !== "boolean") throw refuse(name, config[name], "true or false");
+  }
+  if (config.top_logprobs && !config.logprobs) {
+    throw refuse("top_logprobs", config.top_logprobs, "0 unless `logprobs` is true");
+  }
+  if (!["stop", "slide"].includes(config.on_context_full)) {
+    throw refuse("on_context_full", config.on_context_full, "stop or slide");
+  }
+}
+
+function checkSeed(seed: unknown): void {
+  if (seed === null) return;
+  const whole = typeof seed === "bigint" || (typeof seed === "number" && Number.isSafeInteger(seed));
+  if (!whole || BigInt(seed) < 0n || BigInt(seed) > MAX_SEED) {
+    throw refuse("seed", seed, `a whole number from 0 to ${MAX_SEED} (a bigint above 2^53), or null`);
+  }
+}
+
+function checkBias(bias: unknown): void {
+  const entries = typeof bias === "object" && bias !== null ? Object.entries(bias as object) : null;
+  if (!entries || entries.length > MAX_BIASES) {
+    throw refuse("logit_bias", typeof bias, `a table of at most ${MAX_BIASES} token ids and biases`);
+  }
+  for (const [token, value] of entries) {
+    if (!/^\d{1,9}$/.test(token)) throw refuse("logit_bias", token, "keyed by token ids, whole numbers from 0");
+    if (typeof value !== "number" || Number.isNaN(value) || value === Infinity) {
+      throw refuse("logit_bias", value, "a finite bias, or -Infinity to ban the token");
+    }
+  }
+}
+
+function checkStops(stops: unknown): void {
+  if (!Array.isArray(stops) || stops.length > MAX_STOPS) {
+    throw refuse("stop", stops, `a list of at most ${MAX_STOPS} strings`);
+  }
+  for (const stop of stops) {
+    const characters = typeof stop === "string" ? [...stop].length : 0;
+    if (!characters || characters > MAX_STOP_CHARACTERS) {
+      throw refuse("stop", stop, `strings of 1 to ${MAX_STOP_CHARACTERS} characters`);
+    }
+  }
+}
+
+function refuse(name: string, value: unknown, allowed: string): ArgosyError {
+  return new ArgosyError(`\`${name}=${String(value).slice(0, 60)}\` is not allowed, it must be ${allowed}`);
+}

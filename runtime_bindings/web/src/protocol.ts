@@ -1,0 +1,41 @@
+/** What the page and the worker say to each other. */
+import { ArgosyError } from "./errors.js";
+import type { ChatStats, GenerateOptions, LoadOptions, LoadProgress, Message, ModelInfo, Reply } from "./types.js";
+
+/** What can be sent: no callbacks, no signals. */
+export type SentLoadOptions = Omit<LoadOptions, "onProgress" | "signal">;
+export type SentGenerateOptions = Omit<GenerateOptions, "signal">;
+
+/** All that a stand-in tells without asking. */
+export interface Snapshot {
+  messages: readonly Message[];
+  last: Reply | null;
+  stats: ChatStats;
+}
+
+export type SentError = { message: string; hint: string };
+
+export type ToWorker =
+  | { kind: "load"; url: string; options: SentLoadOptions }
+  | { kind: "abort" }
+  | { kind: "generate"; id: number; prompt: string | readonly Message[]; options: SentGenerateOptions }
+  | { kind: "stop" }
+  | { kind: "reset"; systemPrompt: string | undefined }
+  | { kind: "unload" };
+
+export type FromWorker =
+  | { kind: "progress"; progress: LoadProgress }
+  | { kind: "loaded"; model: ModelInfo; snapshot: Snapshot }
+  | { kind: "unloadable"; error: SentError }
+  | { kind: "piece"; id: number; text: string; stats: ChatStats }
+  | { kind: "ended"; id: number; snapshot: Snapshot; error: SentError | null }
+  | { kind: "reset"; snapshot: Snapshot };
+
+export function sentError(error: unknown): SentError {
+  if (error instanceof ArgosyError) return { message: error.message, hint: error.hint };
+  return { message: error instanceof Error ? error.message : String(error), hint: "" };
+}
+
+export function receivedError({ message, hint }: SentError): ArgosyError {
+  return new ArgosyError(message, hint);
+}

@@ -1,0 +1,47 @@
+/** Shards go in as they arrive; the weights come out as the library takes them, in the GPU's memory. */
+import type { TVMObject } from "@mlc-ai/web-runtime";
+import type { Shard, TensorRecord } from "./artefact.js";
+import type { Library } from "./library.js";
+
+/** Copies weights to the GPU, a shard at a time, so that no more of them than that is in this thread's memory. */
+export class Weights {
+  private readonly wanted: ReadonlySet<string>;
+
+  constructor(private readonly library: Library) {
+    this.wanted = new Set(library.metadata.params.map((param) => param.name));
+  }
+
+  /** Copies the tensors of a shard; resolves when the GPU has them. */
+  async add(shard: Shard, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { library } = this;
+    try {
+      for (const tensor of shard.tensors) {
+        library.gpu.check();
+        if (this.wanted.has(tensor.name)) this.copy(tensor, bytes.subarray(tensor.offset, tensor.offset + tensor.nbytes));
+      }
+      await library.instance.webgpu().sync();
+      library.gpu.check();
+    } catch (error) {
+      throw await library.gpu.explain(error, `the weights in \`${shard.file}\` could not be given to the GPU`);
+    }
+  }
+
+  private copy(record: TensorRecord, bytes: Uint8Array): void {
+    const { instance } = this.library;
+    this.library.scoped(() => {
+      const tensor = instance.empty(record.shape, record.dtype, instance.webgpu());
+      if (bytes.length % 4 === 0) tensor.copyFromRawBytes(bytes);
+      // The GPU copies words of four bytes; the runtime fills the last one up when it copies from its own memory.
+      else tensor.copyFrom(instance.empty(record.shape, record.dtype, instance.cpu()).copyFromRawBytes(bytes));
+      instance.tensorCacheUpdate(record.name, tensor, false);
+    });
+  }
+
+  /** All of them, in the order of the library's parameters; to be called once, after the last shard. */
+  params(): TVMObject {
+    const { instance, metadata } = this.library;
+    const params = this.library.kept(() => instance.getParamsFromCacheByName(metadata.params.map((param) => param.name)));
+    instance.tensorCacheClear();
+    return params;
+  }
+}
