@@ -23,7 +23,7 @@ const STATUS: Record<Phase, string> = {
   loading: "Loading the model",
   ready: "Ready",
   generating: "Answering",
-  error: "Something needs your attention",
+  error: "Needs your attention",
 };
 const ENDINGS: Partial<Record<FinishReason, Ending>> = { length: "length", context: "context", cancelled: "stopped" };
 const SUGGESTIONS = [
@@ -152,7 +152,7 @@ export class App {
     const ending = chat.last === null ? undefined : ENDINGS[chat.last.finishReason];
     if (ending === undefined) delete turn.ending;
     else turn.ending = ending;
-    byId("context").textContent = `${counted(contextUsed, "token")} of ${contextSize.toLocaleString("en-US")}`;
+    byId("context").textContent = `${contextUsed.toLocaleString("en-US")} of ${counted(contextSize, "token")}`;
   }
 
   /** Asks again after an error: of the same model, unless that is what failed. */

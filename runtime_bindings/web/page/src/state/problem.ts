@@ -7,10 +7,11 @@ export interface Problem {
 
 /** Errors of `@argosy/web` say both themselves; the rest are the browser's own. */
 export function explain(error: unknown): Problem {
-  const message = error instanceof Error ? error.message : String(error);
-  const hint = (error as { hint?: unknown } | null)?.hint;
+  // Not by `instanceof`: what a worker or another frame threw has other classes.
+  const thrown: { name?: unknown; message?: unknown; hint?: unknown } = Object(error);
+  const message = typeof thrown.message === "string" ? thrown.message : String(error);
+  const { name, hint } = thrown;
   if (typeof hint === "string" && hint !== "") return { message: sentence(message), hint: sentence(hint) };
-  const name = error instanceof Error ? error.name : "";
   if (name === "QuotaExceededError") {
     return {
       message: "The browser has no room left to keep the model.",
