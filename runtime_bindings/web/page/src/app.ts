@@ -1,7 +1,7 @@
 /** The course of a visit: loading, ready, generating, error; and what each of them lets the reader do. */
 
 import { type Engine, forgetModel, loadEngine } from "#engine";
-import type { FinishReason } from "@argosy/web";
+import type { ChatStats, FinishReason, Message } from "@argosy/web";
 
 import { Announcer } from "./state/announcer.js";
 import { Conversation, type Ending, type Turn, type TurnStats } from "./state/conversation.js";
@@ -80,6 +80,7 @@ export class App {
     byId("model-name").textContent = chat.model.name;
     document.title = `${chat.model.name} · Argosy`;
     this.panel.setModel(chat.model, chat.stats());
+    this.composer.setPlaceholder(chat.model.completesOnly ? "Write the beginning of a text" : "Write a message");
     this.enter("ready");
     // On a touch screen the focus would bring up the keyboard.
     if (document.activeElement === document.body && matchMedia("(hover: hover)").matches) this.composer.focus();
@@ -106,39 +107,42 @@ export class App {
   private answer(): void {
     const { engine } = this;
     if (engine === undefined) return;
-    const messages = this.conversation.messages(this.settings.system);
+    const { completesOnly } = engine.chat.model;
+    const prompt = completesOnly ? this.conversation.question() : this.conversation.messages(this.settings.system);
     const turn: Turn = { role: "assistant", content: "", ending: "stopped" };
     this.conversation.answer(turn);
     const live = this.thread.beginAnswer();
     this.scroller.toEnd();
     this.enter("generating");
-    this.answered = this.stream(engine, messages, turn, live).then(
-      () => this.enter("ready"),
-      (error: unknown) => {
-        turn.ending = "failed";
-        this.fail(error, () => void this.recover(engine, error));
-      },
-    );
-    this.answered = this.answered.then(() => {
+    const finish = (): void => {
       live.end(turn);
       this.conversation.save();
       this.announcer.end(performance.now());
-    });
+    };
+    this.answered = this.stream(engine, prompt, turn, live).then(
+      () => {
+        finish();
+        this.enter("ready");
+      },
+      (error: unknown) => {
+        turn.ending = "failed";
+        finish();
+        this.fail(error, () => void this.recover(engine, error));
+      },
+    );
   }
 
   private async stream(
     { chat }: Engine,
-    messages: ReturnType<Conversation["messages"]>,
+    prompt: string | readonly Message[],
     turn: Turn,
     live: LiveAnswer,
   ): Promise<void> {
-    const meter = new Meter();
-    const draw = oncePerFrame(() => live.update(turn.content, meter.stats()));
+    const draw = oncePerFrame(() => live.update(turn.content, figures(chat.stats())));
     let savedAt = performance.now();
     this.announcer.begin(savedAt);
-    for await (const piece of chat.generate(messages, { ...this.settings.generation })) {
+    for await (const piece of chat.generate(prompt, { ...this.settings.generation })) {
       const now = performance.now();
-      meter.add(now);
       turn.content += piece;
       this.announcer.add(piece, now);
       draw();
@@ -147,11 +151,11 @@ export class App {
         this.conversation.save();
       }
     }
-    const { completionTokens, decodeTokensPerSecond, timeToFirstToken, contextUsed, contextSize } = chat.stats();
-    turn.stats = { completionTokens, decodeTokensPerSecond, timeToFirstToken };
+    turn.stats = figures(chat.stats());
     const ending = chat.last === null ? undefined : ENDINGS[chat.last.finishReason];
     if (ending === undefined) delete turn.ending;
     else turn.ending = ending;
+    const { contextUsed, contextSize } = chat.stats();
     byId("context").textContent = `${contextUsed.toLocaleString("en-US")} of ${counted(contextSize, "token")}`;
   }
 
@@ -229,28 +233,9 @@ export class App {
   }
 }
 
-/** Counts pieces while they come; the engine's own figures follow at the end. */
-class Meter {
-  private readonly begun = performance.now();
-  private first: number | undefined;
-  private last = 0;
-  private pieces = 0;
-
-  add(now: number): void {
-    this.first ??= now;
-    this.last = now;
-    this.pieces += 1;
-  }
-
-  stats(): TurnStats | undefined {
-    if (this.first === undefined) return undefined;
-    const seconds = (this.last - this.first) / 1000;
-    return {
-      completionTokens: this.pieces,
-      decodeTokensPerSecond: seconds > 0 ? (this.pieces - 1) / seconds : 0,
-      timeToFirstToken: (this.first - this.begun) / 1000,
-    };
-  }
+/** Of all figures, those that stand below an answer. */
+function figures({ completionTokens, decodeTokensPerSecond, timeToFirstToken }: ChatStats): TurnStats {
+  return { completionTokens, decodeTokensPerSecond, timeToFirstToken };
 }
 
 /** `draw`, at most once for each frame. */

@@ -1,6 +1,10 @@
 /** The artefact's address goes in; the model comes out, computing in a worker of its own. */
 
-import { ArgosyError, type Chat, ChatModule, type LoadProgress } from "@argosy/web";
+import type { Chat, LoadProgress } from "@argosy/web";
+
+// Not by way of the package's index: the worker has the engine, the page needs no second copy.
+import { chatInWorker } from "../../src/client.js";
+import { ArgosyError } from "../../src/errors.js";
 
 /** A loaded model and the end of its worker. */
 export interface Engine {
@@ -27,7 +31,7 @@ export async function loadEngine(
   });
   died.catch(() => {});
   try {
-    const chat = await Promise.race([ChatModule.inWorker(worker, url, { onProgress }), died]);
+    const chat = await Promise.race([chatInWorker(worker, url, { onProgress }), died]);
     return { chat, close: () => worker.terminate() };
   } catch (error) {
     worker.terminate();
@@ -36,6 +40,7 @@ export async function loadEngine(
 }
 
 /** Removes the files of the artefact at `url` from the browser's cache. */
-export function forgetModel(url: URL): Promise<void> {
-  return ChatModule.deleteCache(url);
+export async function forgetModel(url: URL): Promise<void> {
+  const { ChatModule } = await import("@argosy/web");
+  await ChatModule.deleteCache(url);
 }

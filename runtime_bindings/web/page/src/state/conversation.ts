@@ -26,11 +26,20 @@ export class Conversation {
     this.turns = turns;
   }
 
-  /** What to send: the system prompt, if any, and all turns that say something. */
+  /**
+   * What to send: the system prompt, if any, and the turns. A question that got no answer is left out with it, since
+   * many templates want the speakers to take turns.
+   */
   messages(system: string): Message[] {
-    const spoken = this.turns.filter((turn) => turn.content !== "");
+    const unanswered = (place: number): boolean => this.turns[place]?.role === "assistant" && !this.turns[place].content;
+    const spoken = this.turns.filter((_, place) => !unanswered(place) && !unanswered(place + 1));
     const messages: Message[] = spoken.map(({ role, content }) => ({ role, content }));
     return system.trim() === "" ? messages : [{ role: "system", content: system }, ...messages];
+  }
+
+  /** The last question alone, for a model that only continues texts. */
+  question(): string {
+    return this.turns.filter((turn) => turn.role === "user").at(-1)?.content ?? "";
   }
 
   ask(question: string): void {

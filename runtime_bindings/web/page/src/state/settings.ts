@@ -17,7 +17,8 @@ export type NumberName =
   | "seed";
 
 /** What differs from the model's defaults. */
-export type Generation = Partial<Record<NumberName, number>> & { stop?: GenerationConfig["stop"] };
+export type Generation = Partial<Record<NumberName, number>> &
+  Partial<Pick<GenerationConfig, "stop" | "on_context_full">>;
 
 interface Bounds {
   low: number;
@@ -114,6 +115,8 @@ export function sanitize(kept: Record<string, unknown>): Settings {
     const { value } = checkStops(writeStops(strings));
     if (value) generation.stop = value;
   }
+  const full = given["on_context_full"];
+  if (full === "stop" || full === "slide") generation.on_context_full = full;
   const system = kept["system"];
   return { system: typeof system === "string" ? system.slice(0, MAX_SYSTEM_CHARACTERS) : "", generation };
 }

@@ -47,6 +47,10 @@ export class Composer {
     this.input.focus({ preventScroll: true });
   }
 
+  setPlaceholder(text: string): void {
+    this.input.placeholder = text;
+  }
+
   /** Puts a text back, unless something else was written meanwhile. */
   suggest(text: string): void {
     if (this.input.value.trim() === "") this.input.value = text;

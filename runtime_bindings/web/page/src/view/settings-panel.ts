@@ -98,6 +98,7 @@ export class SettingsPanel {
         element("summary", {}, "More about sampling"),
         ...MORE_FIELDS.map((field) => this.numberField(field)),
         this.stopsField(),
+        this.contextField(),
       ),
       reset,
       ...this.about(),
@@ -112,7 +113,11 @@ export class SettingsPanel {
       this.settings.system = area.value;
       this.save();
     });
-    const help = "What the model should know or be in this and every new chat.";
+    const completes = this.model?.completesOnly === true;
+    area.disabled = completes;
+    const help = completes
+      ? "This model has no chat template: it continues your texts, and takes no system prompt."
+      : "What the model should know or be in this and every new chat.";
     return field("system-prompt", "System prompt", help, area).frame;
   }
 
@@ -162,6 +167,23 @@ export class SettingsPanel {
       this.save();
     });
     return frame;
+  }
+
+  private contextField(): HTMLElement {
+    const id = "setting-on_context_full";
+    const choice = element(
+      "select",
+      { id, "data-testid": id },
+      element("option", { value: "stop" }, "End the answer"),
+      element("option", { value: "slide" }, "Forget the oldest turns"),
+    );
+    const { on_context_full: chosen } = this.settings.generation;
+    choice.value = chosen ?? this.model?.defaults.on_context_full ?? "stop";
+    choice.addEventListener("change", () => {
+      this.settings.generation.on_context_full = choice.value === "slide" ? "slide" : "stop";
+      this.save();
+    });
+    return field(id, "When the context is full", "The system prompt is never forgotten.", choice).frame;
   }
 
   /** What was loaded, and the way to get rid of it. */

@@ -24,7 +24,7 @@ export function statsLine(stats: TurnStats): string {
 /** An answer that is being written. */
 export interface LiveAnswer {
   /** The text so far, and its figures so far. */
-  update(text: string, stats: TurnStats | undefined): void;
+  update(text: string, stats: TurnStats): void;
   /** No more is to come. */
   end(turn: Turn): void;
 }
@@ -67,7 +67,7 @@ export class Thread {
         if (!drawn && text !== "") waiting.remove();
         drawn ||= text !== "";
         view.update(text);
-        figures.textContent = stats === undefined ? "" : statsLine(stats);
+        figures.textContent = statsLine(stats);
       },
       end: (turn) => {
         waiting.remove();

@@ -116,14 +116,14 @@ function fakeChat(): Chat {
         if (stopped) break;
         await pause(Number(query.get("piece") ?? 10));
         count += 1;
+        const seconds = (performance.now() - first) / 1000;
+        stats = {
+          ...stats, promptTokens: 40, completionTokens: count, decodeTokensPerSecond: (count - 1) / seconds,
+          timeToFirstToken: (first - begun) / 1000, contextUsed: 40 + count,
+        }; // prettier-ignore
         yield piece;
       }
-      const seconds = (performance.now() - first) / 1000;
       last = { text: ANSWER, finishReason: stopped ? "cancelled" : "stop", tokens: [], logprobs: [] };
-      stats = {
-        ...stats, promptTokens: 40, completionTokens: count, decodeTokensPerSecond: (count - 1) / seconds,
-        timeToFirstToken: (first - begun) / 1000, contextUsed: 40 + count,
-      }; // prettier-ignore
     },
     stop: () => {
       stopped = true;

@@ -56,9 +56,11 @@ describe("the conversation", () => {
     expect(talk.messages(" ")).toEqual([{ role: "user", content: "Hi" }]);
     expect(talk.messages("Be brief.")[0]).toEqual({ role: "system", content: "Be brief." });
   });
-  it("leaves out answers that never began", () => {
+  it("leaves out answers that never began, with their questions", () => {
     const talk = new Conversation([{ role: "user", content: "Hi" }, { role: "assistant", content: "" }]);
-    expect(talk.messages("")).toHaveLength(1);
+    talk.ask("Hello");
+    expect(talk.messages("")).toEqual([{ role: "user", content: "Hello" }]);
+    expect(talk.question()).toBe("Hello");
   });
   it("survives whatever lies in the storage", () => {
     for (const junk of ["{", "3", '[3,null,{"role":"system","content":"x"},{"role":"user","content":5}]']) {
