@@ -6,22 +6,33 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from web_artefact import WEBGPU, add_library
+
+from argosy.dist.build_directory import open_build_directory
+from argosy.dist.manifest import read_manifest
+from argosy.support.errors import ArgosyError
+from argosy.web import page
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\| `(argosy [^`]+)` \|", README, re.MULTILINE)
 (EXAMPLE,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
+ENVIRONMENT = {**os.environ, "ARGOSY_DIST": "dist/out", "NO_COLOR": "1"}
+
 # What each command must print, on stdout. `eval` reads a chapter with two models: here it reads a few lines, with one.
 EXPECTED = {
     "build": r"weights +up to date .*config +up to date .*library +up to date ",
     "chat": r"\w",
+    "web": r"^http://127\.0\.0\.1:\d+/$",
     "list": r"smollm2-135m-q4f16_1",
     "doctor": r"^ok +python.*models can be built and run on this machine",
     "eval": r"KL divergence +0\S* ± 0.*same top token +100\.0 %",
@@ -42,11 +53,41 @@ def folder(demo_artefact: Callable[[str], Path], tmp_path_factory: pytest.TempPa
     return folder
 
 
+def add_web_library(folder: Path) -> None:
+    """An empty module, for a server does not run it."""
+    if not page.is_built():
+        try:
+            page.find_npm()
+        except ArgosyError as error:
+            pytest.skip(f"the chat page is not built: {error.message}")
+    directory = folder / "dist" / "out" / "smollm2-135m-q4f16_1"
+    made = read_manifest(directory)
+    with open_build_directory(
+        directory, model=made.model, quantization=made.quantization, checkpoint_digest=made.checkpoint_digest
+    ) as build:
+        add_library(build, WEBGPU)
+
+
+def serve(words: list[str], folder: Path) -> str:
+    """The address that a server prints, after its page was fetched and it was ended as a person ends it."""
+    process = subprocess.Popen(
+        words, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    printed = process.stdout.readline()
+    assert printed, process.communicate()[1]
+    with urllib.request.urlopen(printed.strip(), timeout=60) as answer:
+        assert b"<title>" in answer.read()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in said, said
+    return printed
+
+
 def run(words: list[str], folder: Path) -> str:
     """The standard output of a command that must succeed."""
-    environment = {**os.environ, "ARGOSY_DIST": "dist/out", "NO_COLOR": "1"}
     done = subprocess.run(
-        words, cwd=folder, env=environment, input="Hello!\n/exit\n", capture_output=True, text=True, timeout=300
+        words, cwd=folder, env=ENVIRONMENT, input="Hello!\n/exit\n", capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
@@ -61,9 +102,13 @@ def test_a_command_of_the_readme_does_what_it_says(line: str, folder: Path) -> N
         arguments += ["--text", "text.txt", "--reference", "smollm2-135m-q4f16_1"]
     if name == "bench":
         arguments += ["--contexts", "4", "--prefill", "8", "--repeats", "1"]
+    if name == "web":
+        add_web_library(folder)
+        arguments += ["--no-open"]
     if name == "chat" and "--prompt" not in arguments:
         arguments += ["--max-tokens", "8"]
-    printed = run([sys.executable, "-m", "argosy.cli", name, *arguments], folder)
+    execute = serve if name == "web" else run
+    printed = execute([sys.executable, "-m", "argosy.cli", name, *arguments], folder)
     assert re.search(EXPECTED[name], printed, re.DOTALL | re.MULTILINE), printed
     if "capital of France" in line:
         assert "Paris" in printed
