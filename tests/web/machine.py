@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +83,11 @@ def drive(scenario: str, *, timeout: float, **options: Any) -> Any:
 
     Raises AssertionError with what it said if it fails or takes more than `timeout` seconds.
     """
-    environment = {**os.environ, "PATH": search_path()}
     command = [str(program("node")), str(DRIVERS / f"{scenario}.mjs")]
     options.setdefault("chromium", program("chromium"))
-    return _last_line(_run(command, environment, timeout, json.dumps(options, default=str)))
+    with tempfile.TemporaryDirectory(prefix="argosy-web-", ignore_cleanup_errors=True) as profiles:
+        environment = {**os.environ, "PATH": search_path(), "TMPDIR": profiles}
+        return _last_line(_run(command, environment, timeout, json.dumps(options, default=str)))
 
 
 def run_node(script: Path, *arguments: str, timeout: float, icd: Path = SWIFTSHADER, **options: Any) -> Any:

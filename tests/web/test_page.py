@@ -100,9 +100,11 @@ def problem(what: str, url: str, kept: Path) -> Any:
     return seen
 
 
-def test_without_webgpu(tiny_artefact: Artefact, serve: Serve, kept: Path) -> None:
-    seen = problem("no-webgpu", serve(tiny_artefact("q0f32")), kept)
+@pytest.mark.parametrize("what", ["no-webgpu", "no-adapter"])
+def test_without_webgpu(what: str, tiny_artefact: Artefact, serve: Serve, kept: Path) -> None:
+    seen = problem(what, serve(tiny_artefact("q0f32")), kept)
     assert "WebGPU" in seen["problem"]["message"]
+    assert "browser" in seen["problem"]["hint"]
 
 
 def test_without_float16(tiny_artefact: Artefact, serve: Serve, kept: Path) -> None:

@@ -21,20 +21,20 @@ export function finish(result) {
 }
 
 /**
- * A browser context. `profile` is a folder that keeps its caches, by default a new one that is removed at the end;
- * `webgpu: false` leaves out the flags without which headless Chromium has no adapter. Other fields are Playwright's.
+ * A browser context. `profile` is a folder that keeps its caches, by default a new one;
+ * `adapter: false` leaves out the flags without which headless Chromium has WebGPU and no adapter. Other fields are
+ * Playwright's.
  */
-export async function launch({ executable, profile, webgpu = true, ...more }) {
+export async function launch({ executable, profile, adapter = true, ...more }) {
   const folder = profile ?? fs.mkdtempSync(path.join(os.tmpdir(), "argosy-web-"));
   const context = await chromium.launchPersistentContext(folder, {
     executablePath: executable,
     headless: true,
     ignoreDefaultArgs: ["--disable-gpu", "--headless", "--enable-unsafe-swiftshader"],
-    args: [...ALWAYS, ...(webgpu ? SWIFTSHADER : ["--disable-features=WebGPU"])],
+    args: [...ALWAYS, ...(adapter ? SWIFTSHADER : [])],
     timeout: 60_000,
     ...more,
   });
-  context.on("close", () => profile ?? fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
   return context;
 }
 

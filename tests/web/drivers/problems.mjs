@@ -14,14 +14,26 @@ const SPOILT = {
 };
 
 const context = await launch({
-  executable: chromium, webgpu: what !== "no-webgpu", serviceWorkers: "block", viewport: { width: 1200, height: 800 },
+  executable: chromium,
+  adapter: what !== "no-adapter",
+  serviceWorkers: "block", // their requests would pass by the routes below
+  viewport: { width: 1200, height: 800 },
 });
 const { page } = await watchedPage(context);
 const shard = /params_shard_0\.bin/;
 if (what in SPOILT) {
   await context.route(shard, async (route) => {
     const response = await route.fetch();
-    await route.fulfill({ response, body: SPOILT[what](await response.body()) });
+    const body = SPOILT[what](await response.body());
+    await route.fulfill({ response, body, headers: { ...response.headers(), "content-length": `${body.length}` } });
+  });
+} else if (what === "no-webgpu") {
+  // Chromium always has it: take it away from the page and from its workers, as older browsers are.
+  await context.addInitScript(() => delete Navigator.prototype.gpu);
+  await context.route(/\/assets\/.*\.js/, async (route) => {
+    const response = await route.fetch();
+    const less = "if (self.WorkerNavigator) delete WorkerNavigator.prototype.gpu;";
+    await route.fulfill({ response, body: `${less}\n${await response.text()}` });
   });
 } else if (what === "unreachable") {
   await context.route(shard, (route) => route.abort("connectionfailed"));

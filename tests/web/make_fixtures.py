@@ -1,0 +1,289 @@
+"""What Python's runtime does with samples, templates, tokens and stop strings goes into JSON, for the TypeScript tests.
+
+`python tests/web/make_fixtures.py` writes `runtime_bindings/web/test/fixtures/*.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from argosy.runtime_bindings.chat.stops import StopStrings
+from argosy.runtime_bindings.chat.template import ChatTemplate
+from argosy.runtime_bindings.chat.tokenizer import Tokenizer
+from argosy.runtime_bindings.engine.params import SamplingParams
+from argosy.runtime_bindings.engine.sampler import Sampler, adjust, truncate
+from argosy.support.errors import RequestError
+
+FOLDER = Path(__file__).resolve().parents[2] / "runtime_bindings" / "web" / "test" / "fixtures"
+SEEDS = (0, 1, 42, 2**32, 2**53 + 1, 2**64 - 1)
+
+
+def sampler_cases() -> list[dict[str, Any]]:
+    """Logits, history and parameters with what they lead to: adjusted logits, the ids left, and the next draws."""
+    asked: list[dict[str, Any]] = [
+        {"temperature": 0.0},
+        {"temperature": 0.0, "logit_bias": {3: 50.0, 4: -np.inf}},
+        {"temperature": 0.0, "repetition_penalty": 1.5, "presence_penalty": 1.0, "frequency_penalty": 0.5},
+        {"temperature": 1.0, "top_p": 1.0},
+        {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 1.3, "top_p": 1.0, "top_k": 5},
+        {"temperature": 1.0, "top_p": 0.5, "top_k": 12},
+        {"temperature": 1.0, "top_p": 1.0, "min_p": 0.1},
+        {"temperature": 2.0, "top_p": 1.0, "typical_p": 0.8},
+        {"temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1},
+        {"temperature": 1.0, "top_p": 0.9, "repeat_last_n": 2, "frequency_penalty": 2.0},
+        {"temperature": 1.0, "top_p": 0.9, "repeat_last_n": -1, "presence_penalty": -2.0},
+        {"temperature": 1.0, "top_p": 0.9, "logprobs": True, "top_logprobs": 3},
+    ]
+    random = np.random.default_rng(7)
+    shapes = {
+        "small": random.normal(size=40) * 3,
+        "ties": np.round(random.normal(size=60)),
+        "banned": np.where(random.random(700) < 0.9, -np.inf, random.normal(size=700)),
+        "tail": random.gumbel(size=900) * 2,
+    }
+    return [
+        {"name": name, "logits": numbers(logits), "cases": [sampler_case(logits, settings) for settings in asked]}
+        for name, logits in ((name, np.round(values, 3).astype(np.float32)) for name, values in shapes.items())
+    ]
+
+
+def sampler_case(logits: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`changed`: the adjusted logits that differ; `left`: null where all are."""
+    params = SamplingParams(**settings, seed=11)
+    history = [3, 1, 3, 7, 3, 9, 7]
+    adjusted = adjust(logits, params, history)
+    ids, _ = truncate(adjusted, params)
+    sampler = Sampler(params)
+    samples = [sampler.sample(logits, history) for _ in range(12)]
+    logprob = samples[0].logprob
+    changed = np.flatnonzero(adjusted != logits).tolist()
+    return {
+        "history": history,
+        "params": {**settings, "logit_bias": {str(k): number(v) for k, v in params.logit_bias.items()}, "seed": 11},
+        "changed": {str(i): number(adjusted[i]) for i in changed},
+        "left": None if ids is None or len(ids) == len(logits) else ids.tolist(),
+        "tokens": [sample.token for sample in samples],
+        "logprob": logprob and {"token": logprob.token, "logprob": logprob.logprob, "top": logprob.top},
+    }
+
+
+def number(value: float) -> float | str:
+    """JSON has no infinity."""
+    return "-Infinity" if value == -np.inf else float(value)
+
+
+def numbers(values: np.ndarray) -> list[float | str]:
+    return [number(value) for value in values.tolist()]
+
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ALTERNATING = """{{ bos_token }}{% set ns = namespace(turn=0) %}
+{%- for message in messages %}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+    {%- endif %}
+    {%- if message.role == 'user' %}
+        {{- '[INST] ' ~ message.content | trim ~ ' [/INST]' }}
+        {%- set ns.turn = ns.turn + 1 %}
+    {%- else %}
+        {%- generation %}{{- ' ' ~ message.content ~ eos_token }}{% endgeneration %}
+    {%- endif %}
+{%- endfor %}"""
+HEADERS = """{{- bos_token }}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start|>system<|end|>\n\n" }}
+{%- if tools is not none and tools is defined %}{{- "Environment: tools\n" }}{%- endif %}
+{{- system_message }}
+{{- "<|eot|>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start|>' + message['role'] + '<|end|>\n\n'+ message['content'] | trim + '<|eot|>' }}
+    {%- else %}
+        {{- "<|start|>tool<|end|>\n\n" }}{{- message.content | tojson }}{{- "<|eot|>" }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start|>assistant<|end|>\n\n' }}
+{%- endif %}"""
+THINKING = """{%- macro row(x, n) %}{{ '<' ~ n ~ '>' ~ x ~ '</' ~ n ~ '>' }}{% endmacro -%}
+{%- set ns = namespace(last=messages|length - 1) %}
+{%- for m in messages[::-1] %}{%- if m.role == 'user' %}
+{%- set ns.last = loop.index0 %}{% break %}{%- endif %}{% endfor %}
+{%- for m in messages %}
+{%- if m.role == 'assistant' and '</think>' in m.content %}
+{%- set content = m.content.split('</think>')[-1].lstrip('\n') %}
+{%- else %}{%- set content = m.content %}{%- endif %}
+{{- row(content, m.role) }}
+{%- endfor %}
+{{- ns.last }}|{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(', ') }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}"""
+TALKS = [
+    [{"role": "user", "content": " Hi <b> "}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "é?"}],
+    [
+        {"role": "user", "content": "One"},
+        {"role": "assistant", "content": "<think>\nwhat\n</think>\n\nTwo"},
+        {"role": "user", "content": "Three 🙂"},
+    ],
+    [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
+]
+
+
+def template_cases() -> list[dict[str, Any]]:
+    """Templates and conversations with the text that they give, or null where the template refuses."""
+    specials = {"bos_token": "<s>", "eos_token": "</s>"}
+    cases = []
+    for source in (CHATML, ALTERNATING, HEADERS, THINKING):
+        for talk in TALKS:
+            for variables in ({}, {"enable_thinking": False}):
+                try:
+                    text = ChatTemplate(source, specials).render(talk, **variables)
+                except RequestError:
+                    text = None
+                case = {"source": source, "specials": specials, "messages": talk, "variables": variables}
+                cases.append({**case, "text": text})
+    return cases
+
+
+TEXT = (
+    "The quick brown fox jumps over the lazy dog. It's what they've said: don't, we'll, I'M, YOU'RE.\n"
+    "def f(x):\n    return x ** 2 + 10 * y[3] - 4567.89  # numbers 123 1234 12345\n\n\n"
+    "naïve café Ünïcödé Straße Ελληνικά Привет мир 日本語のテキスト 안녕하세요 مرحبا हिन्दी\n"
+    "   leading spaces\t\ttabs  trailing   \r\nwindows lines\r\n\r\n camelCaseWordsHere HTTPServer snake_case\n"
+    "emoji 🙂👍🏽 $5.00 €3 50% a+b=c <tag attr='v'/> https://example.com/?a=b&c=d\n"
+)
+SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+TEXTS = [
+    *TEXT.splitlines(keepends=True), "", " ", "  ", "\n", "\n\n \n", "a", " a", "a ", "  a  b  ", "\ta\n\tb",
+    "12 123 1234 12345678 ٢٣ ²³ Ⅷ ½", "e\u0301\u0302 q\u0323\u0307", "\u00a0x\u3000y\u200bz\u2028w", "🙂🙂👨‍👩‍👧x",
+    "<|im_start|>user\nhi<|im_end|>\n<|im_start|> x <|im_end|>", "x<|im_end", "<s>a</s> b", "\ufeffbom",
+    "a/b//c\n/d \n\n/e", "!!! ??? ... --- ((( )))",
+]  # fmt: skip
+
+
+def byte_level() -> FastTokenizer:
+    tokenizer = FastTokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, initial_alphabet=alphabet, special_tokens=SPECIAL, show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT] * 2, trainer)
+    return tokenizer
+
+
+def sentencepiece() -> FastTokenizer:
+    """As llama 2's: spaces are U+2581, what is not in the vocabulary falls back to bytes."""
+    trained = FastTokenizer(models.BPE(unk_token="<unk>"))
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=SPECIAL[:3], show_progress=False)
+    trained.train_from_iterator(["the quick brown fox jumps over the lazy dog, it is what they said " * 3], trainer)
+    model = json.loads(trained.to_str())["model"]
+    tokens = [*SPECIAL[:3], *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += [token for token in sorted(model["vocab"], key=model["vocab"].get) if token not in SPECIAL]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokenizer = FastTokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(SPECIAL[:3])
+    return tokenizer
+
+
+def word_piece() -> FastTokenizer:
+    tokenizer = FastTokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=220, special_tokens=SPECIAL[:3], show_progress=False)
+    tokenizer.train_from_iterator([TEXT] * 2, trainer)
+    return tokenizer
+
+
+def tokenizer_cases() -> list[dict[str, Any]]:
+    """Tokenizers, with the ids of texts, and the pieces that the tokens of an answer give one by one."""
+    cases = []
+    for name, fast in (("byte level", byte_level()), ("sentencepiece", sentencepiece()), ("word piece", word_piece())):
+        tokenizer = Tokenizer(fast)
+        random = np.random.default_rng(3)
+        answers = [tokenizer.encode(text) for text in TEXTS]
+        answers += [random.integers(0, fast.get_vocab_size(), 30).tolist() for _ in range(8)]
+        cases.append(
+            {
+                "name": name,
+                "tokenizer": json.loads(fast.to_str()),
+                "texts": [{"text": text, "ids": tokenizer.encode(text)} for text in TEXTS],
+                "answers": [{"ids": ids, "pieces": pieces(tokenizer, ids)} for ids in answers],
+            }
+        )
+    return cases
+
+
+def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    detokenizer = tokenizer.detokenizer()
+    return [*(detokenizer.add(token) for token in ids), detokenizer.finish()]
+
+
+def stop_cases() -> list[dict[str, Any]]:
+    """Stop strings over texts in pieces: what is let through after each piece, what is held back to the end."""
+    asked = [
+        (["\n\n"], ["a", "\n", "b", "\n", "\n", "c"]),
+        (["</s>", "</"], ["x<", "/", "s>y"]),
+        (["abab"], ["ab", "aab", "ab", "c"]),
+        (["END", "EN"], ["the E", "N", "D"]),
+        (["aa"], ["a", "b", "a"]),
+        (["🙂", "é"], ["x", "🙂", "y"]),
+        ([], ["a", "b"]),
+        (["stop"], ["sto", "sto", "p!"]),
+        (["ab", "b"], ["a", "b"]),
+    ]
+    cases = []
+    for stops, parts in asked:
+        of = StopStrings(stops)
+        given = [of.add(part) for part in parts]
+        cases.append({"stops": stops, "pieces": parts, "given": given, "rest": of.finish(), "found": of.found})
+    return cases
+
+
+def random_cases() -> list[dict[str, Any]]:
+    return [
+        {"seed": str(seed), "draws": np.random.Generator(np.random.PCG64(seed)).random(5).tolist()} for seed in SEEDS
+    ]
+
+
+def all_fixtures() -> dict[str, list[dict[str, Any]]]:
+    """File name -> cases."""
+    return {
+        "random.json": random_cases(),
+        "sampler.json": sampler_cases(),
+        "stops.json": stop_cases(),
+        "template.json": template_cases(),
+        "tokenizer.json": tokenizer_cases(),
+    }
+
+
+if __name__ == "__main__":
+    for file, cases in all_fixtures().items():
+        lines = ",\n".join(json.dumps(case, ensure_ascii=False, sort_keys=True) for case in cases)
+        (FOLDER / file).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
