@@ -54,7 +54,6 @@ export class App {
     for (const text of SUGGESTIONS) this.suggest(text);
     this.thread.show(this.conversation.turns);
     this.showWelcome();
-    this.scroller.toEnd();
   }
 
   /** Loads the model, or says why not. */
@@ -189,7 +188,6 @@ export class App {
         this.conversation.restore(turns);
         this.thread.show(turns);
         this.showWelcome();
-        this.scroller.toEnd();
       },
     });
   }
@@ -218,8 +216,12 @@ export class App {
     document.body.dataset["phase"] = phase;
   }
 
+  /** The welcome where there are no turns, else the last of them. */
   private showWelcome(): void {
-    byId("welcome").hidden = this.conversation.turns.length > 0;
+    const empty = this.conversation.turns.length === 0;
+    byId("welcome").hidden = !empty;
+    if (empty) this.scroller.toStart();
+    else this.scroller.toEnd();
   }
 
   private suggest(text: string): void {

@@ -60,7 +60,10 @@ export class LoadProgress {
     for (const [stage, { latest }] of this.stages) fraction += STAGES[stage].share * part(latest);
     this.fraction = Math.min(1, Math.max(this.fraction, fraction));
     const current = ORDER.map((stage) => this.stages.get(stage)).find((each) => each && part(each.latest) < 1);
-    if (current === undefined) return { fraction: this.fraction, stage: "Almost there", detail: "" };
+    if (current === undefined) {
+      const stage = this.stages.has("shaders") ? "Almost there" : STAGES.shaders.label;
+      return { fraction: this.fraction, stage, detail: "" };
+    }
     return { fraction: this.fraction, stage: STAGES[current.latest.stage].label, detail: describe(current) };
   }
 }

@@ -8,7 +8,7 @@ const NEAR = 56;
 export class Scroller {
   private readonly frame = byId("scroller");
   private readonly jump = byId<HTMLButtonElement>("jump");
-  private following = true;
+  private following = false;
 
   constructor() {
     this.frame.addEventListener("scroll", () => this.look(), { passive: true });
@@ -21,6 +21,13 @@ export class Scroller {
     for (const child of this.frame.children) grown.observe(child);
   }
 
+  /** Shows the beginning, where there is no conversation to follow. */
+  toStart(): void {
+    this.following = false;
+    this.frame.scrollTop = 0;
+    this.jump.hidden = true;
+  }
+
   /** Shows the end, and follows it from now on. */
   toEnd(): void {
     this.following = true;
@@ -30,6 +37,6 @@ export class Scroller {
 
   private look(): void {
     this.following = this.frame.scrollHeight - this.frame.scrollTop - this.frame.clientHeight < NEAR;
-    this.jump.hidden = this.following;
+    this.jump.hidden = this.following || byId("thread").childElementCount === 0;
   }
 }
