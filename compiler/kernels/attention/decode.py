@@ -71,9 +71,9 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 flat,
                 BLOCK,
                 lambda j: places[j],
-                lambda j: places[j] + shape.values_offset,
+                lambda j: places[j] + shape.side_elements,
                 lambda j: places[BLOCK + j],
-                lambda j: places[BLOCK + j] + shape.values_offset,
+                lambda j: places[BLOCK + j] + shape.side_elements,
             )
             first_block = T.bind(tile.first[0] // (BLOCK * PAGE))
             count = T.bind(T.max((tile.end[0] + BLOCK * PAGE - 1) // (BLOCK * PAGE) - first_block, 0))
@@ -83,7 +83,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 def place(p: tirx.Expr) -> tirx.Expr:
                     """Where the keys of page p start; what lies behind the last page is hidden, and only loaded."""
                     page = page_ids[page_indptr[b] + T.min(p, last_page)]
-                    return page * shape.page_elements + head * shape.side_elements
+                    return page * shape.page_elements + head * shape.head_elements
 
                 for j in range(2 * BLOCK):
                     T.buffer_store(places, place(i * BLOCK + j), [j])

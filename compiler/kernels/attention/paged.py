@@ -66,7 +66,7 @@ def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
             offset = T.bind(page_offset(length_info, b, sliding))
             first = k_start[b]
             if sliding:
-                first = _first_position(shape, first, length, q_positions[q_indptr[b]], _is_first_block(q_indptr, n))
+                first = first_position(shape, first, length, q_positions[q_indptr[b]], is_first_block(q_indptr, n))
             first = T.bind(first)
 
             def of_token(token: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
@@ -77,14 +77,14 @@ def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
             return of_token
 
         def keys(b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
-            return page_ids[page_indptr[b] + p] * shape.page_elements + head * shape.side_elements
+            return page_ids[page_indptr[b] + p] * shape.page_elements + head * shape.head_elements
 
         tiles = ChunkTiles(shape, q, q_indptr, batch, n)
         tiles.attend(lambda i: i, scale, flattened(pages), bounds, keys, output, lse)
     return kernel.function
 
 
-def _first_position(
+def first_position(
     shape: AttentionShape, k_start: tirx.Expr, length: tirx.Expr, next_position: tirx.Expr, is_first: tirx.Expr
 ) -> tirx.Expr:
     """The position of the first token that the runtime offers to a sliding layer.
@@ -96,7 +96,7 @@ def _first_position(
     return T.if_then_else(k_start > 0, k_start + shape.window - length, otherwise)
 
 
-def _is_first_block(q_indptr: tirx.Buffer, n: tirx.Expr) -> tirx.Expr:
+def is_first_block(q_indptr: tirx.Buffer, n: tirx.Expr) -> tirx.Expr:
     """Whether this call is about the first blocks of the sequences (a sequence has up to two, see the notes).
 
     Nothing says so but the place of the arguments: the runtime lays its index arrays out in one buffer, the n query

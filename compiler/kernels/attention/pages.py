@@ -1,7 +1,8 @@
 """Kernels that move keys and values: fused projections and cache pages go in, filled or copied pages come out.
 
-A page holds 16 tokens of one layer and has shape (2, kv_heads, 16, head_dim): keys, then values. The values of a head
-are stored as that shape says, one token after the other. **The keys of a head are stored transposed**, as
+A page holds 16 tokens of one layer and has shape (2, kv_heads, 16, head_dim) for the runtime, which does not look into
+it. In truth it holds, for one KV head after the other, the keys of that head and then its values: what one thread reads
+lies together. The values are stored one token after the other. **The keys of a head are stored transposed**, as
 (head_dim, 16): one vector load then gives one feature of all 16 tokens, so a score needs no horizontal sum. Only the
 kernels of this package read or write pages, and all of them see this layout.
 """
@@ -20,13 +21,13 @@ FEW_TOKENS = 32  # that one thread moves in the time it takes to wake the others
 
 def key_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
     """Where feature x of the key in `slot` of a page is."""
-    return page * shape.page_elements + head * shape.side_elements + x * PAGE + slot
+    return page * shape.page_elements + head * shape.head_elements + x * PAGE + slot
 
 
 def value_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
     """Where feature x of the value in `slot` of a page is."""
-    side = (shape.kv_heads + head) * shape.side_elements
-    return page * shape.page_elements + side + slot * shape.head_dim + x
+    values = page * shape.page_elements + head * shape.head_elements + shape.side_elements
+    return values + slot * shape.head_dim + x
 
 
 def store_token(

@@ -86,4 +86,4 @@ class PackedChunk:
 
     def keys(self, b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
         """Where the keys of page p of sequence b start."""
-        return (self.pages.first_tile[b] + p) * self.shape.page_elements + head * self.shape.side_elements
+        return (self.pages.first_tile[b] + p) * self.shape.page_elements + head * self.shape.head_elements

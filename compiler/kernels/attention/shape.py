@@ -51,11 +51,11 @@ class AttentionShape:
         return PAGE * self.head_dim
 
     @property
-    def values_offset(self) -> int:
-        """How far behind the keys of a KV head its values lie."""
-        return self.kv_heads * self.side_elements
+    def head_elements(self) -> int:
+        """Elements of one KV head in one page: its keys, then its values."""
+        return 2 * self.side_elements
 
     @property
     def page_elements(self) -> int:
-        """Elements of a page: keys of every KV head, then values of every KV head."""
-        return 2 * self.kv_heads * self.side_elements
+        """Elements of a page: one KV head after the other."""
+        return self.kv_heads * self.head_elements

@@ -53,7 +53,7 @@ def copied_block(shape: AttentionShape, pages: int) -> KeyBlock:
 
 def copy_page_into(block: KeyBlock, j: tirx.Expr, shape: AttentionShape, flat: tirx.Buffer, keys: tirx.Expr) -> None:
     """Page j of a copied block becomes the one whose keys of the KV head start at `flat[keys]`."""
-    values = keys + shape.values_offset
+    values = keys + shape.side_elements
     with T.serial(shape.side_elements // PAGE) as x:
         for source, target in ((keys, block.keys(j)), (values, block.values(j))):
             store(block.buffer, convert(load(flat, source + x * PAGE), "float32"), target + x * PAGE)

@@ -100,7 +100,7 @@ def _attend_tree(
         with T.serial((used + PAGE - 1) // PAGE) as p:
             visible = mask.visible(numbers, first_page(b) + p)
             place = T.bind(keys(b, head, p))
-            page = KeyBlock(flat, 1, lambda j: place, lambda j: place + shape.values_offset)
+            page = KeyBlock(flat, 1, lambda j: place, lambda j: place + shape.side_elements)
             tile.attend(0, page, T.bind(T.min(PAGE, used - p * PAGE)), visible)
         with T.serial(rows) as r, when(first_row + r < q_len * group):
             row = T.bind(first_row + r)
@@ -182,7 +182,7 @@ def paged_tree(shape: AttentionShape) -> tirx.PrimFunc:
             return page_indptr[b]
 
         def keys(b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
-            return page_ids[page_indptr[b] + p] * shape.page_elements + head * shape.side_elements
+            return page_ids[page_indptr[b] + p] * shape.page_elements + head * shape.head_elements
 
         mask = TreeMask(nodes, node_indptr, batch, num_ids, first_page, length)
         _attend_tree(shape, mask, tiles, q, q_indptr, output, lse, scale, flattened(pages), length, first_page, keys)
