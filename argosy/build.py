@@ -116,7 +116,7 @@ def prepare(request: Request) -> Recipe:
     Raises ArgosyError for whatever cannot be built.
     """
     from argosy.compiler.bounds import bounds_for
-    from argosy.compiler.targets import check_targets
+    from argosy.compiler.targets import check_scheme, check_targets
     from argosy.dist.catalogue import resolve_model
     from argosy.model_defs.checkpoint import open_checkpoint
     from argosy.model_defs.registry import ignorable, notice, parameters_of, spec_from_config
@@ -133,6 +133,7 @@ def prepare(request: Request) -> Recipe:
     if request.kv not in KV_DTYPES:
         raise UsageError(f"unknown dtype `{request.kv}` of the KV cache", f"one of: {', '.join(KV_DTYPES)}")
     targets = check_targets(request.targets)
+    check_scheme(targets, scheme.name)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
     longest = spec_from_config(checkpoint.config)
@@ -264,6 +265,8 @@ def _machine(target: str) -> list[str]:
     """What a target derives its instructions from, read without LLVM so that a build with nothing to do is quick."""
     from argosy.compiler.targets.cpu.processors import PROCESSORS
 
+    if target == "webgpu":
+        return []
     if target in PROCESSORS:  # its row is among the sources of the compiler
         return [platform.system(), platform.machine()]
     model = ""
@@ -279,14 +282,12 @@ def _write_library(
     """Compile and link the library for the target called `name`."""
     progress.report("load the compiler", 0, 1)
     from argosy.compiler.build import compile_library
-    from argosy.compiler.targets import target_named
-    from argosy.compiler.targets.cpu.link import find_linker
-    from argosy.compiler.targets.cpu.processors import architecture_of
+    from argosy.compiler.targets import prepare_linking, target_named
     from argosy.quant.convert import expected_tensors
 
-    for each in recipe.targets:
-        find_linker(architecture_of(each))  # a machine without one should say so before it compiles, not after
-    target = target_named(name, recipe.activations, recipe.kv)
+    for each in recipe.targets:  # a machine without a linker should say so before it compiles, not after
+        prepare_linking(each, progress)
+    target = target_named(name, recipe.activations, recipe.kv, recipe.scheme.name)
     dump = request.debug_dump
     if dump is not None and len(recipe.targets) > 1:
         dump = dump / name

@@ -1,7 +1,8 @@
 """Lowering: a spec, the storage formats and the bounds go in, an IRModule with every exported function comes out.
 
 The functions are the decoder's entry points, `create_paged_kv_cache` (also as `create_tir_paged_kv_cache`, which other
-runtimes of this ecosystem look up), and `_metadata`. Sizes that callers choose (n tokens, b sequences) stay symbolic.
+runtimes of this ecosystem look up), `_metadata`, and for some targets those that sample. Sizes that callers choose
+(n tokens, b sequences) stay symbolic.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import tvm
 from tvm import relax, tirx
 
 from argosy.compiler.bounds import Bounds
-from argosy.compiler.kernels.attention.cache import CpuPagedKVCache
+from argosy.compiler.kernels.attention.cache import ArgosyPagedKVCache
+from argosy.compiler.sampling import with_sampling
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.decoder import ENTRY_POINTS, Decoder
 from argosy.model_defs.spec import DecoderSpec
 from argosy.quant.scheme import Format
 
 CACHE_ALIAS = "create_tir_paged_kv_cache"  # the name that other runtimes look up
+_BY_PREFILL = ("decode", "batch_decode")  # entry points that others can compute
 _CACHE_SIZES = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size", "support_sliding_window")
 
 
@@ -27,10 +30,14 @@ def lower(
 ) -> tuple[tvm.IRModule, list[tuple[str, tuple[int, ...], str]]]:
     """The module of a model, and (name, shape, dtype) of its parameters in the order in which they are packed."""
     decoder = Decoder(spec, formats, plain, target.activation_dtype, target.kv_dtype)
-    mod, parameters = decoder.export()
+    mod, parameters = decoder.export([name for name in ENTRY_POINTS if not (target.one_graph and name in _BY_PREFILL)])
     mod = _with_bounds(mod, bounds)
     with target.tvm_target:
         mod = _with_cache(mod, spec, target)
+    if target.one_graph:
+        mod = _with_decoding(mod)
+    if target.samples:
+        mod = with_sampling(mod, spec.vocab_size)
     packed = [(name, tuple(int(extent) for extent in p.shape), str(p.dtype)) for name, p in parameters]
     return mod, packed
 
@@ -53,12 +60,38 @@ def _with_bounds(mod: tvm.IRModule, bounds: Bounds) -> tvm.IRModule:
     return out
 
 
+def _with_decoding(mod: tvm.IRModule) -> tvm.IRModule:
+    """Adds `decode`, a prefill of one token, and `batch_decode`, which verifies one token of each sequence."""
+    builder = relax.BlockBuilder(mod)
+    prefill, verify = mod["prefill"], mod["batch_verify"]
+    hidden, dtype = prefill.params[0].ty.shape[2], prefill.params[0].ty.dtype
+
+    def params(shape: list[tirx.Expr | int], like: relax.Function) -> list[relax.Var]:
+        rest = [relax.Var(param.name, param.ty) for param in like.params[1:]]
+        return [relax.Var("x", relax.TensorType(shape, dtype)), *rest]
+
+    arguments = params([1, 1, hidden], prefill)
+    with builder.function("decode", arguments):
+        builder.emit_func_output(builder.emit(relax.Call(mod.get_global_var("prefill"), arguments)))
+    b = tirx.Var("b", "int64")
+    arguments = params([b, 1, hidden], verify)
+    with builder.function("batch_decode", arguments):
+        tokens = builder.emit(relax.op.reshape(arguments[0], [1, b, hidden]))
+        result = builder.emit(relax.Call(mod.get_global_var("batch_verify"), [tokens, *arguments[1:]]))
+        logits = builder.emit(relax.TupleGetItem(result, 0))
+        logits = builder.emit(relax.op.reshape(logits, [b, 1, logits.ty.shape[2]]))
+        builder.emit_func_output(relax.Tuple([logits, builder.emit(relax.TupleGetItem(result, 1))]))
+    return builder.finalize()
+
+
 def _with_cache(mod: tvm.IRModule, spec: DecoderSpec, target: TargetRecord) -> tvm.IRModule:
     """Adds the functions that create a KV cache. Each size comes as a shape of one element, as other runtimes do."""
     builder = relax.BlockBuilder(mod)
     params, sizes = _cache_sizes()
     with builder.function("create_paged_kv_cache", params=params):
-        cache = CpuPagedKVCache.create(spec, *sizes, dtype=target.kv_dtype, target=target.tvm_target)
+        cache = ArgosyPagedKVCache.create(
+            spec, *sizes, dtype=target.kv_dtype, target=target.tvm_target, kernels=target.cache
+        )
         create = builder.emit_func_output(builder.emit(cache._expr))
     params, _ = _cache_sizes()
     with builder.function(CACHE_ALIAS, params=params):

@@ -11,8 +11,6 @@ from tvm.ir.transform import Pass
 from argosy.compiler.passes.fuse_linear import FuseLinear
 from argosy.compiler.passes.lift_packing import LiftPacking
 from argosy.compiler.passes.share_views import ShareViews
-from argosy.compiler.passes.soften_halves import SoftenHalves
-from argosy.compiler.schedule.cpu import ScheduleCpu
 from argosy.compiler.targets.record import TargetRecord
 
 
@@ -39,7 +37,7 @@ def pipeline(target: TargetRecord) -> tuple[Phase, ...]:
                 relax.transform.DeadCodeElimination(),
             ),
         ),
-        Phase("schedule", (ScheduleCpu(),) if target.converts_halves else (ScheduleCpu(), SoftenHalves())),
+        Phase("schedule", target.schedule),
         Phase(
             "plan-memory",
             (

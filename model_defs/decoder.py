@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from tvm import te, tirx
 from tvm.ir import IRModule
@@ -175,9 +175,10 @@ class Decoder(nn.Module):
         logits = logits.astype("float32")
         return logits if self.spec.logit_softcap is None else softcap(logits, self.spec.logit_softcap)
 
-    def export(self) -> tuple[IRModule, list[tuple[str, nn.Parameter]]]:
-        """The entry points as an IRModule, and the parameters in the order in which each of them takes them."""
-        return self.export_tvm(entry_points(self))
+    def export(self, names: Collection[str] | None = None) -> tuple[IRModule, list[tuple[str, nn.Parameter]]]:
+        """The entry points `names` (by default all) as an IRModule, and the parameters in the order in which each of
+        them takes them."""
+        return self.export_tvm(entry_points(self, ENTRY_POINTS if names is None else names))
 
 
 def _gather(name: str, x: Tensor, rows: Tensor, element: Callable[..., tirx.Expr]) -> Tensor:
@@ -211,15 +212,16 @@ ENTRY_POINTS: dict[str, tuple[tuple[str, tuple[int | str, ...], str], ...]] = {
 }
 
 
-def entry_points(decoder: Decoder) -> nn_spec.ModuleSpec:
-    """`ENTRY_POINTS` for `decoder`; each takes the parameters packed, last."""
+def entry_points(decoder: Decoder, names: Collection[str]) -> nn_spec.ModuleSpec:
+    """Those of `ENTRY_POINTS` that `names` has, for `decoder`; each takes the parameters packed, last."""
 
     def tensor(shape: tuple[int | str, ...], dtype: str) -> nn_spec.Tensor:
         sizes = [decoder.spec.hidden_size if size == "hidden" else size for size in shape]
         return nn_spec.Tensor(sizes, decoder.activation if dtype == "activation" else dtype)
 
     methods = {}
-    for name, arguments in ENTRY_POINTS.items():
+    for name in names:
+        arguments = ENTRY_POINTS[name]
         method: dict[str, object] = {word: tensor(shape, dtype) for word, shape, dtype in arguments}
         if name != "embed":
             method["kv"] = nn_spec.Object(object_type=PagedKVCache)

@@ -18,6 +18,7 @@ import tvm_ffi
 from tvm import IRModule, relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
 from argosy.compiler.kernels.linear import InputNorm, LinearKernel, LinearPlan
 from argosy.compiler.kernels.linear.tiles import TileLayout
 from argosy.compiler.passes.lift_packing import PACK_ATTRIBUTE
@@ -53,8 +54,8 @@ class _Rows:
     weights: list[relax.Expr]
 
 
-def FuseLinear(plan: LinearPlan) -> tvm.transform.Pass:
-    """The pass, for a CPU that multiplies as `plan` says."""
+def FuseLinear(plan: LinearPlan | GpuLinearPlan) -> tvm.transform.Pass:
+    """The pass, for a device that multiplies as `plan` says."""
 
     @tvm.transform.module_pass(opt_level=0, name="FuseLinear")
     def fuse(mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
@@ -65,7 +66,7 @@ def FuseLinear(plan: LinearPlan) -> tvm.transform.Pass:
 
 @mutator
 class _Fuser(PyExprMutator):
-    def __init__(self, mod: IRModule, plan: LinearPlan) -> None:
+    def __init__(self, mod: IRModule, plan: LinearPlan | GpuLinearPlan) -> None:
         super().__init__(mod)
         self.mod = mod
         self.plan = plan
@@ -134,7 +135,7 @@ class _Fuser(PyExprMutator):
         after = [self.visit_expr(operand) for operand in (match.bias, match.residual) if operand is not None]
         builder = self.plan.builder(kernel)
         assert builder is not None, kernel
-        function = self._function(kernel, kernel.name, builder.build)
+        function = self._function(builder.key, builder.name, builder.build)
         return relax.call_tir(function, [*before, *weights, *after], match.output.ty)
 
     def _packed(self, layout: TileLayout, shape: tuple[int, int], weights: list[relax.Expr]) -> list[relax.Expr]:
@@ -172,7 +173,9 @@ class _Fuser(PyExprMutator):
         return self.functions[key]
 
 
-def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: LinearPlan) -> _Match | None:
+def _match(
+    flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: LinearPlan | GpuLinearPlan
+) -> _Match | None:
     """The fused call that begins at the matmul `var` defines, with as much of what follows as the kernel can do.
 
     `taken` are the outputs of earlier matches: the sum of two matmuls goes to the first.
@@ -183,14 +186,14 @@ def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: Li
     x, transposed = matmul.args
     permute = flow.call(transposed, "relax.permute_dims")
     stored = flow.weight(permute.args[0]) if permute is not None else None
-    if stored is None or x.ty.ndim != 3 or str(x.ty.dtype) != "float32" or str(var.ty.dtype) != "float32":
+    if stored is None or x.ty.ndim != 3 or {str(x.ty.dtype), str(var.ty.dtype)} != {plan.dtype}:
         return None
     fmt, weights = stored
     n, k = (int(extent) for extent in permute.args[0].ty.shape)
-    match = _Match(LinearKernel(n, k, fmt), var, x, weights)
+    match = _Match(LinearKernel(n, k, fmt, x=plan.dtype, out=plan.dtype), var, x, weights)
     if plan.builder(match.kernel) is None:
         return None
-    for take in (_take_bias, _take_gate, _take_residual, _take_norm, _take_cast):
+    for take in (_take_bias, _take_gate, _take_residual, _take_norm, _take_cast, _take_widening):
         taken_in = take(flow, match, taken)
         if taken_in is not None and plan.builder(taken_in.kernel) is not None:
             match = taken_in
@@ -266,6 +269,15 @@ def _take_cast(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _M
     if match.kernel.norm is None and str(x.ty.dtype) == "float16":
         return replace(match, kernel=replace(match.kernel, x="float16"), x=x)
     return None
+
+
+def _take_widening(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
+    """The conversion of a float16 output to float32: kernels sum in float32."""
+    user = flow.only_user(match.output)
+    cast = flow.call(user, "relax.astype") if user is not None else None
+    if cast is None or match.kernel.out != "float16" or str(user.ty.dtype) != "float32" or match.kernel.residual:
+        return None
+    return replace(match, kernel=replace(match.kernel, out="float32"), output=user)
 
 
 def _weight_and_offset(flow: Dataflow, weight: relax.Expr) -> tuple[relax.Expr, float]:

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from argosy.compiler.targets.cpu.processors import PROCESSORS
+from argosy.compiler.targets.webgpu import schemes as webgpu
 from argosy.support.errors import TargetError, UsageError
 from argosy.support.text import did_you_mean
 
 if TYPE_CHECKING:
     from argosy.compiler.targets.record import TargetRecord
+    from argosy.support.progress import Progress
 
 # name -> one line for `argosy list targets`
 TARGETS: dict[str, str] = {
     "cpu": "this machine's processor, with every instruction that it has",
     **{name: processor.summary for name, processor in PROCESSORS.items()},
+    "webgpu": webgpu.SUMMARY,
 }
+# name -> the schemes that it can compute, where those are not all
+_SCHEMES = {"webgpu": tuple(webgpu.DTYPES)}
 
 
 def check_targets(names: Sequence[str]) -> tuple[str, ...]:
@@ -32,16 +37,47 @@ def check_targets(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def target_named(name: str, activations: str = "int8", kv: str = "f16") -> TargetRecord:
+def check_scheme(names: Sequence[str], scheme: str) -> None:
+    """Raises TargetError if one of the targets `names` has no kernels for models stored by `scheme`."""
+    for name in names:
+        if scheme not in _SCHEMES.get(name, (scheme,)):
+            raise TargetError(
+                f"the target `{name}` has no kernels for the scheme `{scheme}`", f"one of: {', '.join(_SCHEMES[name])}"
+            )
+
+
+def prepare_linking(name: str, progress: Progress) -> None:
+    """Makes sure that a library for the target called `name` can be linked, before it is compiled.
+
+    Raises TargetError where what that takes is missing, saying how to get it.
+    """
+    if name == "webgpu":
+        from argosy.compiler.targets.webgpu.package import prepare
+
+        prepare(progress)
+    else:
+        from argosy.compiler.targets.cpu.link import find_linker
+        from argosy.compiler.targets.cpu.processors import architecture_of
+
+        find_linker(architecture_of(name))
+
+
+def target_named(name: str, activations: str = "int8", kv: str = "f16", scheme: str = "q4f32_1") -> TargetRecord:
     """The record of the target called `name`.
 
     `activations`: what quantized matrices are multiplied with, rounded to `int8` or, finely, `int16` in groups,
     or exact in `f32`.
     `kv`: what keys and values are kept in, `f16` or `f32`.
+    `scheme`: how the model is stored. It decides what a GPU computes and caches in; the other two are for CPUs.
 
-    Raises TargetError for an unknown name.
+    Raises TargetError for an unknown name, and for a scheme that the target cannot compute.
     """
     check_targets([name])
+    check_scheme([name], scheme)
+    if name == "webgpu":
+        from argosy.compiler.targets.webgpu.target import webgpu_target
+
+        return webgpu_target(scheme)
     from argosy.compiler.targets.cpu.target import cpu_target, processor_target
 
     if name in PROCESSORS:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from argosy.compiler.kernels.linear import LinearPlan
-
 if TYPE_CHECKING:
     import tvm
+
+    from argosy.compiler.kernels.attention.cache import CacheKernels
+    from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
+    from argosy.compiler.kernels.linear import LinearPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class TargetRecord:
     what the cache keeps keys and values in, `activations` what quantized matrices are multiplied with, `linear` how;
     `features` the instruction sets that a library for this target needs, as LLVM spells them; `converts_halves` whether
     some of them convert 16-bit floats to 32 bits and back; `package` links an executable into a file.
+
+    `cache` makes the kernels of the KV cache; `schedule` are the passes that give loops to what no kernel of ours
+    computes. `one_graph`: decoding runs the functions of prefill, so that both share their kernels; `samples`: the
+    library brings functions that sample on the device; `largest_tensor`: bytes that a kernel can read of one tensor.
     """
 
     name: str
@@ -34,9 +40,14 @@ class TargetRecord:
     activation_dtype: str
     kv_dtype: str
     activations: str
-    linear: LinearPlan
+    linear: LinearPlan | GpuLinearPlan
+    cache: CacheKernels
+    schedule: tuple[tvm.transform.Pass, ...]
     library_suffix: str
     package: Callable[[tvm.runtime.Executable, Path], None]
+    one_graph: bool = False
+    samples: bool = False
+    largest_tensor: int | None = None
 
     def describe(self) -> dict[str, object]:
         """The part of the record that a library's metadata carries."""

@@ -14,7 +14,7 @@ from tvm.relax.frontend import nn
 from tvm.runtime import ShapeTuple
 from tvm.target import codegen
 
-from argosy.compiler.kernels.attention import CpuPagedKVCache
+from argosy.compiler.kernels.attention import ArgosyPagedKVCache
 from argosy.compiler.kernels.attention.cache import attention_shape
 from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec, NormSpec
 from argosy.support.errors import UnsupportedModelError
@@ -55,7 +55,7 @@ class Probe(nn.Module):
         self.target = target
 
     def create(self, max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window):
-        return CpuPagedKVCache.create(
+        return ArgosyPagedKVCache.create(
             self.spec,
             max_batch_size,
             max_total_seq_len,
@@ -66,7 +66,7 @@ class Probe(nn.Module):
             self.target,
         )
 
-    def attend(self, qkv: nn.Tensor, kv: CpuPagedKVCache):
+    def attend(self, qkv: nn.Tensor, kv: ArgosyPagedKVCache):
         """qkv (layers, n, heads + 2 kv_heads, d) -> (layers, n, heads, d)."""
         a = self.spec.attention
         _, n, rows, d = qkv.shape
@@ -94,7 +94,7 @@ def library(spec: DecoderSpec, dtype: str = "float32", target: tvm.target.Target
                 "create": {**dict.fromkeys(sizes, int), "$": plain},
                 "attend": {
                     "qkv": nn.spec.Tensor(shape, dtype),
-                    "kv": nn.spec.Object(object_type=CpuPagedKVCache),
+                    "kv": nn.spec.Object(object_type=ArgosyPagedKVCache),
                     "$": plain,
                 },
             }

@@ -43,7 +43,7 @@ def test_llvm_uses_what_the_table_says_and_no_more(name: str) -> None:
     assert features & CHECKED == PROCESSORS[name].features
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", ["cpu", *PROCESSORS])
 def test_a_record_describes_its_target(name: str) -> None:
     record = target_named(name, "int8", "f16")
     assert record.name == name and record.device == "cpu" and record.kv_dtype == "float16"
@@ -52,6 +52,21 @@ def test_a_record_describes_its_target(name: str) -> None:
     assert target_named(name, "f32").linear.instruction is None
     if name in KERNELS:
         assert record.linear.instruction.name == KERNELS[name]
+
+
+@pytest.mark.parametrize("scheme", ["q0f32", "q0f16", "q4f32_1", "q4f16_1"])
+def test_a_browser_computes_in_what_the_scheme_says(scheme: str) -> None:
+    record = target_named("webgpu", scheme=scheme)
+    dtype = "float16" if "f16" in scheme else "float32"
+    assert record.name == record.device == "webgpu" and record.triple.startswith("wasm32")
+    assert record.activation_dtype == record.kv_dtype == record.linear.dtype == dtype
+    assert record.features == (("shader-f16",) if dtype == "float16" else ())
+
+
+def test_a_scheme_without_kernels_is_refused() -> None:
+    with pytest.raises(TargetError, match="the target `webgpu` has no kernels for the scheme `q8f16_1`"):
+        target_named("webgpu", scheme="q8f16_1")
+    assert set(TARGETS) == {"cpu", "webgpu", *PROCESSORS}
 
 
 def test_a_cpu_with_nothing_gets_the_portable_instruction() -> None:

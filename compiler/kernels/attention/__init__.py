@@ -1,5 +1,5 @@
 """Attention on the CPU: the kernels of the paged KV cache, and the cache that is made of them."""
 
-from argosy.compiler.kernels.attention.cache import CpuPagedKVCache
+from argosy.compiler.kernels.attention.cache import ArgosyPagedKVCache
 
-__all__ = ["CpuPagedKVCache"]
+__all__ = ["ArgosyPagedKVCache"]

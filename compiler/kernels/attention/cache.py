@@ -1,10 +1,14 @@
-"""The paged KV cache of the CPU: a `DecoderSpec` and symbolic capacities go in, a call that creates it comes out.
+"""The paged KV cache: a `DecoderSpec`, symbolic capacities and a device's kernels go in, a call that creates it comes
+out.
 
 The bookkeeping (sequences, pages, forks, token trees) is TVM's; every kernel that touches keys and values is ours.
 docs/notes/kv_cache.md says what the runtime does when, and what it gets wrong.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax, tirx
@@ -24,6 +28,31 @@ from argosy.support.errors import UnsupportedModelError
 CREATE = "vm.builtin.paged_attention_kv_cache_create"
 
 
+@dataclass(frozen=True, slots=True)
+class CacheKernels:
+    """What makes the kernels of a device: each takes the shape, `prefill` and `decode` also whether the layer slides,
+    `read_back` the number of layers. Without the two for trees, token trees are refused."""
+
+    checked_empty: Callable[[AttentionShape], tirx.PrimFunc]
+    append: Callable[[AttentionShape], tirx.PrimFunc]
+    ragged: Callable[[AttentionShape], tirx.PrimFunc]
+    prefill: Callable[[AttentionShape, bool], tirx.PrimFunc]
+    decode: Callable[[AttentionShape, bool], tirx.PrimFunc]
+    tree: Callable[[AttentionShape], tirx.PrimFunc] | None
+    ragged_tree: Callable[[AttentionShape], tirx.PrimFunc] | None
+    merge_state: Callable[[AttentionShape], tirx.PrimFunc]
+    split_qkv: Callable[[AttentionShape], tirx.PrimFunc]
+    copy_page: Callable[[AttentionShape], tirx.PrimFunc]
+    read_back: Callable[[AttentionShape, int], tirx.PrimFunc]
+    compact: Callable[[AttentionShape], tirx.PrimFunc]
+
+
+CPU_KERNELS = CacheKernels(
+    checked_empty, append, ragged_prefill, paged_prefill, decode, paged_tree, ragged_tree, merge_state, split_qkv,
+    copy_page, read_back, compact,
+)  # fmt: skip
+
+
 def attention_shape(spec: DecoderSpec, dtype: str, target: tvm.target.Target) -> AttentionShape:
     """What the kernels are specialised for.
 
@@ -36,12 +65,12 @@ def attention_shape(spec: DecoderSpec, dtype: str, target: tvm.target.Target) ->
         )
     a = spec.attention
     # A tile holds a 16-lane sum for each row: that many fit into 32 registers of 512 bits, or 16 of 256.
-    rows = 12 if target_has_features("avx512f", target) else 6
+    rows = 12 if target.kind.name == "llvm" and target_has_features("avx512f", target) else 6
     return AttentionShape(a.heads, a.kv_heads, a.head_dim, dtype, a.softcap, spec.window, rows)
 
 
-class CpuPagedKVCache(PagedKVCache):
-    """TVM's paged KV cache with our CPU kernels.
+class ArgosyPagedKVCache(PagedKVCache):
+    """TVM's paged KV cache with our kernels.
 
     Keys are cached as the graph gives them (RopeMode.NONE): the model rotates q and k itself, by `get_query_positions`.
     """
@@ -57,8 +86,9 @@ class CpuPagedKVCache(PagedKVCache):
         support_sliding_window: tirx.Var,
         dtype: str,
         target: tvm.target.Target,
+        kernels: CacheKernels = CPU_KERNELS,
         name: str = "paged_kv_cache",
-    ) -> CpuPagedKVCache:
+    ) -> ArgosyPagedKVCache:
         """A cache of dtype `dtype` for the current block builder. `page_size` must be 16, `support_sliding_window` 0.
 
         Layers with a window slide by themselves. `support_sliding_window` would be the runtime's other mechanism, which
@@ -76,7 +106,7 @@ class CpuPagedKVCache(PagedKVCache):
         sliding = shape.window is not None
         capacities = [max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window]
         empty = relax.call_tir(
-            kernel(checked_empty(shape)),
+            kernel(kernels.checked_empty(shape)),
             [relax.prim_value(page_size), relax.prim_value(support_sliding_window)],
             relax.TensorType((), dtype),
         )
@@ -94,21 +124,21 @@ class CpuPagedKVCache(PagedKVCache):
             relax.prim_value(10000),
             relax.prim_value(0),  # no rope extension factors
             builder.emit(empty),
-            kernel(append(shape)),
+            kernel(kernels.append(shape)),
             relax.prim_value(0),  # no MLA
-            attention(ragged_prefill(shape)),
-            attention(paged_prefill(shape, sliding=False)),
-            attention(decode(shape, sliding=False)),
-            attention(paged_prefill(shape, sliding=True) if sliding else None),
-            attention(decode(shape, sliding=True) if sliding else None),
-            attention(paged_tree(shape)),
-            attention(ragged_tree(shape)),
+            attention(kernels.ragged(shape)),
+            attention(kernels.prefill(shape, False)),
+            attention(kernels.decode(shape, False)),
+            attention(kernels.prefill(shape, True) if sliding else None),
+            attention(kernels.decode(shape, True) if sliding else None),
+            attention(kernels.tree(shape) if kernels.tree else None),
+            attention(kernels.ragged_tree(shape) if kernels.ragged_tree else None),
             attention(None),  # no MLA
-            relax.Tuple([kernel(merge_state(shape))]),
-            kernel(split_qkv(shape)),
-            kernel(copy_page(shape)),
-            kernel(read_back(shape, len(spec.layers))),
-            kernel(compact(shape)),
+            relax.Tuple([kernel(kernels.merge_state(shape))]),
+            kernel(kernels.split_qkv(shape)),
+            kernel(kernels.copy_page(shape)),
+            kernel(kernels.read_back(shape, len(spec.layers))),
+            kernel(kernels.compact(shape)),
         ]
         return cls(_expr=relax.call_pure_packed(CREATE, *arguments, ty_args=relax.AnyType()), _name=name)
 

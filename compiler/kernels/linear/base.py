@@ -24,6 +24,16 @@ class LinearBuilder:
         self.kernel = kernel
         self.tile = tile
 
+    @property
+    def key(self) -> object:
+        """Layers with the same key share the function."""
+        return self.kernel
+
+    @property
+    def name(self) -> str:
+        """For people who read dumps and profiles."""
+        return self.kernel.name
+
     # -- what a subclass says -----------------------------------------------------------------------------------------
 
     def weight_tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:

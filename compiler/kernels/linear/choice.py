@@ -1,6 +1,7 @@
 """Which linear kernel a CPU gets: what a layer asks for goes in, the builder of a kernel for the CPU comes out."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from argosy.compiler.kernels.linear.base import LinearBuilder
 from argosy.compiler.kernels.linear.dot import DotLinear
@@ -23,6 +24,7 @@ class LinearPlan:
     instruction: DotInstruction | None = None
     dot_tile: TileShape = _SMALL_TILE
     planes: int = 1
+    dtype: ClassVar[str] = "float32"  # of the graph
 
     def layout(self, kernel: LinearKernel) -> TileLayout | None:
         """The tiles that the weights of `kernel` are packed into, or None where they are read as they are stored."""

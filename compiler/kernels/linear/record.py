@@ -22,7 +22,7 @@ class LinearKernel:
 
     Without `activation`: O (b, s, n) = norm(X) W^T (+ bias) (+ residual). With one, the first half of W's rows are the
     gates and the second half the ups of a gated feed-forward, and O (b, s, n / 2) = activation(gate) * up; the bias
-    comes before that. X has dtype `x`, O is float32.
+    comes before that. X has dtype `x`, O and the residual `out`.
     """
 
     n: int
@@ -33,6 +33,7 @@ class LinearKernel:
     residual: bool = False
     activation: str | None = None
     x: str = "float32"
+    out: str = "float32"
 
     @property
     def name(self) -> str:

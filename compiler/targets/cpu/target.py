@@ -7,8 +7,11 @@ import functools
 import tvm
 from tvm.target import codegen
 
+from argosy.compiler.kernels.attention.cache import CPU_KERNELS
 from argosy.compiler.kernels.linear import LinearPlan, TileShape
 from argosy.compiler.kernels.linear.instruction import best_instruction
+from argosy.compiler.passes.soften_halves import SoftenHalves
+from argosy.compiler.schedule.cpu import ScheduleCpu
 from argosy.compiler.targets.cpu.link import package
 from argosy.compiler.targets.cpu.processors import Processor
 from argosy.compiler.targets.record import TargetRecord
@@ -57,6 +60,7 @@ def _record(
     name: str, summary: str, config: dict[str, object], features: frozenset[str], activations: str, kv: str
 ) -> TargetRecord:
     triple = str(config["mtriple"])
+    converts_halves = bool(features & HALF_CONVERSIONS)
     return TargetRecord(
         name=name,
         summary=summary,
@@ -65,11 +69,13 @@ def _record(
         triple=triple,
         cpu=str(config["mcpu"]),
         features=tuple(sorted(features)),
-        converts_halves=bool(features & HALF_CONVERSIONS),
+        converts_halves=converts_halves,
         activation_dtype="float32",
         kv_dtype=KV_DTYPES[kv],
         activations=activations,
         linear=linear_plan(features, activations),
+        cache=CPU_KERNELS,
+        schedule=(ScheduleCpu(),) if converts_halves else (ScheduleCpu(), SoftenHalves()),
         library_suffix=".so",
         package=functools.partial(package, triple=triple),
     )

@@ -1,0 +1,1 @@
+"""WebGPU: browsers, and whatever else runs WGSL and WebAssembly."""
