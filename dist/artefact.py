@@ -179,19 +179,19 @@ class Artefact:
         )  # fmt: skip
 
 
-def open_artefact(path: str | Path) -> Artefact:
+def open_artefact(path: str | Path, target: str = "cpu") -> Artefact:
     """Open and check an artefact directory: everything but the shards and the libraries is verified here.
 
     Shards are verified by `load_params`, a library by `library`. A directory that MLC made opens too.
-    Raises ArtefactError.
+    Raises ArtefactError; where nothing says what was built, its hint builds for `target`.
     """
     directory = Path(path)
     if not os.path.isdir(directory):
-        raise _no_directory(directory)
+        raise _no_directory(directory, target)
     if not is_artefact(directory):
-        return _open_without_manifest(directory)
+        return _open_without_manifest(directory, target)
     manifest = read_manifest(directory, _HALF_BUILT_HINT)
-    hint = manifest.rebuild_command(",".join(manifest.libraries) or "cpu")
+    hint = manifest.rebuild_command(",".join(manifest.libraries) or target)
     if manifest.weights is None or manifest.config is None:
         stage = "weights" if manifest.weights is None else "config"
         raise ArtefactError(f"`{directory}` is half-built: its {stage} stage is not complete", hint)
@@ -209,22 +209,22 @@ def open_artefact(path: str | Path) -> Artefact:
     return Artefact(directory, manifest, read_chat_config(directory, hint), cache)
 
 
-def _no_directory(directory: Path) -> ArtefactError:
+def _no_directory(directory: Path, target: str) -> ArtefactError:
     if os.path.exists(directory):
         return ArtefactError(f"`{directory}` is a file and not an artefact directory", "`argosy list` shows artefacts")
     siblings = [path.name for path in list_artefacts(directory.parent)]
-    hint = did_you_mean(directory.name, siblings) if siblings else rebuild_command("smollm2-135m", "cpu", "q4f16_1")
+    hint = did_you_mean(directory.name, siblings) if siblings else rebuild_command("smollm2-135m", target, "q4f16_1")
     return ArtefactError(f"there is no artefact directory `{directory}`", hint)
 
 
-def _open_without_manifest(directory: Path) -> Artefact:
+def _open_without_manifest(directory: Path, target: str) -> Artefact:
     has_config, has_cache = os.path.isfile(directory / CHAT_CONFIG_NAME), cache_file(directory) is not None
     if has_config and has_cache:
         hint = "fetch the directory again: Argosy did not make it"
         return Artefact(directory, None, read_chat_config(directory, hint), read_tensor_cache(directory, hint))
     if has_config or has_cache or any(directory.glob("params_shard_*.bin")):
         raise ArtefactError(f"`{directory}` is half-built: it has no `{MANIFEST_NAME}`", _HALF_BUILT_HINT)
-    hint = rebuild_command("smollm2-135m", "cpu", "q4f16_1") + " makes one"
+    hint = rebuild_command("smollm2-135m", target, "q4f16_1") + " makes one"
     raise ArtefactError(f"`{directory}` is not an artefact directory: it has no `{MANIFEST_NAME}`", hint)
 
 

@@ -96,7 +96,7 @@ def artefact_files(directory: Path, progress: Progress) -> dict[str, Served]:
 
     Raises ArtefactError, with the command that mends it, where the artefact is damaged or not built for a browser.
     """
-    artefact = open_artefact(directory)
+    artefact = open_artefact(directory, BROWSER_DEVICE)
     artefact.browser_library()
     manifest = artefact.manifest
     assert manifest is not None  # or it would have no library

@@ -162,6 +162,7 @@ def test_a_model_that_is_not_built() -> None:
 def test_what_cannot_be_served(arguments: list[str]) -> None:
     result = invoke("web", *arguments)
     assert result.exit_code in (1, 2) and result.stderr.startswith("error: ") and "hint: " in result.stderr
+    assert "--target cpu" not in result.stderr
 
 
 def test_a_damaged_artefact(directory: Path) -> None:
@@ -188,7 +189,7 @@ def test_doctor_speaks_of_the_browser(directory: Path, monkeypatch: pytest.Monke
     rows = {check.name: check for check in examine()}
     assert rows["artefact"].ok and rows["artefact"].detail == f"{NAME} runs in a browser: argosy web {directory}"
     assert not rows["browser"].ok and "chromium" in (rows["browser"].remedy or "")
-    assert "chat page" in rows and "argosy[web]" in (rows["browser linker"].remedy or "")
+    assert {"chat page", "browser linker"} <= set(rows)
 
 
 # -- the page
