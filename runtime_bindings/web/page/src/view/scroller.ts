@@ -9,6 +9,7 @@ export class Scroller {
   private readonly frame = byId("scroller");
   private readonly jump = byId<HTMLButtonElement>("jump");
   private following = false;
+  private top = 0;
 
   constructor() {
     this.frame.addEventListener("scroll", () => this.look(), { passive: true });
@@ -36,7 +37,11 @@ export class Scroller {
   }
 
   private look(): void {
-    this.following = this.frame.scrollHeight - this.frame.scrollTop - this.frame.clientHeight < NEAR;
+    const { scrollHeight, scrollTop, clientHeight } = this.frame;
+    // Being far from the end is no sign of the reader's will: the answer may have grown since. Going up is.
+    if (scrollHeight - scrollTop - clientHeight < NEAR) this.following = true;
+    else if (scrollTop < this.top) this.following = false;
+    this.top = scrollTop;
     this.jump.hidden = this.following || byId("thread").childElementCount === 0;
   }
 }
