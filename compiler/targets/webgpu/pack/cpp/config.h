@@ -1,0 +1,46 @@
+// Included before every source of the runtime: what a single-threaded WebAssembly module in a browser is like.
+#ifndef ARGOSY_WEBGPU_CONFIG_H_
+#define ARGOSY_WEBGPU_CONFIG_H_
+
+#define TVM_FFI_USE_LIBBACKTRACE 0
+#define TVM_LOG_CUSTOMIZE 1
+#ifdef __wasi__
+#define TVM_FFI_CMAKE_LITTLE_ENDIAN 1
+
+// The C++ library for WASI has no threads, hence no locks. One thread needs none.
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+namespace std {
+
+struct mutex {
+  void lock() {}
+  void unlock() {}
+  bool try_lock() { return true; }
+};
+using recursive_mutex = mutex;
+
+template <typename... Mutexes>
+struct scoped_lock {
+  explicit scoped_lock(Mutexes&...) {}
+};
+
+namespace this_thread {
+template <typename Rep, typename Period>
+void sleep_for(const chrono::duration<Rep, Period>&) {}
+}  // namespace this_thread
+
+}  // namespace std
+#endif  // __wasi__
+
+// An error keeps its kind and its message, which reach JavaScript. The runtime's own macro would print it as well, and
+// would put the name of every source file and the signature of every function into the module.
+#include <tvm/ffi/error.h>
+
+#undef TVM_FFI_THROW
+#undef TVM_FFI_LOG_AND_THROW
+#define TVM_FFI_THROW(Kind) ::tvm::ffi::details::ErrorBuilder(#Kind, std::string(), false).stream()
+#define TVM_FFI_LOG_AND_THROW(Kind) TVM_FFI_THROW(Kind)
+
+#endif  // ARGOSY_WEBGPU_CONFIG_H_

@@ -1,0 +1,1 @@
+// The runtime includes this header and, in what the pack compiles, uses nothing of it.

@@ -1,0 +1,81 @@
+"""What the pack is compiled from: TVM's sources in the installed wheel, and ours where the wheel lacks some.
+
+The wheel ships the runtime's sources without the headers that they read streams through, and with parts that a browser
+has no use for. A source tree is laid out with our files, empty ones for those parts, and the wheel behind both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+OURS = Path(__file__).parent / "cpp"
+UNITS = ("runtime.cc", "device.cc", "javascript.cc")  # the slowest first
+WASI_UNITS = ("wasi.cc",)
+
+# Included by `web/emcc/wasm_runtime.cc`, and left out: remote calls, sorting on the host, tests.
+OMITTED = (
+    *(
+        f"src/runtime/rpc/rpc_{part}.cc"
+        for part in ("channel", "endpoint", "event_impl", "local_session", "module", "session")
+    ),
+    "src/runtime/extra/contrib/sort/sort.cc",
+)
+OMITTED_FFI = ("testing/testing.cc",)
+
+
+@dataclass(frozen=True, slots=True)
+class TvmSources:
+    """The installed wheels: `tvm` and `ffi` are their package directories."""
+
+    version: str
+    tvm: Path
+    ffi: Path
+
+
+def tvm_sources() -> TvmSources:
+    """The sources of the installed TVM."""
+    import tvm
+    import tvm_ffi
+
+    version = f"{tvm.__version__}+ffi-{tvm_ffi.__version__}"
+    return TvmSources(version, Path(tvm.__file__).parent, Path(tvm_ffi.__file__).parent)
+
+
+def digest_of_ours() -> str:
+    """SHA-256 over the names and bytes of our sources, and over the names of what is left out."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in OURS.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(OURS).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    digest.update("\0".join((*OMITTED, *OMITTED_FFI)).encode())
+    return digest.hexdigest()
+
+
+def lay_out(tree: Path, sources: TvmSources) -> list[Path]:
+    """Fills the new directory `tree` and returns the directories to include from, ours before TVM's."""
+    shutil.copytree(OURS, tree)
+    for name in OMITTED:
+        _write_empty(tree / name)
+    (tree / "src/runtime/vm").mkdir(parents=True, exist_ok=True)  # so that `../../support` has a place to start from
+    ffi = tree / "3rdparty/tvm-ffi/src/ffi"
+    shutil.copytree(sources.ffi / "src" / "ffi", ffi)
+    for name in OMITTED_FFI:
+        _write_empty(ffi / name)
+    return [
+        tree,
+        tree / "include",
+        tree / "src/runtime",
+        tree / "src/runtime/vm",
+        sources.tvm,
+        sources.tvm / "include",
+        sources.ffi / "include",
+        sources.ffi / "3rdparty/dlpack/include",
+    ]
+
+
+def _write_empty(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")

@@ -1,0 +1,217 @@
+"""The compilers for WebAssembly: `ziglang` from PyPI, which is a clang with a C++ library, or Emscripten.
+
+Either compiles the pack's objects, gathers them with the libraries that they need, and links them with a model. C++
+exceptions are WebAssembly's own, in the form that every browser with WebGPU knows, so that an error in the runtime is
+an error in JavaScript, with its message, and the runtime goes on.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from argosy.compiler.targets.webgpu.pack.sources import UNITS, WASI_UNITS
+from argosy.support import env
+from argosy.support.errors import CompileError, TargetError
+
+# What the JavaScript runtime calls by name.
+EXPORTS = (
+    "TVMFFIAnyViewToOwnedAny", "TVMFFIDataTypeToString", "TVMFFIErrorSetRaisedFromCStr", "TVMFFIFunctionCall",
+    "TVMFFIFunctionGetGlobal", "TVMFFIFunctionSetGlobal", "TVMFFIGetTypeInfo", "TVMFFIObjectDecRef",
+    "TVMFFITypeKeyToIndex", "TVMFFIWasmFunctionCreate", "TVMFFIWasmGetLastError", "TVMWasmAllocSpace",
+    "TVMWasmFreeSpace",
+)  # fmt: skip
+STACK_BYTES = 1 << 20
+_COMPILE = ("-std=c++17", "-Oz", "-DNDEBUG", "-fwasm-exceptions", "-fvisibility=hidden", "-w")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One object file to compile: `command` lacks the directories to include from, and the file to write."""
+
+    name: str
+    command: tuple[str, ...]
+    source: Path
+
+
+class Toolchain(Protocol):
+    """A compiler for WebAssembly. `flags` is everything about its commands that changes what comes out."""
+
+    name: str
+    version: str
+
+    @property
+    def flags(self) -> str:
+        """All flags, for the key of the cache."""
+        ...
+
+    def jobs(self, tree: Path) -> list[Job]:
+        """What to compile of the source tree `tree`."""
+        ...
+
+    def environment(self, scratch: Path) -> Mapping[str, str]:
+        """Environment of every command; `scratch` holds what the compiler wants to keep between them."""
+        ...
+
+    def gather(self, pack: Path, scratch: Path) -> None:
+        """Adds to the directory `pack`, which holds the compiled objects, the libraries that linking needs."""
+        ...
+
+    def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
+        """The command that links `objects` with the pack into `output`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Zig:
+    """`ziglang`: its C++ library for WASI is built without exceptions, so the part that throws is compiled here."""
+
+    name: str
+    version: str
+    root: Path
+
+    TARGET = ("-target", "wasm32-wasi", "-mcpu=generic+exception_handling")
+    LINK = ("--error-limit=0", "--gc-sections", "--strip-all", "--stack-first", "--entry=_initialize",
+            "--export-memory", "-z", f"stack-size={STACK_BYTES}", "--build-id=none",
+            *(f"--export={name}" for name in EXPORTS))  # fmt: skip
+    # Of LLVM's libc++abi and libunwind, both shipped as sources.
+    CXX = ("libcxxabi/src/cxa_exception.cpp", "libcxxabi/src/cxa_personality.cpp",
+           "libcxxabi/src/stdlib_new_delete.cpp")  # fmt: skip
+    CXX_FLAGS = ("-std=c++23", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCPP_BUILDING_LIBRARY",
+                 "-D_LIBCXXABI_HAS_NO_THREADS")  # fmt: skip
+    UNWIND = "libunwind/src/Unwind-wasm.c"
+    UNWIND_FLAGS = ("-D_LIBUNWIND_HAS_NO_THREADS", "-D_LIBUNWIND_HIDE_SYMBOLS")
+
+    @property
+    def zig(self) -> str:
+        return str(self.root / "zig")
+
+    @property
+    def flags(self) -> str:
+        return " ".join((*self.TARGET, *_COMPILE, *self.CXX_FLAGS, *self.UNWIND_FLAGS, *self.LINK))
+
+    def jobs(self, tree: Path) -> list[Job]:
+        lib = self.root / "lib"
+        cxx = (self.zig, "c++", *self.TARGET, *_COMPILE)
+        runtime = (*cxx, "-include", str(tree / "config.h"))
+        abi = (
+            *cxx, *self.CXX_FLAGS, f"-I{lib}/libcxxabi/include", f"-I{lib}/libcxx/src", f"-I{lib}/libcxxabi/src",
+            f"-I{lib}/libunwind/include",
+        )  # fmt: skip
+        plain = [flag for flag in _COMPILE if not flag.startswith("-std")]
+        unwind = (
+            self.zig, "cc", *self.TARGET, *plain, *self.UNWIND_FLAGS, f"-I{lib}/libunwind/include",
+            f"-I{lib}/libunwind/src",
+        )  # fmt: skip
+        return [
+            *(Job(f"{Path(unit).stem}.o", runtime, tree / unit) for unit in (*UNITS, *WASI_UNITS)),
+            *(Job(f"{Path(source).stem}.o", abi, lib / source) for source in self.CXX),
+            Job("unwind.o", unwind, lib / self.UNWIND),
+        ]
+
+    def environment(self, scratch: Path) -> Mapping[str, str]:
+        kept = str(scratch / "zig")
+        return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": kept, "ZIG_LOCAL_CACHE_DIR": kept, "ZIG_VERBOSE_LINK": "1"}
+
+    def gather(self, pack: Path, scratch: Path) -> None:
+        """Lets zig link once, which compiles its C and C++ libraries, and keeps those that it passed to its linker."""
+        objects = sorted(pack.glob("*.o"))
+        command = [self.zig, "c++", *self.TARGET, "-Oz", "-mexec-model=reactor", "-o", str(scratch / "once.wasm")]
+        printed = execute([*command, *map(str, objects)], self.environment(scratch), cwd=scratch)
+        words = next((shlex.split(line) for line in printed.splitlines() if line.startswith("wasm-ld ")), [])
+        ours = {str(path) for path in objects}
+        for number, word in enumerate(word for word in words if word.endswith((".o", ".a")) and word not in ours):
+            shutil.copyfile(scratch / word, pack / f"lib{number}-{Path(word).name}")
+        if not any(pack.glob("lib*-crt1-reactor.o")):
+            raise CompileError(
+                f"ziglang {self.version} does not say what it links with", "`pip install argosy[web]` for the one known"
+            )
+
+    def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
+        ours = sorted(path for path in pack.glob("*.o") if not path.name.startswith("lib"))
+        libraries = sorted(pack.glob("lib*"), key=lambda path: int(re.findall(r"\d+", path.name)[0]))
+        return [self.zig, "wasm-ld", *self.LINK, "-o", str(output), *map(str, (*objects, *ours, *libraries))]
+
+
+@dataclass(frozen=True, slots=True)
+class Emscripten:
+    """`emcc`, with its own C and C++ libraries."""
+
+    name: str
+    version: str
+    emcc: str
+
+    LINK = ("-Oz", "-fwasm-exceptions", "--no-entry", "-sSTANDALONE_WASM=1", "-sWASM_BIGINT=1",
+            "-sALLOW_MEMORY_GROWTH=1", "-sMAXIMUM_MEMORY=4GB", f"-sSTACK_SIZE={STACK_BYTES}",
+            "-sERROR_ON_UNDEFINED_SYMBOLS=1",
+            "-sEXPORTED_FUNCTIONS=" + ",".join(f"_{name}" for name in EXPORTS))  # fmt: skip
+
+    @property
+    def flags(self) -> str:
+        return " ".join((*_COMPILE, *self.LINK))
+
+    def jobs(self, tree: Path) -> list[Job]:
+        command = (self.emcc, *_COMPILE, "-include", str(tree / "config.h"))
+        return [Job(f"{Path(unit).stem}.o", command, tree / unit) for unit in UNITS]
+
+    def environment(self, scratch: Path) -> Mapping[str, str]:
+        return dict(os.environ)
+
+    def gather(self, pack: Path, scratch: Path) -> None:
+        """Emscripten keeps its libraries in a cache of its own."""
+
+    def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
+        return [self.emcc, *self.LINK, "-o", str(output), *map(str, (*objects, *sorted(pack.glob("*.o"))))]
+
+
+def find_toolchain() -> Toolchain:
+    """`ziglang`, or Emscripten where ARGOSY_WEB_TOOLCHAIN asks for it.
+
+    Raises TargetError where it is not installed.
+    """
+    return _find_emscripten() if env.WEB_TOOLCHAIN.get() == "emscripten" else _find_zig()
+
+
+def _find_zig() -> Zig:
+    found = importlib.util.find_spec("ziglang")
+    if found is None or not found.submodule_search_locations:
+        raise TargetError(
+            "`ziglang`, which compiles and links WebAssembly, is not installed", "`pip install argosy[web]`"
+        )
+    return Zig("ziglang", importlib.metadata.version("ziglang"), Path(found.submodule_search_locations[0]))
+
+
+def _find_emscripten() -> Emscripten:
+    emcc = shutil.which("emcc")
+    if emcc is None:
+        raise TargetError(
+            "ARGOSY_WEB_TOOLCHAIN asks for Emscripten, and there is no `emcc`",
+            "install Emscripten (Debian: `apt-get install emscripten`), or unset the variable to use `ziglang`",
+        )
+    printed = subprocess.run([emcc, "--version"], capture_output=True, text=True, check=False).stdout
+    return Emscripten("emscripten", (printed.splitlines() or ["unknown"])[0].strip(), emcc)
+
+
+def execute(command: Iterable[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+    """Runs a compiler or linker and returns what it printed.
+
+    Raises CompileError with the first error that it printed.
+    """
+    words = list(command)
+    result = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=cwd)
+    printed = result.stderr + result.stdout
+    if result.returncode:
+        said = [line.strip() for line in printed.splitlines() if line.strip()]
+        error = next((line for line in said if "error" in line), said[-1] if said else "it printed nothing")
+        tool = " ".join([Path(words[0]).name, words[1]])
+        raise CompileError(f"`{tool}` failed: {error}", f"see what it says with: {shlex.join(words)}")
+    return printed
