@@ -69,8 +69,8 @@ def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
     kernel = Kernel("kv_copy_page")
     with kernel:
         pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        source = T.Cast("int32", kernel.scalar("source", "int64"))
-        target = T.Cast("int32", kernel.scalar("target", "int64"))
+        source = T.Cast("int32", kernel.scalar("from_page", "int64"))
+        target = T.Cast("int32", kernel.scalar("to_page", "int64"))
         kernel.scalar("length", "int64")
         flat = flattened(pages)
         with each(shape.page_elements) as i:
