@@ -4,6 +4,7 @@ import { ABI, type Artefact, type TensorRecord } from "./artefact.js";
 import type { Gpu } from "./device.js";
 import { ArgosyError, oneLine } from "./errors.js";
 import { parsedText, Reader } from "./records.js";
+import { Wasi } from "./wasi.js";
 
 const REBUILD = "build it again with `argosy build --target webgpu`, and serve the whole directory";
 
@@ -41,7 +42,8 @@ export class Library {
   static async load(wasm: Uint8Array<ArrayBuffer>, artefact: Artefact, gpu: Gpu): Promise<Library> {
     const { file } = artefact.library;
     try {
-      const instance = await tvmjs.instantiate(wasm.buffer, tvmjs.createPolyfillWASI(), (text) => console.debug(text));
+      const system = new Wasi(console.debug);
+      const instance = await tvmjs.instantiate(wasm.buffer, system as unknown as Record<string, unknown>, console.debug);
       instance.initWebGPU(gpu.device);
       instance.beginScope();
       const machine = instance.detachFromCurrentScope(instance.createVirtualMachine(instance.webgpu()));
