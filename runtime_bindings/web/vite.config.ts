@@ -5,6 +5,7 @@ export default defineConfig({
   build: {
     lib: { entry: { index: "src/index.ts", worker: "src/serve.ts" }, formats: ["es"] },
     target: "es2022",
+    minify: false, // pages that bundle it make it smaller themselves
     sourcemap: true,
   },
   test: { include: ["test/unit/**/*.test.ts"] },

@@ -189,6 +189,7 @@ export class Engine {
     gpu.check();
     let logits: Tensor | null = null;
     try {
+      if (this.held.length && tokens.length > 1) await library.otherShaders;
       logits = this.pass(tokens);
       await instance.webgpu().sync();
       gpu.check();

@@ -6,6 +6,13 @@ import { ArgosyError, oneLine } from "./errors.js";
 import { parsedText, Reader } from "./records.js";
 import { Wasi } from "./wasi.js";
 
+/**
+ * Shaders of functions that only other runtimes call: tokens are chosen here on the CPU, and the cache has one sequence.
+ * If one of them were called after all, the runtime would compile it then.
+ */
+const UNUSED = /^(softmax_p|sort_descending|sample_top_p|logit_bias|penalties|bitmask|kv_copy_page|kv_read_back)/;
+/** Shaders of a prompt that continues what is in the cache: the first one does not. */
+const LATER = /^attention_prefill_kernel/;
 const REBUILD = "build it again with `argosy build --target webgpu`, and serve the whole directory";
 
 /** What a library says of itself in `_metadata`. */
@@ -32,6 +39,9 @@ interface ShaderContext {
 
 /** A library that is ready but for its shaders and weights. */
 export class Library {
+  /** Resolves when the shaders are there that a first answer does not need. */
+  otherShaders: Promise<void> = Promise.resolve();
+
   private constructor(
     readonly instance: tvmjs.Instance,
     readonly machine: tvmjs.VirtualMachine,
@@ -81,30 +91,38 @@ export class Library {
     }
   }
 
-  /** Compiles the shaders, all at once and beside whatever else goes on; `onShader` is told after each of them. */
+  /**
+   * Compiles the shaders that a first answer needs, all at once and beside whatever else goes on; `onShader` is told
+   * after each of them. `otherShaders` are begun when these are done.
+   */
   async compileShaders(onShader: (done: number, total: number) => void): Promise<void> {
     const { instance } = this;
     const context = (instance as unknown as { lib: { webGPUContext: ShaderContext } }).lib.webGPUContext;
     const module = this.machine.getInternalModule();
     const list = this.kept(() => module.getFunction("webgpu.get_fmap", true));
-    const shader = this.kept(() => module.getFunction("webgpu.get_shader", true));
+    const source = this.kept(() => module.getFunction("webgpu.get_shader", true));
     const enter = this.kept(() => module.getFunction("webgpu.update_prebuild", true));
     const infos = Object.values(JSON.parse(list() as string) as Record<string, ShaderInfo>);
     this.checkShaders(infos);
+    const shaders = infos.filter(({ name }) => !UNUSED.test(name)).map((info) => ({ info, code: String(source(info.name)) }));
+    shaders.sort((one, other) => other.code.length - one.code.length); // so that no long one is the last to begin
+    const first = shaders.filter(({ info }) => !LATER.test(info.name));
     let done = 0;
-    onShader(0, infos.length);
-    const compile = async (info: ShaderInfo): Promise<void> => {
-      const run = await context.createShaderAsync(info, shader(info.name) as string);
+    onShader(0, first.length);
+    const compile = async ({ info, code }: (typeof shaders)[number]): Promise<void> => {
+      const start = performance.now();
+      const run = await context.createShaderAsync(info, code);
+      performance.measure(`argosy shader ${info.name}`, { start, detail: { characters: code.length } });
       this.scoped(() => enter(info.name, run));
-      onShader(++done, infos.length);
     };
     try {
-      await Promise.all(infos.map(compile));
+      await Promise.all(first.map((each) => compile(each).then(() => onShader(++done, first.length))));
     } catch (error) {
       throw await this.gpu.explain(error, "the browser cannot compile the model's shaders");
-    } finally {
-      [list, shader, enter].forEach((each) => each.dispose());
     }
+    const rest = shaders.filter((each) => !first.includes(each));
+    this.otherShaders = Promise.all(rest.map(compile)).then(() => undefined);
+    this.otherShaders.catch(() => undefined); // whoever waits for them hears
   }
 
   /** Refuses shaders with more buffers than this GPU lets one have. */

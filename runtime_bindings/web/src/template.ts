@@ -7,7 +7,8 @@ import type { Message } from "./types.js";
 export const ROLES = ["system", "user", "assistant", "tool", "developer"];
 const MAX_TEMPLATE_CHARACTERS = 1 << 20;
 const MAX_VALUE = 4 << 20; // characters of a text, or items of a list
-const MAX_STEPS = 5_000_000;
+const MAX_STEPS = 1_000_000;
+const MAX_MILLISECONDS = 5000;
 const UNTRUSTED = "get the model from a source that you trust";
 
 /** The template itself called `raise_exception`: the conversation is not one that the model was trained on. */
@@ -21,9 +22,10 @@ type Value = ReturnType<Interpreter["evaluate"]>;
 /** Counts what a template does, and looks at the size of all that it makes. */
 class LimitedInterpreter extends Interpreter {
   private steps = 0;
+  private readonly deadline = performance.now() + MAX_MILLISECONDS;
 
   override evaluate(...step: Parameters<Interpreter["evaluate"]>): Value {
-    if (++this.steps > MAX_STEPS) throw new LimitExceeded("it runs for too long");
+    if (++this.steps > MAX_STEPS || performance.now() > this.deadline) throw new LimitExceeded("it runs for too long");
     const value = super.evaluate(...step);
     const held: unknown = value.value;
     if (typeof held !== "string" && !Array.isArray(held)) return value;
