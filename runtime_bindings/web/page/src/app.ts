@@ -126,9 +126,18 @@ export class App {
       (error: unknown) => {
         turn.ending = "failed";
         finish();
-        this.fail(error, () => void this.recover(engine, error));
+        if (turn.content === "" && this.composer.isEmpty) this.takeBack();
+        this.fail(error, () => void this.recover(error));
       },
     );
+  }
+
+  /** A question that got no answer at all goes back to where it was written, to be changed or sent again. */
+  private takeBack(): void {
+    this.conversation.withdrawAnswer();
+    this.composer.suggest(this.conversation.withdrawQuestion());
+    this.thread.show(this.conversation.turns);
+    this.showWelcome();
   }
 
   private async stream(
@@ -159,16 +168,18 @@ export class App {
   }
 
   /** Asks again after an error: of the same model, unless that is what failed. */
-  private async recover(engine: Engine, error: unknown): Promise<void> {
-    const { message } = explain(error);
-    if (this.engine !== engine || /worker|device|lost|memory/i.test(message)) await this.load();
+  private async recover(error: unknown): Promise<void> {
+    if (this.engine === undefined || /worker|device|lost|memory/i.test(explain(error).message)) await this.load();
     else this.enter("ready");
-    this.regenerate();
+    if (this.conversation.turns.at(-1)?.ending === "failed") this.regenerate();
+    else this.composer.send();
   }
 
-  /** The worker died while nothing was asked of it. */
+  /** The worker died; an answer that is under way hears of it by itself. */
   private lost(error: unknown): void {
-    if (this.phase === "ready") this.fail(error, () => void this.load());
+    this.engine?.close();
+    this.engine = undefined;
+    if (this.phase === "ready" || this.phase === "error") this.fail(error, () => void this.load());
   }
 
   private async newChat(): Promise<void> {
@@ -212,7 +223,8 @@ export class App {
     status.dataset["state"] = phase;
     status.textContent = STATUS[phase];
     if (phase !== "error") this.notice.hide();
-    this.composer.set(phase === "ready", phase === "generating");
+    const alive = this.engine !== undefined;
+    this.composer.set(phase === "ready" || (phase === "error" && alive), phase === "generating");
     document.body.dataset["phase"] = phase;
   }
 

@@ -11,6 +11,12 @@ export function explain(error: unknown): Problem {
   const thrown: { name?: unknown; message?: unknown; hint?: unknown } = Object(error);
   const message = typeof thrown.message === "string" ? thrown.message : String(error);
   const { name, hint } = thrown;
+  if (/context window/.test(message)) {
+    return {
+      message: sentence(message),
+      hint: "Shorten it, begin a new chat, or choose in the settings what to forget when the context is full.",
+    };
+  }
   if (typeof hint === "string" && hint !== "") return { message: sentence(message), hint: sentence(hint) };
   if (name === "QuotaExceededError") {
     return {

@@ -21,8 +21,7 @@ export function humanTime(seconds: number): string {
 
 /** Seconds still to wait, no finer than anyone can use: `0.3 -> "1 s"`, `11.6 -> "12 s"`, `125 -> "2 min 5 s"`. */
 export function timeLeft(seconds: number): string {
-  const whole = Math.max(1, Math.ceil(seconds));
-  return whole < 60 ? `${whole} s` : wholeTime(whole);
+  return wholeTime(Math.max(1, Math.ceil(seconds)));
 }
 
 /** Tokens per second with three digits at most: `"0.42"`, `"8.3"`, `"27.9"`, `"143"`. */
@@ -36,7 +35,9 @@ export function counted(count: number, noun: string): string {
   return `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-function wholeTime(seconds: number): string {
+/** Whole seconds: `12 -> "12 s"`, `125 -> "2 min 5 s"`. */
+export function wholeTime(seconds: number): string {
+  if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;

@@ -51,13 +51,18 @@ export class Composer {
     this.input.placeholder = text;
   }
 
+  get isEmpty(): boolean {
+    return this.input.value.trim() === "";
+  }
+
   /** Puts a text back, unless something else was written meanwhile. */
   suggest(text: string): void {
-    if (this.input.value.trim() === "") this.input.value = text;
+    if (this.isEmpty) this.input.value = text;
     this.refresh();
   }
 
-  private send(): void {
+  /** Sends what is written, if it can be sent. */
+  send(): void {
     const text = this.input.value.trim();
     if (!this.ready || this.answering || text === "") return;
     this.input.value = "";
@@ -75,7 +80,7 @@ export class Composer {
   private refresh(): void {
     this.sendButton.hidden = this.answering;
     this.stopButton.hidden = !this.answering;
-    this.sendButton.disabled = !this.ready || this.input.value.trim() === "";
+    this.sendButton.disabled = !this.ready || this.isEmpty;
     this.input.style.height = "auto";
     this.input.style.height = `${this.input.scrollHeight}px`;
   }

@@ -1,10 +1,12 @@
 /** The turns of a conversation go in; they are shown one below the other, the last one as it grows. */
 
 import type { Ending, Turn, TurnStats } from "../state/conversation.js";
-import { counted, humanRate, humanTime } from "../state/units.js";
+import { counted, humanRate, humanTime, wholeTime } from "../state/units.js";
 import { AnswerView } from "./answer.js";
 import { byId, copyButton, element, icon } from "./dom.js";
 
+/** Seconds without a word after which a reader wants to know how long it has been. */
+const PATIENCE = 4;
 const ENDINGS: Record<Ending, string> = {
   stopped: "Stopped",
   length: "Ended at the limit for tokens in an answer",
@@ -54,23 +56,23 @@ export class Thread {
 
   beginAnswer(): LiveAnswer {
     const body = element("div", { class: "answer", "data-testid": "answer" });
-    const waiting = element("div", { class: "waiting" }, element("span"), element("span"), element("span"));
+    const waiting = new Waiting();
     const figures = element("span", { class: "stats", "data-testid": "stats" });
     const foot = element("div", { class: "message-foot" }, figures);
-    const item = message("assistant", "Model", waiting, body, foot);
+    const item = message("assistant", "Model", waiting.element, body, foot);
     item.setAttribute("aria-busy", "true");
     this.list.append(item);
     const view = new AnswerView(body);
     let drawn = false;
     return {
       update: (text, stats) => {
-        if (!drawn && text !== "") waiting.remove();
+        if (!drawn && text !== "") waiting.end();
         drawn ||= text !== "";
         view.update(text);
         figures.textContent = statsLine(stats);
       },
       end: (turn) => {
-        waiting.remove();
+        waiting.end();
         item.removeAttribute("aria-busy");
         view.update(turn.content);
         foot.replaceChildren(...this.footer(turn));
@@ -97,6 +99,22 @@ export class Thread {
       yield element("span", { class: "ending", "data-testid": "ending" }, ENDINGS[turn.ending]);
     }
     if (turn.stats) yield element("span", { class: "stats", "data-testid": "stats" }, statsLine(turn.stats));
+  }
+}
+
+/** Three dots until the first word comes, and after a while since when. */
+class Waiting {
+  private readonly since = performance.now();
+  private readonly time = element("p", { class: "waiting-time" });
+  readonly element = element("div", { class: "waiting" }, element("i"), element("i"), element("i"), this.time);
+  private readonly timer = setInterval(() => {
+    const seconds = (performance.now() - this.since) / 1000;
+    if (seconds > PATIENCE) this.time.textContent = `Reading what was said, ${wholeTime(Math.round(seconds))} so far`;
+  }, 1000);
+
+  end(): void {
+    clearInterval(this.timer);
+    this.element.remove();
   }
 }
 

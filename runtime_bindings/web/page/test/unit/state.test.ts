@@ -90,6 +90,7 @@ describe("problems", () => {
     [new TypeError("Failed to fetch"), "The model's files cannot be reached."],
     [new DOMException("quota", "QuotaExceededError"), "The browser has no room left to keep the model."],
     [new RangeError("Array buffer allocation failed"), "There is too little memory for this model."],
+    [new Error("the prompt has `9` tokens, and the context window holds 8"), "The prompt has “9” tokens, and the context window holds 8."],
     ["odd", "Odd."],
     [undefined, "Undefined."],
   ])("%s", (error, message) => {
