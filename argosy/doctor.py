@@ -184,9 +184,13 @@ def _cross_linker() -> Check:
 
 def _browser_linker() -> Check:
     """What links libraries for the browser."""
-    version = _installed("ziglang")
-    detail = f"ziglang {version}" if version else "ziglang is not installed; models for the browser are linked with it"
-    return Check("browser linker", version is not None, detail, remedy=f"{_pip()} install 'argosy[web]'")
+    from argosy.compiler.targets.webgpu.pack.toolchain import find_toolchain
+
+    try:
+        found = find_toolchain()
+    except ArgosyError as error:
+        return Check("browser linker", False, error.message, remedy=error.hint)
+    return Check("browser linker", True, f"{found.name} {found.version}")
 
 
 def _chat_page() -> Check:

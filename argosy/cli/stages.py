@@ -157,10 +157,20 @@ def _summarize(report: BuildReport, model: str) -> None:
     )
     console.table(("stage", "time", "size", "files"), rows)
     if report.complete:
-        console.say(f"\nnext: {console.styled(f'argosy chat {report.directory}', bold=True)}")
+        use = "web" if _for_browsers(report) else "chat"
+        console.say(f"\nnext: {console.styled(f'argosy {use} {report.directory}', bold=True)}")
     else:
         missing = f"argosy build --model {model} --target {','.join(report.targets)} --quantization {report.scheme}"
         console.say(f"\nnot complete yet, next: {console.styled(missing, bold=True)}")
+
+
+def _for_browsers(report: BuildReport) -> bool:
+    """Whether all that was built is for browsers."""
+    from argosy.dist.artefact import BROWSER_DEVICE
+    from argosy.dist.manifest import read_manifest
+
+    libraries = read_manifest(report.directory).libraries
+    return all(libraries[name].target.device == BROWSER_DEVICE for name in report.targets)
 
 
 def _files(names: Sequence[str]) -> str:
