@@ -22,8 +22,8 @@ from argosy.compiler.kernels.linear.record import LinearKernel
 from argosy.quant.scheme import Format
 
 FEW_TOKENS = 4  # up to here a row of weights is read once for each token
-ROW_THREADS = 32  # that share a row of weights, for few tokens
-ROWS = 4  # of weights to a workgroup, for few tokens
+ROW_THREADS = 16  # that share a row of weights, for few tokens
+ROWS = 8  # of weights to a workgroup, for few tokens
 TILE_TOKENS, TILE_ROWS, DEPTH = 32, 64, 32  # tokens and weight rows of a tile, and columns that are loaded at a time
 THREADS_X, THREADS_Y = 16, 8
 SUMS_X, SUMS_Y = TILE_ROWS // THREADS_X, TILE_TOKENS // THREADS_Y  # of one thread
@@ -173,13 +173,10 @@ def _few_tokens(weights: _Weights, input_at, finish, tokens: tirx.Expr, n: tirx.
                 T.buffer_store(total, total[0] + weights.dot(row, unit, lambda column: input_at(token, column)), [0])
         T.buffer_store(sums, total[0], [thread])
         barrier()
-        with T.serial(ROW_THREADS.bit_length() - 1) as i:
-            half = T.bind(T.shift_right(T.int32(ROW_THREADS // 2), i))
-            with when(lane < half):
-                T.buffer_store(sums, sums[thread] + sums[thread + half], [thread])
-            barrier()
-        with when(tirx.all(lane == 0, row < n)):
-            finish(token, row, sums[thread])
+        with when(tirx.all(lane == 0, row < n)):  # one barrier and a short sum: halving would take four
+            with T.serial(ROW_THREADS - 1) as i:
+                T.buffer_store(total, total[0] + sums[thread + 1 + i], [0])
+            finish(token, row, total[0])
 
 
 def _many_tokens(weights: _Weights, input_at, finish, tokens: tirx.Expr, n: tirx.Expr, k: tirx.Expr) -> None:

@@ -11,10 +11,12 @@ import ctypes
 import functools
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 import tvm_ffi
+
+from argosy.compiler.targets.record import TargetRecord
 
 LARGEST = 1 << 20  # bytes copied of a tensor: more is only reserved by the cache for its index arrays, not used
 LIBC = ctypes.CDLL(None)
@@ -24,13 +26,20 @@ LIBC.malloc_usable_size.argtypes = [ctypes.c_void_p]
 
 @dataclass(frozen=True)
 class Shader:
-    """One kernel: its WGSL, and in the order of its arguments whether each tensor is written and each scalar's type."""
+    """One kernel: its WGSL, in the order of its arguments whether each tensor is written and each scalar's type, and
+    what a launch passes after them."""
 
     name: str
     source: str
     written: tuple[bool, ...]
     scalars: tuple[str, ...]
     tags: tuple[str, ...]
+
+    @property
+    def workgroup(self) -> tuple[int, int, int]:
+        """Threads of a workgroup."""
+        x, y, z = re.search(r"@workgroup_size\((\d+), (\d+), (\d+)\)", self.source).groups()
+        return int(x), int(y), int(z)
 
 
 _generate = tvm.get_global_func("target.build.webgpu")
@@ -63,6 +72,23 @@ def shaders(module: tvm.runtime.Module) -> dict[str, Shader]:
                 name, source, tuple(mode == "read_write" for mode in bindings), tuple(fields), tuple(_launch_tags[name])
             )
     return found
+
+
+def emulated(target: TargetRecord) -> TargetRecord:
+    """`target` with host code for this machine and tensors in its memory."""
+    config = {key: value for key, value in target.tvm_target.export().items() if key != "host"}
+    on_cpu = {"target_device_type": int(tvm.cpu().dlpack_device_type()), "host": {"kind": "llvm"}}
+    return replace(target, tvm_target=tvm.target.Target({**config, **on_cpu}))
+
+
+def owner_of(executable: tvm.runtime.Executable) -> tvm.runtime.Module:
+    """The module of an executable that imports the kernels."""
+    modules = [executable.mod]
+    for module in modules:
+        if any(imported.kind == "webgpu" for imported in module.imports):
+            return module
+        modules.extend(module.imports)
+    raise AssertionError("the executable has no kernels for WebGPU")
 
 
 @functools.cache

@@ -1,0 +1,200 @@
+"""The kernels of browser libraries: their WGSL is accepted, sampling is what numpy says, a model gives the golden ids.
+
+Without PyPI `wgpu` and a Vulkan adapter (Debian: `mesa-vulkan-drivers`) the kernels are only compiled.
+"""
+
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "unit"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from adapter import Runner, Shader, device, emulated, owner_of, shaders
+from test_golden import SCALE, golden_ids, transcript
+from tiny_checkpoint import save_checkpoint
+from tiny_models import CompiledModel, TinyLibrary, compile_model, nmse
+
+from argosy.compiler.kernels.gpu import logits, sampling
+from argosy.compiler.kernels.gpu.linear import GpuLinear
+from argosy.compiler.kernels.linear import LinearKernel
+from argosy.compiler.targets import target_named
+from argosy.quant import formats
+from argosy.quant.scheme import F16, F32, INT4_F16, INT4_F32, Format
+
+SCHEMES = ("q0f32", "q4f32_1", "q0f16", "q4f16_1")
+VOCABULARIES = (258, 5000, 49152)
+needs_adapter = pytest.mark.skipif(device() is None, reason="no `wgpu` or no Vulkan adapter: kernels are not run")
+
+
+@cache
+def compiled(scheme: str, directory: Path) -> CompiledModel:
+    """The tiny model as a library for browsers, with host code for this machine."""
+    return compile_model(
+        save_checkpoint(directory, scale=SCALE), emulated(target_named("webgpu", scheme=scheme)), scheme
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+def kernels(functions: dict[str, tvm.tirx.PrimFunc]) -> tvm.runtime.Module:
+    """`functions` compiled, with host code for this machine; its kernels run on the adapter."""
+    target = emulated(target_named("webgpu", scheme="q4f16_1")).tvm_target
+    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
+    module = tvm.tirx.build(tvm.IRModule(named), target=target)
+    Runner(module)
+    return module
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_kernel_is_valid_and_within_the_limits(scheme: str, checkpoint: Path) -> None:
+    found = shaders(owner_of(compiled(scheme, checkpoint).executable))
+    assert 20 < len(found) <= 32, "a browser compiles all of them before the first answer"
+    assert sum(len(shader.source) for shader in found.values()) < 200_000
+    for shader in found.values():
+        check_limits(shader, halves=scheme.endswith(("f16", "f16_1")))
+
+
+def check_limits(shader: Shader, halves: bool) -> None:
+    """What every adapter has that the JavaScript runtime takes, and that a validator takes the source where there is one."""
+    x, y, z = shader.workgroup
+    assert x * y * z <= 256, shader.name
+    assert len(shader.written) <= 10, f"{shader.name} binds more buffers than the JavaScript runtime asks an adapter for"
+    assert "blockIdx.z" not in shader.tags, shader.name
+    assert "subgroup" not in shader.source and (halves or "f16" not in shader.source), shader.name
+    if device() is not None and not (halves and "shader-f16" not in device().features):
+        device().create_shader_module(code=shader.source)
+
+
+@needs_adapter
+def test_the_transcript_is_the_golden_one(checkpoint: Path) -> None:
+    model = compiled("q0f32", checkpoint)
+    Runner(owner_of(model.executable))
+    machine = tvm.runtime.vm.VirtualMachine(model.executable, tvm.cpu())
+    tensors = [tvm.runtime.tensor(array) for array in model.tensors]
+    assert transcript(TinyLibrary(model.spec, model.bounds, machine, tensors)) == golden_ids()
+
+
+@needs_adapter
+@pytest.mark.parametrize("vocab", VOCABULARIES)
+def test_probabilities_and_their_order(vocab: int) -> None:
+    module = kernels(
+        {
+            "partials": sampling.softmax_partials(vocab),
+            "softmax": sampling.softmax_probabilities(vocab),
+            "sort": sampling.sort_descending(vocab),
+        }
+    )
+    x = np.random.default_rng(0).standard_normal((2, 1, vocab), np.float32) * 3
+    x[0, 0, [7, 9]] = x.max() + 1  # equals: the earlier one comes first
+    temperature = np.array([0.7, 1e-6], np.float32)
+    partials = empty((2, sampling.softmax_chunks(vocab), 2))
+    probs = empty(x.shape)
+    module["partials"](*map(tvm.runtime.tensor, (x, temperature)), partials)
+    module["softmax"](*map(tvm.runtime.tensor, (x, temperature)), partials, probs)
+    shifted = np.exp((x - x.max(-1, keepdims=True)).astype(np.float64) / temperature[:, None, None])
+    np.testing.assert_allclose(probs.numpy(), shifted / shifted.sum(-1, keepdims=True), atol=1e-6)
+    values = probs.numpy()[:, 0]
+    ordered, ids = empty(values.shape), empty(values.shape, "int32")
+    module["sort"](tvm.runtime.tensor(values), ordered, ids)
+    expected = np.argsort(-values, axis=1, kind="stable")
+    np.testing.assert_array_equal(ids.numpy(), expected)
+    np.testing.assert_array_equal(ordered.numpy(), np.take_along_axis(values, expected, 1))
+
+
+@needs_adapter
+@pytest.mark.parametrize("vocab", VOCABULARIES)
+def test_samples_come_from_the_nucleus(vocab: int) -> None:
+    module = kernels({"sample": sampling.sample_top_p(vocab)})
+    random = np.random.default_rng(1)
+    probs = np.sort(random.dirichlet(np.full(vocab, 0.02), 2).astype(np.float32), axis=1)[:, ::-1].copy()
+    ids = np.stack([random.permutation(vocab) for _ in range(2)]).astype(np.int32)
+    uniform, rows = random.random(300, np.float32), (np.arange(300) % 2).astype(np.int32)
+    top_p = np.array([0.9, 1e-5], np.float32)
+    sampled = empty((300,), "int32")
+    module["sample"](*map(tvm.runtime.tensor, (probs, ids, uniform, rows, top_p)), sampled)
+    reached = np.cumsum(probs.astype(np.float64), axis=1)
+    wrong = 0
+    for row, u, got in zip(rows, uniform, sampled.numpy(), strict=True):
+        kept = int(((reached[row] - probs[row]) < top_p[row]).sum())
+        place = min(int(np.searchsorted(reached[row, :kept], u * reached[row, kept - 1], side="right")), kept - 1)
+        wrong += got != ids[row, place]
+    assert wrong <= 1  # a sum of 32-bit floats may end on the other side of a sample
+    assert (sampled.numpy()[rows == 1] == ids[1, 0]).all()
+
+
+@needs_adapter
+def test_logits_are_changed_in_place() -> None:
+    vocab = 1000
+    module = kernels(
+        {"bias": logits.logit_bias(vocab), "penalties": logits.penalties(vocab), "mask": logits.bitmask(vocab)}
+    )
+    x = np.random.default_rng(2).standard_normal((2, vocab), np.float32)
+    tokens, counts = np.array([3, 4, 7], np.int32), np.array([1, 2, 3], np.int32)
+
+    changed = tvm.runtime.tensor(x)
+    rows, bias = np.array([0, 1, 1], np.int32), np.array([5, -2, 1], np.float32)
+    module["bias"](changed, *map(tvm.runtime.tensor, (rows, tokens, bias)))
+    expected = x.copy()
+    expected[rows, tokens] += bias
+    np.testing.assert_allclose(changed.numpy(), expected, rtol=1e-6)
+
+    changed = tvm.runtime.tensor(x)
+    sequences, owners = np.array([1], np.int32), np.zeros(3, np.int32)
+    values = np.array([[0.1, 0.2, 1.3]], np.float32)
+    module["penalties"](changed, *map(tvm.runtime.tensor, (sequences, owners, tokens, counts, values)))
+    expected = x.copy()
+    lower = expected[1, tokens] - 0.1 - 0.2 * counts
+    expected[1, tokens] = np.where(lower < 0, lower * 1.3, lower / 1.3)
+    np.testing.assert_allclose(changed.numpy(), expected, rtol=1e-5)
+
+    changed = tvm.runtime.tensor(x)
+    words = np.random.default_rng(3).integers(0, 2**32, (1, -(-vocab // 32)), dtype=np.uint32)
+    module["mask"](changed, *map(tvm.runtime.tensor, (sequences, words.view(np.int32))))
+    allowed = np.unpackbits(words.view(np.uint8), bitorder="little")[:vocab].astype(bool)
+    np.testing.assert_array_equal(changed.numpy()[0], x[0])
+    np.testing.assert_array_equal(changed.numpy()[1][allowed], x[1][allowed])
+    assert (changed.numpy()[1][~allowed] < -3e38).all()
+
+
+@needs_adapter
+@pytest.mark.parametrize("tokens", [1, 3, 50])
+@pytest.mark.parametrize(
+    ("fmt", "x", "out", "bias", "residual"),
+    [
+        (INT4_F32, "float32", "float32", None, False),
+        (INT4_F16, "float16", "float16", None, True),
+        (INT4_F16, "float16", "float32", "float16", False),
+        (F16, "float16", "float16", "float16", True),
+        (F32, "float32", "float32", "float32", True),
+    ],
+)
+def test_linear_layers(fmt: Format, x: str, out: str, bias: str | None, residual: bool, tokens: int) -> None:
+    if "float16" in (x, out, fmt.dtype) and "shader-f16" not in device().features:
+        pytest.skip("the adapter has no 16-bit floats")
+    module = kernels({"linear": GpuLinear(LinearKernel(1, 1, fmt, x=x, out=out, bias=bias, residual=residual)).build()})
+    random = np.random.default_rng(4)
+    for n, k in ((96, 64), (130, 96), (66, 576)):
+        weights = formats.pack(fmt, random.standard_normal((n, k), np.float32))
+        given = random.standard_normal((1, tokens, k), np.float32).astype(x)
+        added = random.standard_normal(n, np.float32)
+        rest = random.standard_normal((1, tokens, n), np.float32).astype(out)
+        operands = [given, *weights.values(), *([added.astype(bias)] if bias else []), *([rest] if residual else [])]
+        result = empty((1, tokens, n), out)
+        module["linear"](*map(tvm.runtime.tensor, operands), result)
+        expected = given.astype(np.float32) @ formats.unpack(fmt, weights, k).T
+        expected = expected + (added.astype(bias) if bias else 0) + (rest if residual else 0)
+        assert nmse(result.numpy().astype(np.float32), expected) < (1e-11 if out == x == "float32" else 1e-6)
+
+
+def empty(shape: tuple[int, ...], dtype: str = "float32") -> tvm.runtime.Tensor:
+    """A tensor of zeros."""
+    return tvm.runtime.tensor(np.zeros(shape, dtype))
