@@ -119,7 +119,7 @@ def test_errors_reach_javascript_with_their_message_and_the_library_goes_on(libr
     assert "double_of_four" in errors["shape"]["message"] and "5 vs. 4" in errors["shape"]["message"]
     assert "TypeError" in errors["type"]["message"]
     assert errors["callback"]["message"] == "JSCallbackError: a callback failed"
-    assert "memory" in errors["memory"]["message"] or "alloc" in errors["memory"]["message"]
+    assert errors["memory"]["message"] == "InternalError: std::bad_alloc"
     assert "`some.file` cannot be read" in errors["file"]["message"]
     assert printed["after"] == [2, 4, 6, 8]
     assert "a line for the console" in result.stdout
@@ -130,10 +130,6 @@ def test_a_missing_toolchain_is_one_sentence_with_the_way_out(monkeypatch: pytes
     with pytest.raises(TargetError, match="`ziglang`") as failure:
         find_toolchain()
     assert failure.value.hint == "`pip install argosy[web]`"
-    monkeypatch.setenv("ARGOSY_WEB_TOOLCHAIN", "emscripten")
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(TargetError, match="`emcc`"):
-        find_toolchain()
 
 
 class Copier:

@@ -64,10 +64,10 @@ def test_every_kernel_is_valid_and_within_the_limits(scheme: str, checkpoint: Pa
 
 
 def check_limits(shader: Shader, halves: bool) -> None:
-    """What every adapter has that the JavaScript runtime takes, and that a validator takes the source where there is one."""
+    """No more than the JavaScript runtime asks of an adapter, and valid WGSL where there is a validator."""
     x, y, z = shader.workgroup
     assert x * y * z <= 256, shader.name
-    assert len(shader.written) <= 10, f"{shader.name} binds more buffers than the JavaScript runtime asks an adapter for"
+    assert len(shader.written) <= 10, f"{shader.name} binds more buffers than the runtime asks for"
     assert "blockIdx.z" not in shader.tags, shader.name
     assert "subgroup" not in shader.source and (halves or "f16" not in shader.source), shader.name
     if device() is not None and not (halves and "shader-f16" not in device().features):
