@@ -91,14 +91,8 @@ CACHE: Variable[Path | None] = Variable(
     "ARGOSY_CACHE", "a directory", None, "`argosy` in the user's cache directory",
     "where compiled parts that libraries share are kept (the browser's runtime)", Path,
 )
-WEB_TOOLCHAIN: Variable[str] = Variable(
-    "ARGOSY_WEB_TOOLCHAIN", "zig or emscripten", "zig", "zig",
-    "what compiles and links libraries for browsers: `ziglang` from PyPI, or an installed `emcc`",
-    _one_of("zig", "emscripten"),
-)
-
 VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | Variable[bool], ...] = (
-    THREADS, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG, WEB_TOOLCHAIN,
+    THREADS, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG,
 )
 
 

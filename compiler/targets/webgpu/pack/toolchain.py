@@ -1,6 +1,6 @@
-"""The compilers for WebAssembly: `ziglang` from PyPI, which is a clang with a C++ library, or Emscripten.
+"""The compiler for WebAssembly: `ziglang` from PyPI, which is a clang with a C++ library.
 
-Either compiles the pack's objects, gathers them with the libraries that they need, and links them with a model. C++
+It compiles the pack's objects, gathers them with the libraries that they need, and links them with a model. C++
 exceptions are WebAssembly's own, in the form that every browser with WebGPU knows, so that an error in the runtime is
 an error in JavaScript, with its message, and the runtime goes on.
 """
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Protocol
 
 from argosy.compiler.targets.webgpu.pack.sources import UNITS, WASI_UNITS
-from argosy.support import env
 from argosy.support.errors import CompileError, TargetError
 
 # What the JavaScript runtime calls by name.
@@ -31,7 +30,7 @@ EXPORTS = (
     "TVMWasmFreeSpace",
 )  # fmt: skip
 STACK_BYTES = 1 << 20
-_COMPILE = ("-std=c++17", "-Oz", "-DNDEBUG", "-fwasm-exceptions", "-fvisibility=hidden", "-w")
+_COMPILE = ("-std=c++17", "-Oz", "-DNDEBUG", "-fwasm-exceptions", "-fvisibility=hidden", "-w", '-D__FILE__=""')
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,8 @@ class Zig:
     version: str
     root: Path
 
-    TARGET = ("-target", "wasm32-wasi", "-mcpu=generic+exception_handling")
+    # zig takes -Oz for -Os: clang itself is told.
+    TARGET = ("-target", "wasm32-wasi", "-mcpu=generic+exception_handling", "-Xclang", "-Oz")
     LINK = ("--error-limit=0", "--gc-sections", "--strip-all", "--stack-first", "--entry=_initialize",
             "--export-memory", "-z", f"stack-size={STACK_BYTES}", "--build-id=none",
             *(f"--export={name}" for name in EXPORTS))  # fmt: skip
@@ -142,63 +142,17 @@ class Zig:
         return [self.zig, "wasm-ld", *self.LINK, "-o", str(output), *map(str, (*objects, *ours, *libraries))]
 
 
-@dataclass(frozen=True, slots=True)
-class Emscripten:
-    """`emcc`, with its own C and C++ libraries."""
+def find_toolchain() -> Zig:
+    """The installed `ziglang`.
 
-    name: str
-    version: str
-    emcc: str
-
-    LINK = ("-Oz", "-fwasm-exceptions", "--no-entry", "-sSTANDALONE_WASM=1", "-sWASM_BIGINT=1",
-            "-sALLOW_MEMORY_GROWTH=1", "-sMAXIMUM_MEMORY=4GB", f"-sSTACK_SIZE={STACK_BYTES}",
-            "-sERROR_ON_UNDEFINED_SYMBOLS=1",
-            "-sEXPORTED_FUNCTIONS=" + ",".join(f"_{name}" for name in EXPORTS))  # fmt: skip
-
-    @property
-    def flags(self) -> str:
-        return " ".join((*_COMPILE, *self.LINK))
-
-    def jobs(self, tree: Path) -> list[Job]:
-        command = (self.emcc, *_COMPILE, "-include", str(tree / "config.h"))
-        return [Job(f"{Path(unit).stem}.o", command, tree / unit) for unit in UNITS]
-
-    def environment(self, scratch: Path) -> Mapping[str, str]:
-        return dict(os.environ)
-
-    def gather(self, pack: Path, scratch: Path) -> None:
-        """Emscripten keeps its libraries in a cache of its own."""
-
-    def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
-        return [self.emcc, *self.LINK, "-o", str(output), *map(str, (*objects, *sorted(pack.glob("*.o"))))]
-
-
-def find_toolchain() -> Toolchain:
-    """`ziglang`, or Emscripten where ARGOSY_WEB_TOOLCHAIN asks for it.
-
-    Raises TargetError where it is not installed.
+    Raises TargetError where there is none.
     """
-    return _find_emscripten() if env.WEB_TOOLCHAIN.get() == "emscripten" else _find_zig()
-
-
-def _find_zig() -> Zig:
     found = importlib.util.find_spec("ziglang")
     if found is None or not found.submodule_search_locations:
         raise TargetError(
             "`ziglang`, which compiles and links WebAssembly, is not installed", "`pip install argosy[web]`"
         )
     return Zig("ziglang", importlib.metadata.version("ziglang"), Path(found.submodule_search_locations[0]))
-
-
-def _find_emscripten() -> Emscripten:
-    emcc = shutil.which("emcc")
-    if emcc is None:
-        raise TargetError(
-            "ARGOSY_WEB_TOOLCHAIN asks for Emscripten, and there is no `emcc`",
-            "install Emscripten (Debian: `apt-get install emscripten`), or unset the variable to use `ziglang`",
-        )
-    printed = subprocess.run([emcc, "--version"], capture_output=True, text=True, check=False).stdout
-    return Emscripten("emscripten", (printed.splitlines() or ["unknown"])[0].strip(), emcc)
 
 
 def execute(command: Iterable[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:

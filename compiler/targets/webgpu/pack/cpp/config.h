@@ -34,6 +34,12 @@ void sleep_for(const chrono::duration<Rep, Period>&) {}
 }  // namespace std
 #endif  // __wasi__
 
+// The compiler decides what to inline: a module is downloaded before it computes, and little of it computes much.
+#include <tvm/ffi/base_details.h>
+
+#undef TVM_FFI_INLINE
+#define TVM_FFI_INLINE inline
+
 // An error keeps its kind and its message, which reach JavaScript. The runtime's own macro would print it as well, and
 // would put the name of every source file and the signature of every function into the module.
 #include <tvm/ffi/error.h>

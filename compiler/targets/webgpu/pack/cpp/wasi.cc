@@ -1,29 +1,56 @@
-// Where WASI's C library needs more of its host than the JavaScript runtime has.
-#include <cerrno>
+// The host that WASI's C library expects, as far as the JavaScript runtime has one: a clock, and lines for the console.
 #include <cstddef>
 #include <cstdint>
 
-extern "C" {
+namespace {
 
-constexpr intptr_t kPage = 65536;
+constexpr int32_t kBadFile = 8;
+constexpr int32_t kNotSupported = 58;
+constexpr int32_t kNotSeekable = 70;
 
 __attribute__((import_module("env"), import_name("emscripten_notify_memory_growth")))
 void NotifyMemoryGrowth(int memory);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("clock_time_get")))
+int32_t ClockTimeGet(int32_t clock, int64_t precision, int32_t time);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("fd_write")))
+int32_t FileWrite(int32_t file, int32_t pieces, int32_t count, int32_t written);
 
-// Growing memory detaches the views that JavaScript has of it, so JavaScript is told.
-void* sbrk(intptr_t increment) {
-  if (increment == 0) return reinterpret_cast<void*>(__builtin_wasm_memory_size(0) * kPage);
-  size_t before = __builtin_wasm_memory_grow(0, (increment + kPage - 1) / kPage);
-  if (increment < 0 || before == SIZE_MAX) {
-    errno = ENOMEM;
-    return reinterpret_cast<void*>(-1);
+// Growing memory detaches the views that JavaScript has of it. JavaScript is told before it uses them again.
+void RefreshViews() {
+  static size_t seen = 0;
+  size_t pages = __builtin_wasm_memory_size(0);
+  if (pages != seen) {
+    seen = pages;
+    NotifyMemoryGrowth(0);
   }
-  NotifyMemoryGrowth(0);
-  return reinterpret_cast<void*>(before * kPage);
 }
 
-// Standard output asks whether it is a terminal. "Not supported" is an answer.
-int32_t __imported_wasi_snapshot_preview1_fd_fdstat_get(int32_t, int32_t) { return 58; }
+}  // namespace
+
+#define WASI(name) __imported_wasi_snapshot_preview1_##name
+
+extern "C" {
+
+int32_t WASI(clock_time_get)(int32_t clock, int64_t precision, int32_t time) {
+  RefreshViews();
+  return ClockTimeGet(clock, precision, time);
+}
+
+int32_t WASI(fd_write)(int32_t file, int32_t pieces, int32_t count, int32_t written) {
+  RefreshViews();
+  return FileWrite(file, pieces, count, written);
+}
+
+// No files, no environment.
+int32_t WASI(fd_read)(int32_t, int32_t, int32_t, int32_t) { return kBadFile; }
+int32_t WASI(fd_seek)(int32_t, int64_t, int32_t, int32_t) { return kNotSeekable; }
+int32_t WASI(fd_fdstat_get)(int32_t, int32_t) { return kNotSupported; }
+int32_t WASI(environ_get)(int32_t, int32_t) { return 0; }
+int32_t WASI(environ_sizes_get)(int32_t count, int32_t size) {
+  *reinterpret_cast<size_t*>(count) = 0;
+  *reinterpret_cast<size_t*>(size) = 0;
+  return 0;
+}
 
 // Objects of the one thread live until the page is closed.
 int __cxa_thread_atexit(void (*)(void*), void*, void*) { return 0; }
