@@ -32,6 +32,11 @@ export class Gpu {
     });
   }
 
+  /** Whether it was lost, or given back. */
+  get gone(): boolean {
+    return this.ours || this.lost !== null;
+  }
+
   /** Throws if it computes no more. */
   check(): void {
     if (this.lost) throw this.lost;

@@ -113,7 +113,7 @@ export class Library {
       const start = performance.now();
       const run = await context.createShaderAsync(info, code);
       performance.measure(`argosy shader ${info.name}`, { start, detail: { characters: code.length } });
-      this.scoped(() => enter(info.name, run));
+      if (!this.gpu.gone) this.scoped(() => enter(info.name, run));
     };
     try {
       await Promise.all(first.map((each) => compile(each).then(() => onShader(++done, first.length))));

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { artefactUrl, openArtefact } from "../../src/artefact.js";
-import { checkAdapter, findAdapter } from "../../src/device.js";
+import { checkAdapter, findAdapter, Gpu } from "../../src/device.js";
 import { fetchFile, inParallel } from "../../src/download.js";
 import { FileStore } from "../../src/store.js";
 import { MemoryCaches, Site } from "./browser.js";
@@ -236,6 +236,29 @@ describe("a GPU", () => {
     await expect(findAdapter()).rejects.toMatchObject({ hint: "open it over https, or as http://localhost" });
     vi.stubGlobal("navigator", { gpu: { requestAdapter: async () => null } });
     await expect(findAdapter()).rejects.toThrow("finds no GPU that it may use");
+  });
+
+  test.each([
+    ["destroyed", "the GPU has too little memory for this model and its context"],
+    ["unknown", "the browser took the GPU away: the driver was reset"],
+  ])("that is lost: %s", async (reason, message) => {
+    let lose: (info: object) => void = () => undefined;
+    const device = { lost: new Promise((resolve) => (lose = resolve)), destroy: () => undefined };
+    const gpu = new Gpu(device as unknown as GPUDevice, "test");
+    expect((await gpu.explain(new Error("odd"), "it failed")).message).toBe("it failed: odd");
+    lose({ reason, message: "the driver was reset" });
+    expect((await gpu.explain(new Error("odd"), "it failed")).message).toBe(message);
+    expect(() => gpu.check()).toThrow(message);
+    expect(gpu.gone).toBe(true);
+  });
+
+  test("that is given back is not lost", async () => {
+    let lose: (info: object) => void = () => undefined;
+    const lost = new Promise((resolve) => (lose = resolve));
+    const gpu = new Gpu({ lost, destroy: () => lose({ reason: "destroyed" }) } as unknown as GPUDevice, "test");
+    gpu.destroy();
+    await lost;
+    expect([gpu.lost, gpu.gone]).toEqual([null, true]);
   });
 
   test("that is too small for the model", async () => {
