@@ -11,6 +11,7 @@ from argosy.runtime_bindings.engine.request import Active, Event, FinishReason, 
 from argosy.runtime_bindings.engine.runner import Runner
 from argosy.runtime_bindings.engine.sampler import Sample, Sampler, sample_rows
 from argosy.runtime_bindings.engine.scheduler import Decode, Full, Plan, Prefill, Scheduler
+from argosy.runtime_bindings.engine.workspace import Workspace
 from argosy.support.errors import ArgosyError, RequestError
 
 
@@ -25,6 +26,7 @@ class Engine:
         self._runner = runner
         self._store = runner.store
         self._clock = clock
+        self._space = Workspace()  # requests are sampled one after the other
         self._scheduler = Scheduler(runner.store, runner.bounds, self._reclaim)
         self._active: dict[int, Active] = {}
         self._open: dict[int, list[int]] = {}  # sequences of open_sequence and their tokens, least recently used first
@@ -60,7 +62,7 @@ class Engine:
             tokens = self._take(sequence)
             reused = self._keep_common_prefix(sequence, tokens, request.prompt)
         identity, self._next_request = self._next_request, self._next_request + 1
-        sampler = Sampler(request.sampling)
+        sampler = Sampler(request.sampling, self._space)
         active = Active(identity, request, sampler, sequence, tokens, self._clock(), reused_tokens=reused)
         self._active[identity] = active
         self._scheduler.waiting.append(active)

@@ -9,18 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from argosy.runtime_bindings.engine.params import SamplingParams
+from argosy.runtime_bindings.engine.penalties import Penalties
 from argosy.runtime_bindings.engine.selection import (
-    BANNED,
+    LOWEST,
     ROUNDING,
+    SIGN_BIT,
     Weights,
+    block_sums,
     draw,
     exponentials,
+    indices,
     largest,
     largest_mass,
-    total,
+    leaders,
+    reweigh,
+    sum_of,
     weigh,
-    where,
 )
+from argosy.runtime_bindings.engine.workspace import Workspace
 from argosy.support.errors import ArgosyError
 
 
@@ -44,26 +50,34 @@ class Sample:
 
 class Sampler:
     """Chooses tokens for one request: its parameters and its own random generator (PCG64), so that the same seed gives
-    the same draws whatever else is in the batch."""
+    the same draws whatever else is in the batch.
 
-    def __init__(self, params: SamplingParams) -> None:
+    Samplers that take turns may share a `space`.
+    """
+
+    def __init__(self, params: SamplingParams, space: Workspace | None = None) -> None:
         self.params = params
+        self._penalties = Penalties(params)
+        self._space = space or Workspace()
         self._random = np.random.Generator(np.random.PCG64(params.seed))
 
     def sample(self, logits: np.ndarray, history: Sequence[int]) -> Sample:
         """`logits`: (vocab,) float32, not changed; `history`: prompt and answer so far, which the penalties look at."""
-        params = self.params
-        adjusted = adjust(logits, params, history)
-        weights = weigh(logits) if params.logprobs and math.isfinite(logits.max()) else None
+        params, space = self.params, self._space
+        adjusted, changed = self._penalties.apply(logits, history, space)
+        weights = weigh(logits, finite_best(logits), space) if params.logprobs else None
+        log_sum = weights.log_sum if weights else None
         if params.temperature == 0.0:
             token = int(np.argmax(adjusted))
             if not math.isfinite(adjusted[token]):
                 raise not_finite()
         else:
-            ids, kept = truncate(adjusted, params, weights if adjusted is logits else None)
-            place = draw(exponentials(kept, kept.max(), params.temperature), self._random.random())
-            token = place if ids is None else int(ids[place])
-        return Sample(token, token_logprob(logits, token, params.top_logprobs, weights) if params.logprobs else None)
+            best = weights.base if weights and changed is None else finite_best(adjusted)
+            if weights and changed is not None:
+                weights = None if params.top_k else reweigh(weights, adjusted, best, changed, space)
+            kept = Kept(adjusted, best, weights=weights)
+            token = choose(narrow(kept, params, space), params.temperature, self._random.random(), space)
+        return Sample(token, token_logprob(logits, token, params.top_logprobs, log_sum) if params.logprobs else None)
 
 
 def sample_rows(
@@ -82,64 +96,110 @@ def sample_rows(
 
 def adjust(logits: np.ndarray, params: SamplingParams, history: Sequence[int]) -> np.ndarray:
     """Steps 1 and 2 of `SamplingParams`; returns `logits` itself where they do nothing."""
-    if params.logit_bias:
-        logits = logits.copy()
-        ids = np.fromiter(params.logit_bias.keys(), dtype=np.int64, count=len(params.logit_bias))
-        logits[ids] += np.fromiter(params.logit_bias.values(), dtype=np.float64, count=len(ids)).astype(logits.dtype)
-    if params.penalises:
-        seen = history if params.repeat_last_n < 0 else history[-params.repeat_last_n :]
-        ids, counts = np.unique(np.asarray(seen, dtype=np.int64), return_counts=True)
-        logits = logits.copy()
-        values = logits[ids]
-        values = np.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
-        logits[ids] = values - counts * params.frequency_penalty - params.presence_penalty
-    return logits
+    return Penalties(params).apply(logits, history, Workspace())[0]
 
 
-def truncate(
-    logits: np.ndarray, params: SamplingParams, weights: Weights | None = None
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Steps 3 to 6: the ids that are left, ascending, at least one, and their logits; None for the ids of all.
-
-    `weights`: those of `logits`, where they are known.
+@dataclass(slots=True)
+class Kept:
+    """The tokens that are left: `logits` are those of `ids` (ascending; None: all), and the largest is `best`. Where
+    `mask` is given, only those it is true for are left, `best` among them. `weights` are those of `logits`, if known.
     """
-    if not math.isfinite(logits.max()):
-        raise not_finite()
-    ids, kept = None, logits
 
-    def keep(chosen: np.ndarray) -> None:
-        nonlocal ids, kept
-        ids, kept = chosen if ids is None else ids[chosen], kept[chosen]
+    logits: np.ndarray
+    best: np.float32
+    ids: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    weights: Weights | None = None
 
-    if 0 < params.top_k < len(logits):
-        keep(largest(logits, params.top_k))
+    def keep(self, choice: np.ndarray) -> Kept:
+        """Only these: indices, or a mask (which is overwritten)."""
+        if choice.dtype == np.bool_:
+            if self.mask is not None:
+                choice &= self.mask
+            if np.count_nonzero(choice) * 8 > len(choice):
+                return Kept(self.logits, self.best, self.ids, choice, self.weights)
+            choice = indices(choice)
+        logits = self.logits[choice]
+        return Kept(logits, logits.max(), choice if self.ids is None else self.ids[choice])
+
+    def compact(self) -> Kept:
+        """The same without a mask."""
+        return self if self.mask is None else Kept(self.logits, self.best, self.ids).keep(indices(self.mask))
+
+    def weigh(self, space: Workspace) -> Weights:
+        """The weights of `logits`, computed at most once."""
+        if self.weights is None:
+            self.weights = weigh(self.logits, self.best, space)
+        return self.weights
+
+
+def truncate(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray | None, np.ndarray]:
+    """Steps 3 to 6: the ids that are left, ascending, at least one, and their logits; None for the ids of all."""
+    kept = narrow(Kept(logits, finite_best(logits)), params, Workspace()).compact()
+    return kept.ids, kept.logits
+
+
+def narrow(kept: Kept, params: SamplingParams, space: Workspace) -> Kept:
+    """Steps 3 to 6: those of `kept`, which has no mask, that are left."""
+    if 0 < params.top_k < len(kept.logits):
+        kept = kept.keep(largest(kept.logits, params.top_k, space))
     if params.typical_p < 1.0:
-        known = weights if ids is None and weights is not None else weigh(kept)
-        keep(largest_mass(_typicality(kept, known), known.values, (params.typical_p - ROUNDING) * known.total))
+        kept = kept.compact()
+        scores = _typicality(kept.logits, kept.weigh(space), space)
+        kept = kept.keep(_heaviest(scores, kept.weigh(space), params.typical_p, space))
+        if kept.mask is not None and not kept.mask[np.argmax(kept.logits)]:
+            kept = kept.compact()
     if params.top_p < 1.0:
-        known = weights if ids is None and weights is not None else weigh(kept)
-        keep(largest_mass(kept, known.values, (params.top_p - ROUNDING) * known.total))
+        kept = kept.compact()
+        kept = kept.keep(_heaviest(kept.logits, kept.weigh(space), params.top_p, space))
     if params.min_p > 0.0:
-        keep(where(kept >= kept.max() + math.log(params.min_p)))
-    return ids, kept
+        kept = kept.keep(kept.logits >= kept.best + math.log(params.min_p))
+    return kept
 
 
-def _typicality(logits: np.ndarray, weights: Weights) -> np.ndarray:
-    """Minus the distance of each token's surprise from the entropy."""
-    logprobs = np.subtract(logits, np.float32(weights.log_sum))
-    np.maximum(logprobs, BANNED, out=logprobs)
-    entropy = -total(weights.values * logprobs) / weights.total
-    np.add(logprobs, np.float32(entropy), out=logprobs)
-    return np.negative(np.abs(logprobs, out=logprobs), out=logprobs)
+def _typicality(logits: np.ndarray, weights: Weights, space: Workspace) -> np.ndarray:
+    """Minus the distance of each token's surprise from the entropy, which is that of its logit from the mean logit."""
+    mean = sum_of(block_sums(weights.values, logits)) / weights.total
+    if not math.isfinite(mean):  # banned tokens: zero times infinity
+        mean = sum_of(block_sums(weights.values, np.clip(logits, LOWEST, -LOWEST))) / weights.total
+    scores = np.subtract(logits, np.float32(mean), out=space.floats("scores", len(logits)))
+    bits = scores.view(np.uint32)
+    np.bitwise_or(bits, SIGN_BIT, out=bits)
+    return scores
 
 
-def token_logprob(logits: np.ndarray, token: int, top: int, weights: Weights | None = None) -> TokenLogprob:
+def _heaviest(scores: np.ndarray, weights: Weights, share: float, space: Workspace) -> np.ndarray:
+    """Those of the highest `scores` that hold `share` of the probability."""
+    mass = (share - ROUNDING) * weights.total
+    return largest_mass(scores, weights.values, weights.total, mass, space, weights.peak)
+
+
+def choose(kept: Kept, temperature: float, share: float, space: Workspace) -> int:
+    """Step 7: the id of the token up to which the tokens before it hold `share` (0 to 1) of the probability."""
+    size, sums = len(kept.logits), None
+    if temperature == 1.0:
+        known = kept.weigh(space)
+        values, sums = known.values, known.sums
+    else:
+        values = exponentials(kept.logits, kept.best, temperature, out=space.floats("tempered", size))
+    place = draw(values, share, sums, kept.mask)
+    return place if kept.ids is None else int(kept.ids[place])
+
+
+def token_logprob(logits: np.ndarray, token: int, top: int, log_sum: float | None = None) -> TokenLogprob:
     """The log-probability of `token`, and of the `top` likeliest tokens, likeliest first."""
-    log_sum = (weights or weigh(logits)).log_sum
-    ids = largest(logits, top) if top else np.empty(0, dtype=np.int64)
-    ordered = ids[np.argsort(-logits[ids], kind="stable")]
-    best = tuple((int(i), float(logits[i]) - log_sum) for i in ordered)
+    if log_sum is None:
+        log_sum = weigh(logits, finite_best(logits), Workspace()).log_sum
+    best = tuple((int(i), float(logits[i]) - log_sum) for i in (leaders(logits, top) if top else ()))
     return TokenLogprob(token, float(logits[token]) - log_sum, best)
+
+
+def finite_best(logits: np.ndarray) -> np.float32:
+    """The largest of `logits`, which is to be finite."""
+    best = logits.max()
+    if not math.isfinite(best):
+        raise not_finite()
+    return best
 
 
 def not_finite() -> ArgosyError:

@@ -1,0 +1,103 @@
+"""The logits of a row and the tokens so far go in; logits with biases and penalties come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from argosy.runtime_bindings.engine.params import SamplingParams
+from argosy.runtime_bindings.engine.workspace import Workspace
+
+MANY = 64  # more new tokens than these are counted together with the rest, all at once
+
+
+class Penalties:
+    """Steps 1 and 2 of `SamplingParams` for one request, whose tokens it counts as they come."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._params = params
+        bias = params.logit_bias
+        self._biased = np.fromiter(bias.keys(), dtype=np.int64, count=len(bias))
+        self._bias = np.fromiter(bias.values(), dtype=np.float64, count=len(bias)).astype(np.float32)
+        self._seen = Seen(params.repeat_last_n)
+
+    def apply(
+        self, logits: np.ndarray, history: Sequence[int], space: Workspace
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The adjusted logits (vocab,) in memory of `space`, and the ids of those that may differ; `logits` itself and
+        None where the steps do nothing."""
+        params = self._params
+        if not len(self._biased) and not params.penalises:
+            return logits, None
+        adjusted, changed = space.floats("adjusted", len(logits)), self._biased
+        np.copyto(adjusted, logits)
+        adjusted[self._biased] += self._bias
+        if params.penalises:
+            ids, counts = self._seen.counts(history)
+            values = adjusted[ids]
+            values = np.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
+            adjusted[ids] = values - counts * params.frequency_penalty - params.presence_penalty
+            changed = np.concatenate([changed, ids])
+        return adjusted, changed
+
+
+class Seen:
+    """Which tokens the last `last_n` of a history are (-1: all), and how often each is there.
+
+    From one call to the next a history mostly grows by a token. Then only that one is counted, and the one that it
+    pushes out; comparing the rest with what was counted takes a nanosecond a token. Any other history is counted anew.
+    """
+
+    def __init__(self, last_n: int) -> None:
+        self._last_n = last_n
+        self._recount([], 0)
+
+    def counts(self, history: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct ids, in no order, and their counts; both int64, and valid until the next call."""
+        tokens = history if isinstance(history, list) else list(history)
+        window = tokens if self._last_n < 0 else tokens[max(0, len(tokens) - self._last_n) :]
+        if not self._advance(window, len(tokens)):
+            self._recount(list(window), len(tokens))
+        return self._ids[: len(self._places)], self._counts[: len(self._places)]
+
+    def _advance(self, window: list[int], length: int) -> bool:
+        """Counts what is new in `window`, of a history of `length`; False where it does not continue the last one."""
+        new = length - self._length
+        if not 0 <= new <= min(MANY, len(window)):
+            return False
+        arrived = window[len(window) - new :]
+        gone = len(self._window) + new - len(window)
+        leaving = self._window[:gone]
+        self._window += arrived
+        del self._window[:gone]
+        if self._window != window:
+            return False
+        self._length = length
+        for token in arrived:
+            self._count(token, 1)
+        for token in leaving:
+            self._count(token, -1)
+        return True
+
+    def _recount(self, window: list[int], length: int) -> None:
+        self._window, self._length = window, length
+        ids, counts = np.unique(np.asarray(window, dtype=np.int64), return_counts=True)
+        room = np.zeros(len(ids) + MANY, np.int64)
+        self._ids, self._counts = np.concatenate([ids, room]), np.concatenate([counts, room])
+        self._places = {token: place for place, token in enumerate(ids.tolist())}
+
+    def _count(self, token: int, change: int) -> None:
+        """Adds `change` to the count of `token`; what falls to zero gives its place to the last."""
+        place = self._places.get(token)
+        if place is None:
+            place = self._places[token] = len(self._places)
+            if place == len(self._ids):
+                self._ids, self._counts = np.resize(self._ids, 2 * place), np.resize(self._counts, 2 * place)
+            self._ids[place], self._counts[place] = token, 0
+        self._counts[place] += change
+        if not self._counts[place]:
+            last = len(self._places) - 1
+            moved = int(self._ids[last])
+            self._ids[place], self._counts[place], self._places[moved] = moved, self._counts[last], place
+            del self._places[token]
