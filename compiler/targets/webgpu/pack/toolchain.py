@@ -26,8 +26,8 @@ from argosy.support.errors import CompileError, TargetError
 EXPORTS = (
     "TVMFFIAnyViewToOwnedAny", "TVMFFIDataTypeToString", "TVMFFIErrorSetRaisedFromCStr", "TVMFFIFunctionCall",
     "TVMFFIFunctionGetGlobal", "TVMFFIFunctionSetGlobal", "TVMFFIGetTypeInfo", "TVMFFIObjectDecRef",
-    "TVMFFITypeKeyToIndex", "TVMFFIWasmFunctionCreate", "TVMFFIWasmGetLastError", "TVMWasmAllocSpace",
-    "TVMWasmFreeSpace",
+    "TVMFFIObjectIncRef", "TVMFFITypeKeyToIndex", "TVMFFIWasmFunctionCreate", "TVMFFIWasmGetLastError",
+    "TVMWasmAllocSpace", "TVMWasmFreeSpace",
 )  # fmt: skip
 STACK_BYTES = 1 << 20
 _COMPILE = ("-std=c++17", "-Oz", "-DNDEBUG", "-fwasm-exceptions", "-fvisibility=hidden", "-w", '-D__FILE__=""')
