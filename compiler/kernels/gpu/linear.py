@@ -4,7 +4,7 @@ The sizes of the matrix are arguments, like the number of tokens: one pair of ke
 format, bias and residual. A browser compiles each kernel before the first answer, which a kernel for every shape would
 multiply.
 
-Few tokens: a row of threads for each row of weights, which read it once, in order. Many: tiles of X and of dequantized
+Few tokens: some threads for some rows of weights, which they read once, in order. Many: tiles of X and of dequantized
 W in shared memory, and 4 by 4 sums for each thread. All sums are float32.
 """
 
@@ -22,8 +22,9 @@ from argosy.compiler.kernels.linear.record import LinearKernel
 from argosy.quant.scheme import Format
 
 FEW_TOKENS = 4  # up to here a row of weights is read once for each token
-ROW_THREADS = 16  # that share a row of weights, for few tokens
-ROWS = 8  # of weights to a workgroup, for few tokens
+ROW_THREADS = 16  # that share rows of weights, for few tokens
+ROWS = 4  # of weights that they read together, so that an input is read once for all of them
+GROUPS = 4  # of such threads in a workgroup
 TILE_TOKENS, TILE_ROWS, DEPTH = 32, 64, 32  # tokens and weight rows of a tile, and columns that are loaded at a time
 THREADS_X, THREADS_Y = 16, 8
 SUMS_X, SUMS_Y = TILE_ROWS // THREADS_X, TILE_TOKENS // THREADS_Y  # of one thread
@@ -128,17 +129,13 @@ class _Weights:
         """Words of a row, or elements."""
         return (self.k + (self.per_unit - 1)) // self.per_unit
 
-    def dot(self, row: tirx.Expr, unit: tirx.Expr, value) -> tirx.Expr:
-        """The product of a unit of a row with `value(column)` for each of its columns."""
+    def dot(self, row: tirx.Expr, unit: tirx.Expr, inputs: list[tirx.Expr]) -> tirx.Expr:
+        """The product of a unit of a row with as many inputs."""
         if self.fmt.bits == 0:
-            return T.Cast("float32", self.weight[row, unit]) * value(unit)
+            return T.Cast("float32", self.weight[row, unit]) * inputs[0]
         word = T.bind(self.words[row, unit])
-        first = T.bind(unit * self.per_unit)
-        total = None
-        for i in range(self.per_unit):
-            term = self._code(word, i) * value(first + i)
-            total = term if total is None else total + term
-        return total * self._scale(row, unit)
+        terms = [self._code(word, i) * value for i, value in enumerate(inputs)]
+        return sum(terms[1:], terms[0]) * self._scale(row, unit)
 
     def each(self, row: tirx.Expr, unit: tirx.Expr, store) -> None:
         """`store(i, value)` for the values of a unit."""
@@ -159,24 +156,29 @@ class _Weights:
 
 
 def _few_tokens(weights: _Weights, input_at, finish, tokens: tirx.Expr, n: tirx.Expr, k: tirx.Expr) -> None:
-    """A workgroup for each `ROWS` rows of W and each token."""
-    with workgroups(ceildiv(n, ROWS), tokens, ROWS * ROW_THREADS) as (bx, token, thread):
-        sums = shared((ROWS * ROW_THREADS,), "float32")
-        total = registers(1, "float32")
-        lane = T.bind(thread % ROW_THREADS)
-        row = T.bind(bx * ROWS + thread // ROW_THREADS)
-        units = T.bind(weights.units())
-        T.buffer_store(total, T.float32(0), [0])
-        with when(row < n), T.serial(ceildiv(units, ROW_THREADS)) as i:
-            unit = T.bind(i * ROW_THREADS + lane)
-            with when(unit < units):
-                T.buffer_store(total, total[0] + weights.dot(row, unit, lambda column: input_at(token, column)), [0])
-        T.buffer_store(sums, total[0], [thread])
+    """A workgroup for each `GROUPS` times `ROWS` rows of W and each token."""
+    rows = GROUPS * ROWS
+    with workgroups(ceildiv(n, rows), tokens, GROUPS * ROW_THREADS) as (bx, token, thread):
+        shares = shared((rows, ROW_THREADS), "float32")
+        sums = registers(ROWS, "float32")
+        lane, group = T.bind(thread % ROW_THREADS), T.bind(thread // ROW_THREADS)
+        mine = [T.bind(T.min(bx * rows + group * ROWS + i, n - 1)) for i in range(ROWS)]
+        for i in range(ROWS):
+            T.buffer_store(sums, T.float32(0), [i])
+        with T.serial(ceildiv(weights.units() - lane, ROW_THREADS)) as step:
+            unit = T.bind(step * ROW_THREADS + lane)
+            first = T.bind(unit * weights.per_unit)
+            inputs = [T.bind(input_at(token, first + j)) for j in range(weights.per_unit)]
+            for i in range(ROWS):
+                T.buffer_store(sums, sums[i] + weights.dot(mine[i], unit, inputs), [i])
+        for i in range(ROWS):
+            T.buffer_store(shares, sums[i], [group * ROWS + i, lane])
         barrier()
-        with when(tirx.all(lane == 0, row < n)):  # one barrier and a short sum: halving would take four
-            with T.serial(ROW_THREADS - 1) as i:
-                T.buffer_store(total, total[0] + sums[thread + 1 + i], [0])
-            finish(token, row, total[0])
+        with when(tirx.all(thread < rows, bx * rows + thread < n)):  # one barrier and short sums: halving takes four
+            T.buffer_store(sums, T.float32(0), [0])
+            with T.serial(ROW_THREADS) as i:
+                T.buffer_store(sums, sums[0] + shares[thread, i], [0])
+            finish(token, bx * rows + thread, sums[0])
 
 
 def _many_tokens(weights: _Weights, input_at, finish, tokens: tirx.Expr, n: tirx.Expr, k: tirx.Expr) -> None:
