@@ -31,7 +31,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "whole": GREEDY,
     "stream": {**GREEDY, "stream": True},
     "penalties": {**GREEDY, **PENALTIES},
-    "logprobs": {**GREEDY, "logprobs": True, "top_logprobs": 3},
+    # WebLLM tells logprobs at the temperature that it samples with.
+    "logprobs": {**GREEDY, "temperature": 1, "top_p": 0.01, "logprobs": True, "top_logprobs": 3},
     "sampled": {**GREEDY, "temperature": 1.5, "top_p": 0.9, "seed": 7},
     "sampled again": {**GREEDY, "temperature": 1.5, "top_p": 0.9, "seed": 7},
     "biased": {**GREEDY, "max_tokens": 4, "logit_bias": {"56": 100}},
@@ -76,8 +77,7 @@ def test_it_streams(replies: dict[str, Any]) -> None:
     assert replies["stream"]["text"] == replies["whole"]["text"]
 
 
-def test_penalties_change_the_answer_as_they_do_on_the_cpu(replies: dict[str, Any], chat: ChatModule) -> None:
-    assert replies["penalties"]["text"] != replies["whole"]["text"]
+def test_penalties_make_it_repeat_itself_less(replies: dict[str, Any]) -> None:
     assert len(set(replies["penalties"]["text"])) > len(set(replies["whole"]["text"]))
 
 
