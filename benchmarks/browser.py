@@ -1,7 +1,7 @@
 """A model and a scheme go in; how it fares in Node and in Chromium comes out, as JSON and as Markdown with the answer.
 
-    python benchmarks/web.py --output dist/out/bench/web.json --markdown web.md
-    python benchmarks/web.py --model smollm2-135m --tokens 16 --output dist/out/bench/web-smollm2.json
+    python benchmarks/browser.py --output dist/out/bench/web.json --markdown web.md
+    python benchmarks/browser.py --model smollm2-135m --tokens 16 --output dist/out/bench/web-smollm2.json
 
 Without `--model` it is the 2-layer llama of tests/web. WebGPU is SwiftShader, a program on the processor, for Node and
 Chromium alike. The figures compare versions of this project on one machine; they say nothing of a graphics processor.
