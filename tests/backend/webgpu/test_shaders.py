@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from adapter import Runner, Shader, device, emulated, owner_of, shaders
 from test_golden import SCALE, golden_ids, transcript
 from tiny_checkpoint import save_checkpoint
-from tiny_models import CompiledModel, TinyLibrary, compile_model, nmse
+from tiny_models import CompiledModel, TinyLibrary, build_library, compile_model, nmse, save_model
 
 from argosy.compiler.kernels.gpu import logits, sampling
 from argosy.compiler.kernels.gpu.linear import GpuLinear
 from argosy.compiler.kernels.linear import LinearKernel
 from argosy.compiler.targets import target_named
+from argosy.model_defs.registry import FAMILIES
 from argosy.quant import formats
 from argosy.quant.scheme import F16, F32, INT4_F16, INT4_F32, Format
 
@@ -76,11 +77,41 @@ def check_limits(shader: Shader, halves: bool) -> None:
 
 @needs_adapter
 def test_the_transcript_is_the_golden_one(checkpoint: Path) -> None:
-    model = compiled("q0f32", checkpoint)
+    assert transcript(loaded(compiled("q0f32", checkpoint))) == golden_ids()
+
+
+def loaded(model: CompiledModel) -> TinyLibrary:
+    """The model with its kernels on the adapter."""
     Runner(owner_of(model.executable))
     machine = tvm.runtime.vm.VirtualMachine(model.executable, tvm.cpu())
-    tensors = [tvm.runtime.tensor(array) for array in model.tensors]
-    assert transcript(TinyLibrary(model.spec, model.bounds, machine, tensors)) == golden_ids()
+    return TinyLibrary(model.spec, model.bounds, machine, [tvm.runtime.tensor(array) for array in model.tensors])
+
+
+@needs_adapter
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3_text"])
+def test_every_entry_point_computes_what_the_cpu_does(family: str, tmp_path: Path) -> None:
+    """Chunks against the cache, several sequences at once, forks inside a page, and layers that slide."""
+    save_model(FAMILIES[family].tiny_config, tmp_path)
+    here = build_library(tmp_path)
+    there = loaded(compile_model(tmp_path, emulated(target_named("webgpu", scheme="q0f32")), "q0f32"))
+    ids = [int(i) for i in np.random.default_rng(5).integers(1, here.spec.vocab_size, 60)]
+    chunk = here.bounds.prefill_chunk
+    steps = [
+        ("prefill", {0: ids[: min(chunk, 21)]}), ("prefill", {0: ids[21 : 21 + min(chunk, 14)]}),
+        ("decode", {0: ids[:1]}),
+        ("batch_prefill", {0: ids[:3], 1: ids[3 : 3 + min(chunk - 3, 20)]}), ("fork", {}),
+        ("batch_decode", {0: ids[5:6], 1: ids[6:7], 2: ids[7:8]}), ("batch_verify", {1: ids[8:11], 2: ids[11:13]}),
+        ("batch_decode", {2: ids[15:16], 0: ids[16:17]}),
+    ]  # fmt: skip
+    for library in (here, there):
+        library.add(0)
+        library.add(1)
+    for entry, tokens in steps:
+        if entry == "fork":
+            for library in (here, there):
+                library.function("vm.builtin.kv_state_fork_sequence")(library.cache, 0, 2, -1)
+            continue
+        assert nmse(there.forward(entry, tokens), here.forward(entry, tokens)) < 1e-8, entry
 
 
 @needs_adapter
