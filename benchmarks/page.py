@@ -1,14 +1,17 @@
 """The JSON of `argosy bench` goes in; `docs/performance.md`, the figures and how they came about, comes out.
 
-argosy bench smollm2-135m-q4f16_1 --vs llama.cpp --build --json bench.json --plot docs/performance.svg
-python benchmarks/page.py bench.json > docs/performance.md
+    argosy bench smollm2-135m-q4f16_1 --vs llama.cpp --build --json bench.json --plot docs/performance.svg
+    python benchmarks/browser.py --output dist/out/bench/web.json --markdown web.md
+    python benchmarks/page.py bench.json web.md > docs/performance.md
+
+Sections in Markdown, such as those of a browser, follow the tables as they are.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,9 @@ file as it ships and on a copy in which every matrix, embedding and output matri
 Absolute figures of a shared machine drift: compare ratios. Where the time goes: [profile.md](profile.md)."""
 
 
-def page(report: dict[str, Any]) -> str:
-    """The whole page."""
-    return "\n\n".join(_parts(report))
+def page(report: dict[str, Any], sections: Sequence[str] = ()) -> str:
+    """The whole page, with `sections` of Markdown at its end."""
+    return "\n\n".join([*_parts(report), *sections])
 
 
 def _parts(report: dict[str, Any]) -> Iterator[str]:
@@ -40,17 +43,25 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield from (markdown(table) for table in tables(report))
 
 
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: `{name}` cannot be read: {error}")
+
+
 def main() -> None:
     """The command line."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
+    name, *others = sys.argv[1:]
     try:
-        report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: `{sys.argv[1]}` cannot be read: {error}")
+        report = json.loads(_read(name))
+    except ValueError as error:
+        sys.exit(f"error: `{name}` is no JSON: {error}")
     if report.get("schema") != SCHEMA:
-        sys.exit(f"error: `{sys.argv[1]}` has schema {report.get('schema')} and not {SCHEMA}: measure again")
-    print(page(report))
+        sys.exit(f"error: `{name}` has schema {report.get('schema')} and not {SCHEMA}: measure again")
+    print(page(report, [_read(other).strip() for other in others]))
 
 
 if __name__ == "__main__":
