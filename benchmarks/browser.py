@@ -131,7 +131,8 @@ def markdown(report: dict[str, Any]) -> str:
             f"On {machine['cpu']}, {machine['usable_cpus']} threads, SwiftShader, which is WebGPU on the processor. "
             f"The library has {human_size(report['library_bytes'])}, the weights {human_size(report['weight_bytes'])}. "
             f"Compiling and linking the library took {human_time(build['first'])} with the runtime to be compiled "
-            f"first, and {human_time(build['second'])} with it in the cache.",
+            f"first, and {human_time(build['second'])} with it in the cache; "
+            "[linking alone](notes/webgpu_pack.md) is a part of a second.",
         ),
     )  # fmt: skip
     words = "\n\n".join(f"> {QUESTION}\n>\n> {run['text'].strip()}" for run in list(runs.values())[-1:])
