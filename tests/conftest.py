@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from argosy.support.progress import SilentProgress
 
 DEMO_MODEL = "smollm2-135m"
+
+# A shell starts what it puts into the background with Ctrl-C ignored, which programs that tests interrupt inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
