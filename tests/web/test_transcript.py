@@ -58,6 +58,7 @@ def ids(seen: Any) -> list[tuple[int, ...]]:
 
 @needs_node
 @in_float32
+@pytest.mark.usefixtures("binding")
 def test_in_node(quantization: str, tiny_artefact: Artefact) -> None:
     directory = tiny_artefact(quantization)
     assert ids(in_node(directory)) == expected(directory)
@@ -75,6 +76,7 @@ def test_in_chromium(quantization: str, tiny_artefact: Artefact, serve: Serve, b
 
 
 @needs_lavapipe
+@pytest.mark.usefixtures("binding")
 @pytest.mark.parametrize(("half", "single"), [("q0f16", "q0f32"), ("q4f16_1", "q4f32_1")])
 def test_in_node_in_float16(half: str, single: str, tiny_artefact: Artefact) -> None:
     """The float16 kernels, on lavapipe: rounding may part the answers at last, and not before the eighth token."""
@@ -84,6 +86,7 @@ def test_in_node_in_float16(half: str, single: str, tiny_artefact: Artefact) -> 
 
 
 @needs_node
+@pytest.mark.usefixtures("binding")
 def test_float16_is_refused_without_it(tiny_artefact: Artefact) -> None:
     """SwiftShader computes in float32 only; the refusal is one sentence and says what to build instead."""
     seen = in_node(tiny_artefact("q4f16_1"))
