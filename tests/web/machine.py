@@ -138,5 +138,5 @@ def served(directory: Path) -> Iterator[Server]:
             assert line, f"`argosy web` ended with {server.wait(60)}"
             yield Server(str(json.loads(line)["url"]).rstrip("/") + "/", server.pid)
         finally:
-            server.send_signal(signal.SIGINT)  # nothing happens where it has ended
+            server.terminate()  # nothing happens where it has ended
             server.wait(30)
