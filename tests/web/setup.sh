@@ -54,8 +54,8 @@ backports() {
 }
 (cd "$work" && backports update && backports download mesa-vulkan-drivers) ||
   without "Debian's backports could not be reached"
-dpkg -x "$work"/mesa-vulkan-drivers_*.deb "$work/root"
+dpkg -x "$work"/mesa-vulkan-drivers_*.deb "$work/unpacked"
 mkdir -p $lavapipe
-cp "$work"/root/usr/lib/*/libvulkan_lvp.so $lavapipe/
+cp "$work"/unpacked/usr/lib/*/libvulkan_lvp.so $lavapipe/
 printf '{"ICD": {"api_version": "1.4.305", "library_path": "%s"}, "file_format_version": "1.0.0"}\n' \
   "$PWD/$lavapipe/libvulkan_lvp.so" >$lavapipe/icd.json
