@@ -15,8 +15,8 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -86,7 +86,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What became of a stage (`target` says of which library): how long it took, how many bytes its files have."""
+    """What became of a stage (`target` says of which library): how long it took, how many bytes its files have.
+
+    `phases` are the seconds of its parts, for a library that was compiled.
+    """
 
     stage: str
     seconds: float
@@ -94,6 +97,7 @@ class StageReport:
     nbytes: int
     files: tuple[str, ...]
     target: str | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +181,15 @@ def build(request: Request, progress: Progress, stages: Sequence[Stage] = STAGES
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How a stage is keyed, recognised as up to date, run, and which files it has; `target` for a library."""
+    """How a stage is keyed, recognised as up to date, run, and which files it has; `target` for a library.
+
+    `run` returns the seconds of its parts, where it has some.
+    """
 
     stage: Stage
     key: Callable[[Recipe], str]
     is_current: Callable[[Recipe, BuildDirectory, str], bool]
-    run: Callable[[Recipe, BuildDirectory, str, Request, Progress], None]
+    run: Callable[[Recipe, BuildDirectory, str, Request, Progress], Mapping[str, float] | None]
     files: Callable[[Recipe, Manifest], tuple[str, ...]]
     target: str | None = None
 
@@ -193,11 +200,11 @@ def _run(step: Step, recipe: Recipe, directory: BuildDirectory, request: Request
     key = step.key(recipe)
     must = request.force or (step.stage == "library" and request.debug_dump is not None)
     skipped = not must and step.is_current(recipe, directory, key)
-    if not skipped:
-        step.run(recipe, directory, key, request, progress)
+    phases = None if skipped else step.run(recipe, directory, key, request, progress)
     files = step.files(recipe, directory.manifest)
     nbytes = sum(directory.manifest.files[name].bytes for name in files)
-    return StageReport(step.stage, time.perf_counter() - started, skipped, nbytes, files, step.target)
+    seconds = time.perf_counter() - started
+    return StageReport(step.stage, seconds, skipped, nbytes, files, step.target, phases or {})
 
 
 def _weights_key(recipe: Recipe) -> str:
@@ -278,15 +285,17 @@ def _machine(target: str) -> list[str]:
 
 def _write_library(
     name: str, recipe: Recipe, directory: BuildDirectory, key: str, request: Request, progress: Progress
-) -> None:
+) -> Mapping[str, float]:
     """Compile and link the library for the target called `name`."""
     progress.report("load the compiler", 0, 1)
     from argosy.compiler.build import compile_library
     from argosy.compiler.targets import prepare_linking, target_named
     from argosy.quant.convert import expected_tensors
 
+    started = time.perf_counter()
     for each in recipe.targets:  # a machine without a linker should say so before it compiles, not after
         prepare_linking(each, progress)
+    preparing = time.perf_counter() - started
     target = target_named(name, recipe.activations, recipe.kv, recipe.scheme.name)
     dump = request.debug_dump
     if dump is not None and len(recipe.targets) > 1:
@@ -304,6 +313,7 @@ def _write_library(
     directory.publish_library(
         path, made_for, key=key, weights_layout=layout, spec_digest=recipe.spec.digest()
     )  # fmt: skip
+    return {"prepare linking": preparing, **library.seconds}
 
 
 def _library_files(target: str, recipe: Recipe, manifest: Manifest) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ KEPT = ROOT / "dist" / "out" / "web"  # screenshots, and what a scenario that fa
 
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # float32 only
 LAVAPIPE = ROOT / ".venv" / "lavapipe" / "icd.json"  # float16 as well
+LAVAPIPE_GPU = LAVAPIPE.with_name("gpu.json")  # the same, as Chromium takes it (lavapipe_gpu.c)
 Serve = Callable[[Path], str]  # an artefact directory -> the address of a server for it
 OLDEST_NODE = (20, 19)
 SETUP = "tests/web/setup.sh gets it"
@@ -70,6 +71,14 @@ def missing_lavapipe() -> str | None:
     if (reason := missing_node()) is not None:
         return reason
     return None if LAVAPIPE.is_file() else f"a lavapipe that Dawn takes is missing; {SETUP}"
+
+
+@functools.cache
+def missing_float16_chromium() -> str | None:
+    """Why no page can compute in float16 here, or None."""
+    if (reason := missing_chromium() or missing_lavapipe()) is not None:
+        return reason
+    return None if LAVAPIPE_GPU.is_file() else f"a lavapipe that Chromium takes is missing; {SETUP}"
 
 
 def node_environment(icd: Path = SWIFTSHADER) -> dict[str, str]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets what the browser tests need: Chromium (Debian and Ubuntu, as root), Node 20.19 or newer (from pip where there is
-# none), the packages of runtime_bindings/web and, where it can be had, a lavapipe that computes in float16 in Node.
+# none), the packages of runtime_bindings/web and, where it can be had, a lavapipe, which computes in float16.
 # Says in one line why where that does not work, and ends with 1. What is there already is not fetched again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -37,25 +37,39 @@ if [ ! -e $packages/node_modules/.package-lock.json ] ||
 fi
 
 # Debian 12's own lavapipe is too old for Dawn. That of its backports is unpacked, not installed.
-lavapipe=.venv/lavapipe
-[ ! -e $lavapipe/icd.json ] || exit 0
+lavapipe=$PWD/.venv/lavapipe
 without() { echo "web: no lavapipe, so nothing is computed in float16: $*" >&2; exit 0; }
-. /etc/os-release
-[ "${VERSION_CODENAME:-}" = bookworm ] && [ "$(id -u)" = 0 ] || without "only root on Debian 12 gets it by this script"
-(install libllvm15 libxcb-randr0 libx11-xcb1 libxcb-dri3-0 libxcb-present0 libxcb-xfixes0 libxcb-sync1 libxcb-shm0 \
-  libxshmfence1 libwayland-client0) || without "what it needs could not be installed"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-echo "deb http://deb.debian.org/debian bookworm-backports main" >"$work/sources.list"
-backports() {
-  timeout 120 apt-get -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root -qq "$@" >/dev/null 2>&1
+describe() { # the driver that a library is, as Vulkan's loader reads it
+  printf '{"ICD": {"api_version": "1.4.305", "library_path": "%s"}, "file_format_version": "1.0.0"}\n' "$1"
 }
-(cd "$work" && backports update && backports download mesa-vulkan-drivers) ||
-  without "Debian's backports could not be reached"
-dpkg -x "$work"/mesa-vulkan-drivers_*.deb "$work/unpacked"
-mkdir -p $lavapipe
-cp "$work"/unpacked/usr/lib/*/libvulkan_lvp.so $lavapipe/
-printf '{"ICD": {"api_version": "1.4.305", "library_path": "%s"}, "file_format_version": "1.0.0"}\n' \
-  "$PWD/$lavapipe/libvulkan_lvp.so" >$lavapipe/icd.json
+
+fetch_lavapipe() {
+  . /etc/os-release
+  [ "${VERSION_CODENAME:-}" = bookworm ] && [ "$(id -u)" = 0 ] || without "only root on Debian 12 gets it by this script"
+  (install libllvm15 libxcb-randr0 libx11-xcb1 libxcb-dri3-0 libxcb-present0 libxcb-xfixes0 libxcb-sync1 libxcb-shm0 \
+    libxshmfence1 libwayland-client0) || without "what it needs could not be installed"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+  echo "deb http://deb.debian.org/debian bookworm-backports main" >"$work/sources.list"
+  backports() {
+    timeout 120 apt-get -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+      -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root -qq "$@" >/dev/null 2>&1
+  }
+  (cd "$work" && backports update && backports download mesa-vulkan-drivers) ||
+    without "Debian's backports could not be reached"
+  dpkg -x "$work"/mesa-vulkan-drivers_*.deb "$work/unpacked"
+  mkdir -p "$lavapipe"
+  cp "$work"/unpacked/usr/lib/*/libvulkan_lvp.so "$lavapipe/"
+  describe "$lavapipe/libvulkan_lvp.so" >"$lavapipe/icd.json"
+}
+[ -e "$lavapipe/icd.json" ] || fetch_lavapipe
+
+# The same as Chromium takes it.
+shim=tests/web/lavapipe_gpu.c
+if [ ! -e "$lavapipe/gpu.json" ] || [ $shim -nt "$lavapipe/gpu.json" ]; then
+  "$PYTHON" -m ziglang cc -shared -fPIC -O1 -DDRIVER="\"$lavapipe/libvulkan_lvp.so\"" $shim -o "$lavapipe/libgpu.so" \
+    2>/dev/null ||
+    { echo "web: no float16 in Chromium: ziglang could not compile $shim" >&2; exit 0; }
+  describe "$lavapipe/libgpu.so" >"$lavapipe/gpu.json"
+fi

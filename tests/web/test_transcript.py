@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from web.machine import (
     LAVAPIPE,
+    LAVAPIPE_GPU,
     SWIFTSHADER,
     WEB,
     Serve,
     drive,
     missing_chromium,
+    missing_float16_chromium,
     missing_lavapipe,
     missing_node,
     run_node,
@@ -21,11 +23,14 @@ from web.tiny_artefacts import Artefact
 
 from argosy import ChatModule
 
-NO_NODE, NO_CHROMIUM, NO_LAVAPIPE = missing_node(), missing_chromium(), missing_lavapipe()
+NO_NODE, NO_CHROMIUM = missing_node(), missing_chromium()
+NO_LAVAPIPE, NO_FLOAT16_CHROMIUM = missing_lavapipe(), missing_float16_chromium()
 needs_node = pytest.mark.skipif(NO_NODE is not None, reason=str(NO_NODE))
 needs_chromium = pytest.mark.skipif(NO_CHROMIUM is not None, reason=str(NO_CHROMIUM))
 needs_lavapipe = pytest.mark.skipif(NO_LAVAPIPE is not None, reason=str(NO_LAVAPIPE))
+needs_float16_chromium = pytest.mark.skipif(NO_FLOAT16_CHROMIUM is not None, reason=str(NO_FLOAT16_CHROMIUM))
 in_float32 = pytest.mark.parametrize("quantization", ["q0f32", "q4f32_1"])
+in_float16 = pytest.mark.parametrize(("half", "single"), [("q0f16", "q0f32"), ("q4f16_1", "q4f32_1")])
 
 # Two turns: the second is computed on top of the first, and its prompt is longer than a page of the KV cache.
 PROMPTS = ["Hello, world!", "And what else can be said of it?"]
@@ -52,6 +57,13 @@ def in_node(directory: Path, icd: Path = SWIFTSHADER) -> Any:
     return run_node(runner, str(directory), timeout=180, icd=icd, prompts=PROMPTS, generation=GENERATION)
 
 
+def in_chromium(directory: Path, serve: Serve, binding: Path, driver: Path | None = None) -> Any:
+    wishes = {"url": serve(directory), "binding": binding, "prompts": PROMPTS, "generation": GENERATION}
+    seen = drive("transcript", timeout=180, driver=driver, **wishes)
+    assert seen["errors"] == []
+    return seen
+
+
 def ids(seen: Any) -> list[tuple[int, ...]]:
     return [tuple(reply["tokens"]) for reply in seen["replies"]]
 
@@ -68,21 +80,28 @@ def test_in_node(quantization: str, tiny_artefact: Artefact) -> None:
 @in_float32
 def test_in_chromium(quantization: str, tiny_artefact: Artefact, serve: Serve, binding: Path) -> None:
     directory = tiny_artefact(quantization)
-    wishes = {"url": serve(directory), "binding": binding, "prompts": PROMPTS, "generation": GENERATION}
-    seen = drive("transcript", timeout=180, **wishes)
-    assert seen["errors"] == []
+    seen = in_chromium(directory, serve, binding)
     assert ids(seen) == expected(directory)
     assert [reply["text"] for reply in seen["replies"]] == ["".join(reply["pieces"]) for reply in seen["replies"]]
 
 
 @needs_lavapipe
+@in_float16
 @pytest.mark.usefixtures("binding")
-@pytest.mark.parametrize(("half", "single"), [("q0f16", "q0f32"), ("q4f16_1", "q4f32_1")])
 def test_in_node_in_float16(half: str, single: str, tiny_artefact: Artefact) -> None:
-    """The float16 kernels, on lavapipe: rounding may part the answers at last, and not before the eighth token."""
+    """Rounding may part the answers of float16 and of float32 at last, and not before the eighth token."""
     seen = in_node(tiny_artefact(half), LAVAPIPE)
-    for got, wanted in zip(ids(seen)[:1], expected(tiny_artefact(single))[:1], strict=True):
-        assert got[:8] == wanted[:8]
+    assert ids(seen)[0][:8] == expected(tiny_artefact(single))[0][:8]
+
+
+@needs_float16_chromium
+@in_float16
+def test_in_chromium_in_float16(half: str, single: str, tiny_artefact: Artefact, serve: Serve, binding: Path) -> None:
+    directory = tiny_artefact(half)
+    seen = in_chromium(directory, serve, binding, driver=LAVAPIPE_GPU)
+    assert "swiftshader" not in seen["model"]["adapter"]
+    assert ids(seen)[0][:8] == expected(tiny_artefact(single))[0][:8]
+    assert ids(seen) == ids(in_node(directory, LAVAPIPE)), "the same driver computes the same"
 
 
 @needs_node

@@ -31,7 +31,7 @@ def webgpu_target(scheme: str) -> TargetRecord:
         "kind": "webgpu",
         "max_num_threads": THREADS,
         "max_shared_memory_per_block": SHARED_BYTES,
-        "host": {"kind": "llvm", "mtriple": HOST},
+        "host": {"kind": "llvm", "mtriple": HOST, "vector-width": 128},
     }
     return TargetRecord(
         name="webgpu",

@@ -1,4 +1,4 @@
-/** Options go in, a Chromium with or without WebGPU (on SwiftShader) comes out, driven by playwright-core. */
+/** Options go in, a Chromium with or without WebGPU (on SwiftShader or lavapipe) comes out, driven by playwright-core. */
 
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,9 @@ const require = createRequire(path.join(WEB, "package.json"));
 const { chromium } = require("playwright-core");
 
 const ALWAYS = ["--headless=new", "--no-sandbox", "--ignore-gpu-blocklist", "--no-first-run", "--disable-quic"];
-const SWIFTSHADER = ["--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPU", "--use-webgpu-adapter=swiftshader"];
+const WEBGPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPU"];
+const SWIFTSHADER = [...WEBGPU, "--use-webgpu-adapter=swiftshader"];
+const NATIVE = [...WEBGPU, "--use-vulkan=native", "--use-gl=angle", "--use-angle=vulkan"];
 
 /** The options that pytest wrote to stdin. */
 export const options = () => JSON.parse(fs.readFileSync(0, "utf8"));
@@ -21,17 +23,18 @@ export function finish(result) {
 }
 
 /**
- * A browser context. `profile` is a folder that keeps its caches, by default a new one;
- * `adapter: false` leaves out the flags without which headless Chromium has WebGPU and no adapter. Other fields are
- * Playwright's.
+ * A browser context. `profile` is a folder that keeps its caches, by default a new one; `driver` a Vulkan driver to use in
+ * the place of SwiftShader; `adapter: false` leaves out the flags without which headless Chromium has WebGPU and no
+ * adapter. Other fields are Playwright's.
  */
-export async function launch({ executable, profile, adapter = true, ...more }) {
+export async function launch({ executable, profile, driver = null, adapter = true, ...more }) {
   const folder = profile ?? fs.mkdtempSync(path.join(os.tmpdir(), "argosy-web-"));
   const context = await chromium.launchPersistentContext(folder, {
     executablePath: executable,
     headless: true,
     ignoreDefaultArgs: ["--disable-gpu", "--headless", "--enable-unsafe-swiftshader"],
-    args: [...ALWAYS, ...(adapter ? SWIFTSHADER : [])],
+    args: [...ALWAYS, ...(adapter ? (driver ? NATIVE : SWIFTSHADER) : [])],
+    env: { ...process.env, ...(driver && { VK_ICD_FILENAMES: driver }) },
     timeout: 60_000,
     ...more,
   });

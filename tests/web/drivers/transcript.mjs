@@ -2,8 +2,8 @@
 
 import { addFolder, finish, launch, options, watchedPage } from "./chromium.mjs";
 
-const { chromium, profile, url, binding, prompts, generation, loads = 1 } = options();
-const context = await launch({ executable: chromium, profile });
+const { chromium, profile, driver, url, binding, prompts, generation, loads = 1 } = options();
+const context = await launch({ executable: chromium, profile, driver });
 const { page, seen } = await watchedPage(context);
 await addFolder(page, url, "__test__/", binding, { "index.html": "<!doctype html><title>Transcript</title>" });
 const runs = [];
