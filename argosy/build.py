@@ -120,11 +120,11 @@ def prepare(request: Request) -> Recipe:
     Raises ArgosyError for whatever cannot be built.
     """
     from argosy.compiler.bounds import bounds_for
-    from argosy.compiler.targets import check_scheme, check_targets
+    from argosy.compiler.targets import check_scheme, check_targets, check_tensors
     from argosy.dist.catalogue import resolve_model
     from argosy.model_defs.checkpoint import open_checkpoint
     from argosy.model_defs.registry import ignorable, notice, parameters_of, spec_from_config
-    from argosy.quant.convert import check_sources
+    from argosy.quant.convert import check_sources, expected_tensors
     from argosy.quant.plan import choose_formats
     from argosy.quant.scheme import scheme_named
 
@@ -148,13 +148,15 @@ def prepare(request: Request) -> Recipe:
     check_sources(parameters, checkpoint, left_out)
     plan = choose_formats(parameters, scheme, checkpoint)
     said = notice(checkpoint.config)
+    sizes = {name: _tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(parameters, plan)}
+    notes = (*((said,) if said else ()), *plan.notes, *check_tensors(targets, sizes))
     return Recipe(
         name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
         plan=plan,
         scheme=scheme, rounding=request.rounding, targets=targets,
         activations=activations, kv=request.kv, bounds=bounds,
         directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
-        ignorable=left_out, digest=checkpoint.digest(), notes=(*((said,) if said else ()), *plan.notes),
+        ignorable=left_out, digest=checkpoint.digest(), notes=notes,
     )  # fmt: skip
 
 

@@ -85,7 +85,8 @@ def measure(wishes: argparse.Namespace, work: Path) -> dict[str, Any]:
     generation = {"temperature": 0, "max_tokens": wishes.tokens, "ignore_eos": wishes.model is None}
     talk = {"prompts": [QUESTION], "generation": generation}
     report: dict[str, Any] = {
-        "schema": SCHEMA, "model": wishes.model or TINY, "quantization": wishes.quantization,
+        "schema": SCHEMA, "command": command(wishes),
+        "model": wishes.model or TINY, "quantization": wishes.quantization,
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": describe(), "versions": versions(),
         "library_bytes": library.stat().st_size,
         "weight_bytes": sum(path.stat().st_size for path in directory.glob("params_shard_*.bin")),
@@ -100,6 +101,12 @@ def measure(wishes: argparse.Namespace, work: Path) -> dict[str, Any]:
     for name, run in zip(("Chromium, first visit", "Chromium, second visit"), seen["runs"], strict=True):
         report["runs"][name] = figures(run)
     return report
+
+
+def command(wishes: argparse.Namespace) -> str:
+    """What to type for the same again."""
+    model = f" --model {wishes.model}" if wishes.model else ""
+    return f"python benchmarks/browser.py{model} --quantization {wishes.quantization} --tokens {wishes.tokens}"
 
 
 def in_float16(quantization: str) -> bool:
@@ -154,7 +161,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"In a browser: {report['model']}, {report['quantization']}", ("", *runs),
         tuple((label, *(show(run) for run in runs.values())) for label, show in rows.items()),
         (
-            f"On {machine['cpu']}, {machine['usable_cpus']} threads, {emulator}, which is WebGPU on the processor. "
+            f"By `{report['command']}`, "
+            f"on {machine['cpu']}, {machine['usable_cpus']} threads, {emulator}, which is WebGPU on the processor. "
             f"The library has {human_size(report['library_bytes'])}, the weights {human_size(report['weight_bytes'])}. "
             f"First link: {human_time(first['runtime'] + first['link'])}, of it {human_time(first['runtime'])} for "
             f"compiling the runtime once. Second link: {human_time(second['link'])}. With the model's own kernels the "

@@ -27,17 +27,14 @@ Absolute figures of a shared machine drift: compare ratios. Where the time goes:
 
 def page(report: dict[str, Any], sections: Sequence[str] = ()) -> str:
     """The whole page, with `sections` of Markdown at its end."""
-    return "\n\n".join([*_parts(report, bool(sections)), *sections])
+    return "\n\n".join([*_parts(report), *sections])
 
 
-def _parts(report: dict[str, Any], browser: bool) -> Iterator[str]:
+def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield "# Performance"
     builds = [f"{engine['command']}" for engine in report["engines"] if engine["program"] == "argosy"]
-    more = ["python benchmarks/browser.py --output web.json --markdown web.md"] if browser else []
-    written = f"python benchmarks/page.py bench.json{' web.md' if browser else ''} > docs/performance.md"
-    lines = [*builds, report["command"], *more, written]
-    yield "Measured, and this page written, by:"
-    yield "\n".join(["```sh", *lines, "```"])
+    yield "Measured by:"
+    yield "\n".join(["```sh", *builds, report["command"], "```"])
     yield HOW
     yield setting(report)
     if "plot" in report:

@@ -13,7 +13,7 @@ import tvm
 from argosy.compiler.bounds import Bounds
 from argosy.compiler.dump import Dump
 from argosy.compiler.lower import lower, with_metadata
-from argosy.compiler.metadata import check_sizes, describe
+from argosy.compiler.metadata import describe
 from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.spec import DecoderSpec
@@ -47,8 +47,7 @@ def compile_library(
 ) -> CompiledLibrary:
     """Compiles `spec` for `target` into `path`.
 
-    Raises CompileError where the code generator or the linker fails, TargetError where there is no linker, and for a
-    tensor that is too large for the target.
+    Raises CompileError where the code generator or the linker fails, TargetError where there is no linker.
     """
     dump, clock = Dump(debug_dump), _Clock()
     phases = pipeline(target)
@@ -59,7 +58,6 @@ def compile_library(
 
     begin("lower")
     mod, parameters = lower(spec, formats, plain, target, bounds)
-    check_sizes(parameters, target)
     metadata = describe(spec, parameters, target, bounds, quantization, argosy_version, abi)
     mod = with_metadata(mod, json.dumps(metadata))
     clock.lap("lower")

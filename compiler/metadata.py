@@ -10,9 +10,7 @@ import tvm
 from argosy.compiler.bounds import PAGE_SIZE, Bounds
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.spec import DecoderSpec
-from argosy.support.errors import TargetError
 from argosy.support.layout import weights_layout
-from argosy.support.text import human_size
 
 PackedParameter = tuple[str, tuple[int, ...], str]  # name, shape, dtype
 
@@ -28,21 +26,9 @@ def kv_bytes_per_token(spec: DecoderSpec, target: TargetRecord) -> int:
     return 2 * len(spec.layers) * spec.attention.kv_heads * spec.attention.head_dim * size
 
 
-def largest_tensor(parameters: Sequence[PackedParameter]) -> tuple[str, int]:
-    """Name and bytes of the largest parameter."""
-    sizes = {name: math.prod(shape) * tvm.DataType(dtype).itemsize for name, shape, dtype in parameters}
-    return max(sizes.items(), key=lambda item: item[1])
-
-
-def check_sizes(parameters: Sequence[PackedParameter], target: TargetRecord) -> None:
-    """Raises TargetError if the target's kernels cannot read the whole of some parameter."""
-    name, nbytes = largest_tensor(parameters)
-    if target.largest_tensor is not None and nbytes > target.largest_tensor:
-        raise TargetError(
-            f"the tensor `{name}` has {human_size(nbytes)}, and the target `{target.name}` can read at most "
-            f"{human_size(target.largest_tensor)} of one",
-            "a 4-bit scheme makes it smaller: --quantization q4f16_1 or q4f32_1",
-        )
+def largest_tensor(parameters: Sequence[PackedParameter]) -> int:
+    """Bytes of the largest parameter."""
+    return max(math.prod(shape) * tvm.DataType(dtype).itemsize for _, shape, dtype in parameters)
 
 
 def describe(
@@ -76,7 +62,7 @@ def describe(
         "kv_dtype": target.kv_dtype,
         "kv_bytes_per_token": kv_bytes_per_token(spec, target),
         "params": parameter_table(parameters),
-        "largest_tensor": largest_tensor(parameters)[1],
+        "largest_tensor": largest_tensor(parameters),
         "weights_layout": weights_layout(parameters),
         "spec_digest": spec.digest(),
     }

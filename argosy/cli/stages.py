@@ -17,6 +17,7 @@ from argosy.cli.base import Choice, Choices
 
 if TYPE_CHECKING:
     from argosy.build import BuildReport, Stage
+    from argosy.support.progress import Progress, Unit
 
 
 def _targets() -> Iterable[str]:
@@ -101,8 +102,8 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
     from argosy.support.progress import open_progress
 
     request = Request(**wishes)
-    with stoppable(), open_progress() as progress:
-        report = build(request, progress, stages)
+    with stoppable() as signals, open_progress() as progress:
+        report = build(request, Stopping(progress, signals), stages)
     for note in report.notes:
         console.say(f"note: {note}")
     if as_json:
@@ -111,24 +112,47 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
         _summarize(report, request.model)
 
 
+@dataclasses.dataclass(slots=True)
+class Signals:
+    """Whether the user, or the system, has asked this process to stop."""
+
+    stop: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopping:
+    """Reports go on to `progress`, until `signals` ask to stop.
+
+    A KeyboardInterrupt that arrives in a destructor or a callback of the compiler is lost; the next report raises it.
+    """
+
+    progress: Progress
+    signals: Signals
+
+    def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
+        """Raises KeyboardInterrupt if this process is to stop."""
+        if self.signals.stop:
+            raise KeyboardInterrupt
+        self.progress.report(stage, done, total, unit)
+
+
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[Signals]:
     """Ctrl-C and a polite kill end a build: what was being written is removed.
 
     On its way through the compiler's C++ a KeyboardInterrupt becomes another error; here it becomes one again.
     """
-    stopped = False
+    signals = Signals()
 
     def stop(number: int, frame: object) -> None:
-        nonlocal stopped
-        stopped = True
+        signals.stop = True
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     except Exception as error:
-        if stopped:
+        if signals.stop:
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from argosy.compiler.targets.cpu.processors import PROCESSORS
 from argosy.compiler.targets.webgpu import schemes as webgpu
 from argosy.support.errors import TargetError, UsageError
-from argosy.support.text import did_you_mean
+from argosy.support.text import did_you_mean, human_size
 
 if TYPE_CHECKING:
     from argosy.compiler.targets.record import TargetRecord
@@ -22,6 +22,8 @@ TARGETS: dict[str, str] = {
 }
 # name -> the schemes that it can compute, where those are not all
 _SCHEMES = {"webgpu": tuple(webgpu.DTYPES)}
+# name -> bytes of one tensor that a kernel can read: on every device of that kind, and on any
+_BINDINGS = {"webgpu": (webgpu.PROMISED_BINDING, webgpu.LARGEST_BINDING)}
 
 
 def check_targets(names: Sequence[str]) -> tuple[str, ...]:
@@ -44,6 +46,26 @@ def check_scheme(names: Sequence[str], scheme: str) -> None:
             raise TargetError(
                 f"the target `{name}` has no kernels for the scheme `{scheme}`", f"one of: {', '.join(_SCHEMES[name])}"
             )
+
+
+def check_tensors(names: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
+    """What to say of tensors (name -> bytes) that some devices of the targets `names` cannot read in one piece.
+
+    Raises TargetError if no device of a target can.
+    """
+    notes = []
+    tensor = max(sizes, key=sizes.__getitem__)
+    has = f"the tensor `{tensor}` has {human_size(sizes[tensor])}"
+    for name in names:
+        promised, largest = _BINDINGS.get(name, (sizes[tensor], sizes[tensor]))
+        if sizes[tensor] > largest:
+            raise TargetError(
+                f"{has}, and kernels of the target `{name}` can read at most {human_size(largest)} of one",
+                "a 4-bit scheme makes it smaller: --quantization q4f16_1 or q4f32_1",
+            )
+        if sizes[tensor] > promised:
+            notes.append(f"{has}; some devices of the target `{name}` can read only {human_size(promised)} of one")
+    return notes
 
 
 def prepare_linking(name: str, progress: Progress) -> None:

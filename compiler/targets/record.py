@@ -26,7 +26,7 @@ class TargetRecord:
 
     `cache` makes the kernels of the KV cache; `schedule` are the passes that give loops to what no kernel of ours
     computes. `one_graph`: decoding runs the functions of prefill, so that both share their kernels; `samples`: the
-    library brings functions that sample on the device; `largest_tensor`: bytes that a kernel can read of one tensor.
+    library brings functions that sample on the device.
     """
 
     name: str
@@ -47,7 +47,6 @@ class TargetRecord:
     package: Callable[[tvm.runtime.Executable, Path], None]
     one_graph: bool = False
     samples: bool = False
-    largest_tensor: int | None = None
 
     def describe(self) -> dict[str, object]:
         """The part of the record that a library's metadata carries."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.util
@@ -19,7 +20,7 @@ import pytest
 from tiny_checkpoint import save_checkpoint
 
 from argosy.build import STAGES, BuildReport, Request, Stage, build, prepare
-from argosy.cli.stages import stoppable
+from argosy.cli.stages import Stopping, stoppable
 from argosy.dist.artefact import open_artefact
 from argosy.dist.manifest import read_manifest
 from argosy.inspection import library_metadata
@@ -340,6 +341,15 @@ def test_a_polite_kill_is_a_ctrl_c_whatever_the_compiler_makes_of_it() -> None:
     with pytest.raises(RuntimeError), stoppable():
         raise RuntimeError
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_ctrl_c_that_was_lost_counts_at_the_next_report() -> None:
+    with pytest.raises(KeyboardInterrupt), stoppable() as signals:
+        progress = Stopping(SilentProgress(), signals)
+        progress.report("compile", 0, 2)
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        progress.report("compile", 1, 2)
 
 
 def test_a_real_ctrl_c_while_compiling_stops_cleanly(checkpoint: Path, tmp_path: Path) -> None:

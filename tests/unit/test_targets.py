@@ -13,7 +13,7 @@ from tvm.target import codegen
 
 from argosy.build import Request, build
 from argosy.compiler.kernels.linear.instruction import INSTRUCTIONS, best_instruction
-from argosy.compiler.targets import TARGETS, check_targets, target_named
+from argosy.compiler.targets import TARGETS, check_targets, check_tensors, target_named
 from argosy.compiler.targets.cpu import link
 from argosy.compiler.targets.cpu.link import find_linker
 from argosy.compiler.targets.cpu.processors import PROCESSORS, architecture_of
@@ -203,3 +203,16 @@ def test_a_second_build_compiles_only_what_is_missing(both: Path, tmp_path: Path
         ("weights", None, True), ("config", None, True), ("library", "x86_64-v3", True), ("library", "cpu", False),
     ]  # fmt: skip
     assert again.complete and again.targets == ("x86_64-v3", "cpu")
+
+
+def test_a_tensor_that_some_browsers_cannot_read_is_told_of() -> None:
+    (note,) = check_tensors(["cpu", "webgpu"], {"embed": 129 << 20, "norm": 1024})
+    assert "`embed`" in note and "135.3 MB" in note and "134.2 MB" in note
+    assert check_tensors(["cpu", "webgpu"], {"embed": 128 << 20}) == []
+    assert check_tensors(["cpu"], {"embed": 4 << 30}) == []
+
+
+def test_a_tensor_that_no_browser_can_read_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"`embed` has 1\.2 GB") as failure:
+        check_tensors(["webgpu"], {"embed": (1 << 30) + (1 << 27)})
+    assert "4-bit" in str(failure.value.hint)

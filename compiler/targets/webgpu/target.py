@@ -18,7 +18,6 @@ from argosy.compiler.targets.webgpu.schemes import DTYPES, SUMMARY
 HOST = "wasm32-unknown-unknown-wasm"
 THREADS = 256
 SHARED_BYTES = 32 << 10
-BINDING_BYTES = 1 << 30  # what the JavaScript runtime asks an adapter for at most; the standard promises 128 MB
 
 
 def webgpu_target(scheme: str) -> TargetRecord:
@@ -53,5 +52,4 @@ def webgpu_target(scheme: str) -> TargetRecord:
         package=package,
         one_graph=True,
         samples=True,
-        largest_tensor=BINDING_BYTES,
     )
