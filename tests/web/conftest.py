@@ -22,8 +22,7 @@ def tiny_artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
         if quantization not in built:
             if not built:
                 save_letters_checkpoint(root / "tiny")
-            exact = quantization in ("q0f32", "q4f32_1")
-            built[quantization] = build_tiny(root / "tiny", quantization, root / f"tiny-{quantization}", cpu=exact)
+            built[quantization] = build_tiny(root / "tiny", quantization, root / f"tiny-{quantization}")
         return built[quantization]
 
     return artefact

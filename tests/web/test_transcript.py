@@ -30,7 +30,7 @@ needs_chromium = pytest.mark.skipif(NO_CHROMIUM is not None, reason=str(NO_CHROM
 needs_lavapipe = pytest.mark.skipif(NO_LAVAPIPE is not None, reason=str(NO_LAVAPIPE))
 needs_float16_chromium = pytest.mark.skipif(NO_FLOAT16_CHROMIUM is not None, reason=str(NO_FLOAT16_CHROMIUM))
 in_float32 = pytest.mark.parametrize("quantization", ["q0f32", "q4f32_1"])
-in_float16 = pytest.mark.parametrize(("half", "single"), [("q0f16", "q0f32"), ("q4f16_1", "q4f32_1")])
+in_float16 = pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1"])
 
 # Two turns: the second is computed on top of the first, and its prompt is longer than a page of the KV cache.
 PROMPTS = ["Hello, world!", "And what else can be said of it?"]
@@ -88,20 +88,24 @@ def test_in_chromium(quantization: str, tiny_artefact: Artefact, serve: Serve, b
 @needs_lavapipe
 @in_float16
 @pytest.mark.usefixtures("binding")
-def test_in_node_in_float16(half: str, single: str, tiny_artefact: Artefact) -> None:
-    """Rounding may part the answers of float16 and of float32 at last, and not before the eighth token."""
-    seen = in_node(tiny_artefact(half), LAVAPIPE)
-    assert ids(seen)[0][:8] == expected(tiny_artefact(single))[0][:8]
+def test_in_node_in_float16(quantization: str, tiny_artefact: Artefact) -> None:
+    directory = tiny_artefact(quantization)
+    assert beginnings(ids(in_node(directory, LAVAPIPE))) == beginnings(expected(directory))
 
 
 @needs_float16_chromium
 @in_float16
-def test_in_chromium_in_float16(half: str, single: str, tiny_artefact: Artefact, serve: Serve, binding: Path) -> None:
-    directory = tiny_artefact(half)
+def test_in_chromium_in_float16(quantization: str, tiny_artefact: Artefact, serve: Serve, binding: Path) -> None:
+    directory = tiny_artefact(quantization)
     seen = in_chromium(directory, serve, binding, driver=LAVAPIPE_GPU)
     assert "swiftshader" not in seen["model"]["adapter"]
-    assert ids(seen)[0][:8] == expected(tiny_artefact(single))[0][:8]
+    assert beginnings(ids(seen)) == beginnings(expected(directory))
     assert ids(seen) == ids(in_node(directory, LAVAPIPE)), "the same driver computes the same"
+
+
+def beginnings(answers: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """What must not depend on rounding: the first answer as far as that has little to add up."""
+    return answers[0][:8]
 
 
 @needs_node

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web.machine import Serve, drive, missing_chromium
+from web.machine import LAVAPIPE_GPU, Serve, drive, missing_chromium, missing_float16_chromium
 from web.tiny_artefacts import Artefact
 
 from argosy import ChatModule
 from argosy.dist.manifest import read_manifest
 
-REASON = missing_chromium()
+REASON, NO_FLOAT16 = missing_chromium(), missing_float16_chromium()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 SYSTEM = "Be brief."
@@ -48,11 +48,16 @@ def directory(tiny_artefact: Artefact) -> Path:
 @pytest.fixture(scope="module")
 def replies(directory: Path, serve: Serve) -> dict[str, Any]:
     """What WebLLM answered to each of `REQUESTS`, in one session."""
+    return dict(zip(REQUESTS, answers(directory, serve, list(REQUESTS.values())), strict=True))
+
+
+def answers(directory: Path, serve: Serve, requests: list[Any], **more: Any) -> list[Any]:
+    """What WebLLM makes of `requests`, with the artefact in `directory`."""
     library = read_manifest(directory).libraries["webgpu"].file
-    seen = drive("webllm", timeout=240, url=serve(directory), library=library, requests=list(REQUESTS.values()))
+    seen = drive("webllm", timeout=240, url=serve(directory), library=library, requests=requests, **more)
     assert seen["errors"] == []
     assert any("Finish loading" in report for report in seen["reports"])
-    return dict(zip(REQUESTS, seen["replies"], strict=True))
+    return list(seen["replies"])
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +108,16 @@ def test_a_schema_is_kept(replies: dict[str, Any]) -> None:
     said = json.loads(replies["schema"]["text"])
     assert said.keys() == {"colour", "sure"}
     assert said["colour"] in ("red", "green") and isinstance(said["sure"], bool)
+
+
+@pytest.mark.skipif(NO_FLOAT16 is not None, reason=str(NO_FLOAT16))
+def test_it_says_in_float16_what_the_cpu_says(tiny_artefact: Artefact, serve: Serve) -> None:
+    """Rounding may part the answers at last, and not before the eighth token: each is a letter."""
+    requests = [REQUESTS["stream"], REQUESTS["sampled"], REQUESTS["schema"]]
+    more = {"driver": LAVAPIPE_GPU, "features": ["shader-f16"]}
+    directory = tiny_artefact("q4f16_1")
+    streamed, sampled, schema = answers(directory, serve, requests, **more)
+    exact = on_cpu(ChatModule(directory, target="cpu", system=SYSTEM))
+    assert streamed["text"][:8] == exact[:8]
+    assert sampled["finishReason"] == "length" and sampled["text"] != streamed["text"]
+    assert json.loads(schema["text"]).keys() == {"colour", "sure"}

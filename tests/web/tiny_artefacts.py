@@ -42,10 +42,9 @@ def save_letters_checkpoint(directory: Path) -> Path:
     return directory
 
 
-def build_tiny(checkpoint: Path, quantization: str, output: Path, *, cpu: bool = True) -> Path:
-    """The artefact for the browser; with `cpu` also a library for this machine that computes as exactly as it does."""
+def build_tiny(checkpoint: Path, quantization: str, output: Path) -> Path:
+    """The artefact for the browser, and a library for this machine that computes in float32."""
     wishes = {"model": str(checkpoint), "quantization": quantization, "output": output, "context_window": CONTEXT}
     build(Request(**wishes, targets=("webgpu",)), SilentProgress())
-    if cpu:
-        build(Request(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
+    build(Request(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
     return output

@@ -8,23 +8,25 @@ import path from "node:path";
 
 import { addFolder, finish, launch, options, watchedPage, WEB } from "./chromium.mjs";
 
-const { chromium, url, library, requests } = options();
-const context = await launch({ executable: chromium });
+const { chromium, driver, url, library, features = [], requests } = options();
+const context = await launch({ executable: chromium, driver });
 const { page, seen } = await watchedPage(context);
 const folder = path.join(WEB, "node_modules/@mlc-ai/web-llm/lib");
 await addFolder(page, url, "__test__/", folder, { "index.html": "<!doctype html><title>WebLLM</title>" });
 await page.goto(new URL("__test__/index.html", url).href);
 
-const result = await page.evaluate(chat, { url, library, requests });
+const result = await page.evaluate(chat, { url, library, features, requests });
 await context.close();
 finish({ ...result, ...seen });
 
 /** Runs in the page. */
-async function chat({ url, library, requests }) {
+async function chat({ url, library, features, requests }) {
   const { MLCEngine } = await import("./index.js");
   const reports = [];
+  const base = `${url}artefact/`;
+  const model = { model_id: "argosy", model: base, model_lib: base + library, required_features: features };
   const engine = new MLCEngine({
-    appConfig: { model_list: [{ model_id: "argosy", model: `${url}artefact/`, model_lib: `${url}artefact/${library}` }] },
+    appConfig: { model_list: [model] },
     initProgressCallback: (report) => reports.push(report.text),
     logLevel: "WARN",
   });
