@@ -167,7 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str:
         """The decoded path of the request; it is only ever looked up in a table."""
-        return unquote(urlsplit(self.path).path, errors="replace")
+        try:
+            return unquote(urlsplit(self.path).path, errors="replace")
+        except ValueError:  # `http://[/`
+            return ""
 
     def _has_body(self) -> bool:
         return "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0").strip() != "0"

@@ -264,6 +264,13 @@ def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(tmp_path: Path,
             connection.getresponse().read()
 
 
+@pytest.mark.parametrize("target", ["http://[/", "http://a]/artefact/", "//[x"])
+def test_an_address_that_is_none_is_answered(target: str, server: WebServer, reports: list[str]) -> None:
+    answer = raw(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 404 ") and answer.endswith(b"there is no such file\n")
+    assert reports == []
+
+
 # -- who may ask
 
 
