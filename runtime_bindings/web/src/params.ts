@@ -27,7 +27,8 @@ const MAX_BIASES = 65536;
 const MAX_STOPS = 16;
 const MAX_STOP_CHARACTERS = 1000;
 
-const DEFAULTS: GenerationConfig = {
+/** What holds where neither the model nor the caller says otherwise. */
+export const DEFAULTS: GenerationConfig = {
   temperature: 0.8,
   top_k: 0,
   top_p: 0.95,

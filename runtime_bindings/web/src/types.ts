@@ -128,6 +128,8 @@ export interface ModelInfo {
   vocabSize: number;
   /** Bytes of the library, the weights and the tokenizer. */
   downloadBytes: number;
+  /** Whether the next visit finds its files in the browser: there was room for them, and `cache` was not off. */
+  kept: boolean;
   /** What the browser says of the GPU. */
   adapter: string;
   /** Whether it has no chat template: then every prompt stands alone, and is continued. */

@@ -1,34 +1,18 @@
 /**
  * Stands in for the model while the page itself is tested (`vite build --mode fake`); never part of the shipped page.
- * The address's query says how it behaves: `?load=900` milliseconds, `?piece=12` each, `?error=no-webgpu`.
+ * The address's query says how it behaves: `?load=900` milliseconds, `?piece=12` each, `?error=no-webgpu`,
+ * `?full` for a browser without room for it.
  */
 
 import { ArgosyError, type Chat, type ChatStats, type GenerationConfig, type Reply } from "@argosy/web";
 
+import { DEFAULTS as PLAIN } from "../../../src/params.js";
 import type * as Real from "../../src/engine.js";
 
 export type Engine = Real.Engine;
 
 const query = new URLSearchParams(location.search);
-const DEFAULTS: GenerationConfig = {
-  temperature: 0.7,
-  top_k: 0,
-  top_p: 0.9,
-  min_p: 0,
-  typical_p: 1,
-  repetition_penalty: 1.05,
-  presence_penalty: 0,
-  frequency_penalty: 0,
-  repeat_last_n: 64,
-  logit_bias: {},
-  seed: null,
-  logprobs: false,
-  top_logprobs: 0,
-  max_tokens: null,
-  stop: [],
-  ignore_eos: false,
-  on_context_full: "stop",
-};
+const DEFAULTS: GenerationConfig = { ...PLAIN, temperature: 0.7, top_p: 0.9, repetition_penalty: 1.05 };
 const ERRORS: Record<string, ArgosyError> = {
   "no-webgpu": new ArgosyError("this browser has no WebGPU", "use a current Chrome, Edge, Firefox or Safari"),
 };
@@ -95,7 +79,8 @@ function fakeChat(): Chat {
   return {
     model: {
       name: "smollm2-135m-q4f16_1", modelType: "llama", quantization: "q4f16_1", contextWindowSize: 8192,
-      vocabSize: 49152, downloadBytes: 81_200_000, adapter: "SwiftShader", completesOnly: false, defaults: DEFAULTS,
+      vocabSize: 49152, downloadBytes: 81_200_000, kept: !query.has("full"), adapter: "SwiftShader", completesOnly: false,
+      defaults: DEFAULTS,
     }, // prettier-ignore
     messages: [],
     get last() {
@@ -108,7 +93,7 @@ function fakeChat(): Chat {
       await pause(Number(query.get("first") ?? 200));
       if (query.get("error") === "generate") {
         query.delete("error");
-        throw new ArgosyError("the GPU device was lost", "try again");
+        throw new ArgosyError("the browser took the GPU away", "reload the page", true);
       }
       const first = performance.now();
       let count = 0;
