@@ -1,7 +1,7 @@
 /** Builds the chat page into the Python package's `argosy/web/static/`. `--mode fake` puts a stand-in for the model. */
 
 import { createHash } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
@@ -46,6 +46,7 @@ function listFiles(): Plugin {
       if (worker?.type !== "chunk") return;
       const digest = createHash("sha256");
       const files = readdirSync(here("public"));
+      for (const name of files) digest.update(readFileSync(here(`public/${name}`)));
       for (const [name, file] of Object.entries(bundle).sort(([a], [b]) => a.localeCompare(b))) {
         digest.update(file.type === "chunk" ? file.code : file.source);
         if (file !== worker && name !== "index.html") files.push(name);

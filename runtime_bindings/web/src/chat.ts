@@ -250,7 +250,7 @@ function rate(tokens: number, seconds: number): number {
   return seconds ? tokens / seconds : 0;
 }
 
-function modelInfo({ artefact, engine }: Model, completesOnly: boolean): ModelInfo {
+function modelInfo({ artefact, engine, kept }: Model, completesOnly: boolean): ModelInfo {
   const { name, library, weightBytes, tokenizerFiles, config } = artefact;
   return {
     name,
@@ -259,6 +259,7 @@ function modelInfo({ artefact, engine }: Model, completesOnly: boolean): ModelIn
     contextWindowSize: engine.contextWindow,
     vocabSize: config.vocabSize,
     downloadBytes: library.bytes + weightBytes + tokenizerFiles.reduce((sum, source) => sum + source.bytes, 0),
+    kept,
     adapter: engine.library.gpu.description,
     completesOnly,
     defaults: modelDefaults(config.sampling),

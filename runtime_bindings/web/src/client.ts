@@ -163,5 +163,5 @@ class Running {
 
 function brokenWorker(event: ErrorEvent): ArgosyError {
   const reason = event.message || "its script could not be loaded";
-  return new ArgosyError(`the worker of the model failed: ${reason}`, "reload the page");
+  return new ArgosyError(`the worker of the model failed: ${reason}`, "reload the page", true);
 }

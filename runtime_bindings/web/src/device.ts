@@ -46,7 +46,7 @@ export class Gpu {
   async explain(error: unknown, what: string): Promise<ArgosyError> {
     if (error instanceof ArgosyError) return error;
     await Promise.race([this.end, new Promise((resolve) => setTimeout(resolve, 50))]);
-    return this.lost ?? new ArgosyError(`${what}: ${oneLine(error)}`, "reload the page, or try another browser");
+    return this.lost ?? new ArgosyError(`${what}: ${oneLine(error)}`, "reload the page, or try another browser", true);
   }
 
   /** Gives it back. */
@@ -60,10 +60,11 @@ export class Gpu {
 function lostDevice(info: GPUDeviceLostInfo): ArgosyError {
   if (info.reason === "destroyed") {
     const hint = "close other tabs, ask for a smaller context, or take a smaller model";
-    return new ArgosyError("the GPU has too little memory for this model and its context", hint);
+    return new ArgosyError("the GPU has too little memory for this model and its context", hint, true);
   }
   const reason = oneLine(info.message) || "no reason given";
-  return new ArgosyError(`the browser took the GPU away: ${reason}`, "reload the page; close other tabs if it recurs");
+  const hint = "reload the page; close other tabs if it recurs";
+  return new ArgosyError(`the browser took the GPU away: ${reason}`, hint, true);
 }
 
 /** The browser's adapter, before anything is downloaded. */

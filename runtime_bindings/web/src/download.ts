@@ -1,5 +1,5 @@
 /** A file's address, size and digest go in; its bytes come out, every one of them checked. */
-import { ArgosyError, oneLine } from "./errors.js";
+import { ArgosyError, oneLine, orTooLarge } from "./errors.js";
 import type { FileStore } from "./store.js";
 
 /** A file of an artefact, with what its manifest says of it. */
@@ -83,8 +83,9 @@ async function download(
       throw new ArgosyError(message, AGAIN);
     }
     return data;
-  } catch (error) {
+  } catch (thrown) {
     signal?.throwIfAborted();
+    const error = orTooLarge(thrown, `\`${source.file}\``);
     if (error instanceof ArgosyError) throw error;
     if (received) {
       const message = `the download of \`${source.file}\` was cut off: ${received} of ${source.bytes} bytes`;

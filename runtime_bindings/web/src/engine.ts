@@ -22,7 +22,7 @@ export interface Request {
 export interface RequestStats {
   /** Tokens of the prompt that were in the KV cache already. */
   reusedTokens: number;
-  /** Tokens that were computed at once; more than the prompt if the context slid. */
+  /** Tokens that were computed at once; more than the prompt if the context slid. Seconds are those of choosing, too. */
   prefillTokens: number;
   prefillSeconds: number;
   completionTokens: number;
@@ -87,9 +87,8 @@ export class Engine {
     const stats = (this.stats = noStats());
     stats.reusedTokens = this.keepCommonPrefix(tokens);
     for (;;) {
-      const logits = await this.computed(tokens, request.cancelled);
-      if (!logits || request.cancelled()) return "cancelled";
-      const sample = sampler.sample(logits, tokens);
+      const sample = await this.next(tokens, sampler, request.cancelled);
+      if (!sample || request.cancelled()) return "cancelled";
       if (!stats.completionTokens) stats.firstTokenSeconds = (performance.now() - started) / 1000;
       if (request.stopTokens.has(sample.token)) return "stop";
       tokens.push(sample.token);
@@ -162,15 +161,15 @@ export class Engine {
     return true;
   }
 
-  /** The logits after the last of `tokens`, computing what the cache lacks; null if cancelled between two passes. */
-  private async computed(tokens: readonly number[], cancelled: () => boolean): Promise<Float32Array | null> {
+  /** The token after the last of `tokens`, computing what the cache lacks; null if cancelled between two passes. */
+  private async next(tokens: readonly number[], sampler: Sampler, cancelled: () => boolean): Promise<Sample | null> {
     const { stats } = this;
-    for (let logits: Float32Array | null = null; ; ) {
+    for (;;) {
       const chunk = tokens.slice(this.held.length, this.held.length + this.library.metadata.prefillChunkSize);
-      if (!chunk.length) return logits;
       if (cancelled()) return null;
       const started = performance.now();
-      logits = await this.forward(chunk);
+      const logits = await this.forward(chunk);
+      const sample = this.held.length === tokens.length ? sampler.sample(logits, tokens) : null;
       const seconds = (performance.now() - started) / 1000;
       if (stats.completionTokens && chunk.length === 1) {
         stats.decodeTokens++;
@@ -179,6 +178,7 @@ export class Engine {
         stats.prefillTokens += chunk.length;
         stats.prefillSeconds += seconds;
       }
+      if (sample) return sample;
     }
   }
 

@@ -2,7 +2,7 @@
 import * as tvmjs from "@mlc-ai/web-runtime";
 import { ABI, type Artefact, type TensorRecord } from "./artefact.js";
 import type { Gpu } from "./device.js";
-import { ArgosyError, oneLine } from "./errors.js";
+import { ArgosyError, oneLine, orTooLarge } from "./errors.js";
 import { parsedText, Reader } from "./records.js";
 import { Wasi } from "./wasi.js";
 
@@ -60,7 +60,8 @@ export class Library {
       const text = String(machine.getFunction("_metadata")());
       instance.endScope();
       return new Library(instance, machine, gpu, metadataOf(text, artefact));
-    } catch (error) {
+    } catch (thrown) {
+      const error = orTooLarge(thrown, `\`${file}\``);
       if (error instanceof ArgosyError) throw error;
       throw new ArgosyError(`\`${file}\` cannot be loaded as a library: ${oneLine(error)}`, REBUILD);
     }

@@ -18,6 +18,8 @@ export interface Model {
   artefact: Artefact;
   engine: Engine;
   tokenizer: Tokenizer;
+  /** Whether all of its files are in the browser for the next visit. */
+  kept: boolean;
   loadSeconds: number;
   shaderSeconds: number;
 }
@@ -34,7 +36,7 @@ export async function loadModel(url: string | URL, options: LoadOptions = {}): P
   const gpu = await openDevice(adapter, artefact.library.features);
   const loading = new Loading(artefact, gpu, store, options);
   const parts = await loading.all();
-  return { artefact, ...parts, loadSeconds: (performance.now() - started) / 1000 };
+  return { artefact, ...parts, kept: store.keeps && !store.full, loadSeconds: (performance.now() - started) / 1000 };
 }
 
 /** The parts of a model on their way; one that fails ends the others. */

@@ -13,7 +13,7 @@ export interface Snapshot {
   stats: ChatStats;
 }
 
-export type SentError = { message: string; hint: string };
+export type SentError = { message: string; hint: string; fatal: boolean };
 
 export type ToWorker =
   | { kind: "load"; url: string; options: SentLoadOptions }
@@ -32,10 +32,10 @@ export type FromWorker =
   | { kind: "reset"; snapshot: Snapshot };
 
 export function sentError(error: unknown): SentError {
-  if (error instanceof ArgosyError) return { message: error.message, hint: error.hint };
-  return { message: error instanceof Error ? error.message : String(error), hint: "" };
+  if (error instanceof ArgosyError) return { message: error.message, hint: error.hint, fatal: error.fatal };
+  return { message: error instanceof Error ? error.message : String(error), hint: "", fatal: false };
 }
 
-export function receivedError({ message, hint }: SentError): ArgosyError {
-  return new ArgosyError(message, hint);
+export function receivedError({ message, hint, fatal }: SentError): ArgosyError {
+  return new ArgosyError(message, hint, fatal);
 }

@@ -6,6 +6,9 @@ const KEYS = "https://artefacts.argosy.invalid/";
 
 /** What keeps files between visits. Without Cache Storage, or with `enabled` false, it keeps nothing. */
 export class FileStore {
+  /** Whether there was no room for a file. */
+  full = false;
+
   private constructor(private readonly cache: Cache | null) {}
 
   static async open(enabled: boolean): Promise<FileStore> {
@@ -23,10 +26,8 @@ export class FileStore {
 
   /** A file's bytes; null where they are not kept, or are not as many as they should be. */
   async file(sha256: string, bytes: number): Promise<Uint8Array<ArrayBuffer> | null> {
-    const found = await this.cache?.match(fileKey(sha256));
-    if (!found) return null;
-    const data = new Uint8Array(await found.arrayBuffer());
-    if (data.length === bytes) return data;
+    const data = await this.read(fileKey(sha256));
+    if (!data || data.length === bytes) return data;
     await this.drop(sha256);
     return null;
   }
@@ -36,18 +37,18 @@ export class FileStore {
     try {
       await this.cache?.put(fileKey(sha256), new Response(data, { headers: { "Content-Length": `${data.length}` } }));
     } catch (error) {
+      this.full = true;
       console.warn(`a file of ${data.length} bytes was not kept in the browser's cache: ${error}`);
     }
   }
 
   async drop(sha256: string): Promise<void> {
-    await this.cache?.delete(fileKey(sha256));
+    await this.cache?.delete(fileKey(sha256)).catch(() => false); // what is spoilt is overwritten, too
   }
 
   /** The manifest that was last seen at `place`, for visits without a network. */
-  async list(place: URL): Promise<Uint8Array | null> {
-    const found = await this.cache?.match(listKey(place));
-    return found ? new Uint8Array(await found.arrayBuffer()) : null;
+  list(place: URL): Promise<Uint8Array | null> {
+    return this.read(listKey(place));
   }
 
   /** Keeps the manifest of `place`. Files that only its predecessor named are removed: they belong to an older build. */
@@ -56,10 +57,10 @@ export class FileStore {
     const before = await this.list(place);
     try {
       await this.cache.put(listKey(place), new Response(data));
+      if (before) await this.dropAll(digests(before), await this.named());
     } catch {
-      return; // no room: without a network there will be nothing
+      // No room: without a network there will be nothing.
     }
-    if (before) await this.dropAll(digests(before), await this.named());
   }
 
   /** Removes the manifest of `place` and its files, except those that another manifest names too. */
@@ -67,6 +68,17 @@ export class FileStore {
     const before = await this.list(place);
     await this.cache?.delete(listKey(place));
     if (before) await this.dropAll(digests(before), await this.named());
+  }
+
+  /** What is kept under `key`; null where there is nothing, or nothing that the browser can read any more. */
+  private async read(key: string): Promise<Uint8Array<ArrayBuffer> | null> {
+    try {
+      const found = await this.cache?.match(key);
+      return found ? new Uint8Array(await found.arrayBuffer()) : null;
+    } catch (error) {
+      console.warn(`a file in the browser's cache cannot be read: ${error}`);
+      return null;
+    }
   }
 
   private async dropAll(files: Set<string>, except: Set<string>): Promise<void> {

@@ -5,7 +5,7 @@ import type { ChatStats, FinishReason, Message } from "@argosy/web";
 
 import { Announcer } from "./state/announcer.js";
 import { Conversation, type Ending, type Turn, type TurnStats } from "./state/conversation.js";
-import { explain } from "./state/problem.js";
+import { explain, isFatal } from "./state/problem.js";
 import { LoadProgress } from "./state/progress.js";
 import { recallSettings } from "./state/settings.js";
 import { counted } from "./state/units.js";
@@ -58,8 +58,7 @@ export class App {
 
   /** Loads the model, or says why not. */
   async load(): Promise<void> {
-    this.engine?.close();
-    this.engine = undefined;
+    this.close();
     this.enter("loading");
     this.loading.begin();
     const progress = new LoadProgress();
@@ -81,8 +80,8 @@ export class App {
     this.panel.setModel(chat.model, chat.stats());
     this.composer.setPlaceholder(chat.model.completesOnly ? "Write the beginning of a text" : "Write a message");
     this.enter("ready");
-    // On a touch screen the focus would bring up the keyboard.
-    if (document.activeElement === document.body && matchMedia("(hover: hover)").matches) this.composer.focus();
+    if (!chat.model.kept) this.toast.show("This browser has no room to keep the model: the next visit loads it again.");
+    if (document.activeElement === document.body) this.composer.focus();
   }
 
   private ask(question: string): void {
@@ -127,7 +126,8 @@ export class App {
         turn.ending = "failed";
         finish();
         if (turn.content === "" && this.composer.isEmpty) this.takeBack();
-        this.fail(error, () => void this.recover(error));
+        if (isFatal(error)) this.close();
+        this.fail(error, () => void this.recover());
       },
     );
   }
@@ -168,8 +168,8 @@ export class App {
   }
 
   /** Asks again after an error: of the same model, unless that is what failed. */
-  private async recover(error: unknown): Promise<void> {
-    if (this.engine === undefined || /worker|device|lost|memory/i.test(explain(error).message)) await this.load();
+  private async recover(): Promise<void> {
+    if (this.engine === undefined) await this.load();
     else this.enter("ready");
     if (this.conversation.turns.at(-1)?.ending === "failed") this.regenerate();
     else this.composer.send();
@@ -177,9 +177,13 @@ export class App {
 
   /** The worker died; an answer that is under way hears of it by itself. */
   private lost(error: unknown): void {
+    this.close();
+    if (this.phase === "ready" || this.phase === "error") this.fail(error, () => void this.load());
+  }
+
+  private close(): void {
     this.engine?.close();
     this.engine = undefined;
-    if (this.phase === "ready" || this.phase === "error") this.fail(error, () => void this.load());
   }
 
   private async newChat(): Promise<void> {

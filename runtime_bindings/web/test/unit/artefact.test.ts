@@ -160,8 +160,28 @@ describe("a file", () => {
     const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
     const source = await shard();
     memory.full = true;
-    expect(await fetchFile(source, await FileStore.open(true))).toHaveLength(4096);
+    const store = await FileStore.open(true);
+    expect(await fetchFile(source, store)).toHaveLength(4096);
     expect(warn).toHaveBeenCalledOnce();
+    expect(store.full).toBe(true);
+  });
+
+  test("that the browser cannot read any more is fetched again", async () => {
+    serve();
+    vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    await fetchFile(await shard(), await FileStore.open(true));
+    memory.unreadable = true;
+    const store = await FileStore.open(true);
+    expect(await fetchFile((await openArtefact(base, store)).shards[0]!, store)).toHaveLength(4096);
+  });
+
+  test("that is too large for the browser's memory", async () => {
+    serve();
+    const source = { ...(await shard()), bytes: Number.MAX_SAFE_INTEGER };
+    await expect(fetchFile(source, await FileStore.open(true))).rejects.toMatchObject({
+      message: "this browser has too little memory for `params_shard_0.bin`",
+      hint: expect.stringContaining("smaller model"),
+    });
   });
 
   test("that is cut off", async () => {

@@ -6,12 +6,14 @@ import type { AddressInfo } from "node:net";
 export class MemoryCaches {
   readonly entries = new Map<string, Uint8Array<ArrayBuffer>>();
   full = false;
+  unreadable = false;
 
   async open(): Promise<unknown> {
     const { entries } = this;
     const key = (request: string | { url: string }): string => (typeof request === "string" ? request : request.url);
     return {
       match: async (request: string | { url: string }) => {
+        if (this.unreadable) throw new DOMException("unexpected internal error", "UnknownError");
         const found = entries.get(key(request));
         return found && new Response(found);
       },

@@ -21,7 +21,7 @@ class Echo {
       for (const word of prompt.split(" ")) {
         await new Promise((resolve) => setTimeout(resolve, 1));
         if (this.stopped) return;
-        if (word === "fail") throw new ArgosyError("no", "never");
+        if (word === "fail") throw new ArgosyError("no", "never", true);
         text += word;
         yield word;
       }
@@ -103,7 +103,7 @@ test("pieces, stats and messages arrive", async () => {
 
 test("an error of an answer arrives, and the next one works", async () => {
   const chat = await start();
-  await expect(all(chat, "a fail")).rejects.toMatchObject({ name: "ArgosyError", message: "no", hint: "never" });
+  await expect(all(chat, "a fail")).rejects.toMatchObject({ name: "ArgosyError", message: "no", hint: "never", fatal: true });
   expect(await all(chat, "b")).toEqual(["b"]);
 });
 

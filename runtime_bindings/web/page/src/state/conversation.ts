@@ -18,7 +18,7 @@ export type TurnStats = Pick<ChatStats, "completionTokens" | "decodeTokensPerSec
 
 const ENDINGS: readonly unknown[] = ["stopped", "length", "context", "failed"];
 
-/** The one conversation of this browser. */
+/** The conversation of this tab. */
 export class Conversation {
   turns: Turn[];
 
@@ -80,15 +80,17 @@ export class Conversation {
     this.save();
   }
 
-  /** Keeps the turns; where they are too many for the browser's storage, the latest ones. */
+  /** Keeps the turns, for this tab and for the next one; where they are too many for the storage, the latest ones. */
   save(): void {
-    for (let from = 0; !keep("conversation", this.turns.slice(from)) && from < this.turns.length; from += 2);
+    for (const place of ["sessionStorage", "localStorage"] as const) {
+      for (let from = 0; !keep("conversation", this.turns.slice(from), place) && from < this.turns.length; from += 2);
+    }
   }
 }
 
-/** The turns of the last visit: only those that are well formed. */
+/** The turns of this tab before it was reloaded, else of the last visit: only those that are well formed. */
 export function recallTurns(): Turn[] {
-  const kept = recall("conversation");
+  const kept = recall("conversation", "sessionStorage") ?? recall("conversation");
   return Array.isArray(kept) ? kept.flatMap((each) => readTurn(each)) : [];
 }
 

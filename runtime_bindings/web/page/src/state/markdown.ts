@@ -1,7 +1,7 @@
 /** Markdown that a model wrote, and that nobody may trust, goes in; harmless HTML comes out, block by block. */
 
 import DOMPurify from "dompurify";
-import { Marked, type Token } from "marked";
+import { Marked, type Token, type TokensList } from "marked";
 
 const TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "input", "li", "ol", "p", "pre",
@@ -28,18 +28,45 @@ const marked = new Marked({
   },
 });
 
-/** A block of the document: its source, by which it is known again while the answer grows, and its HTML on demand. */
+/** A block of the document. */
 export interface Block {
+  /** Its source. */
   raw: string;
+  /** What its HTML is made from: by this it is known again while the answer grows. */
+  key: string;
   render(): DocumentFragment;
 }
 
 /** The top-level blocks: paragraphs, lists, tables, code. */
 export function blocks(text: string): Block[] {
-  const tokens = marked.lexer(text);
+  let tokens: TokensList;
+  try {
+    tokens = marked.lexer(text);
+  } catch {
+    return [{ raw: text, key: text, render: () => asItIs(text) }];
+  }
+  const links = JSON.stringify(tokens.links); // of references, which may follow the block that refers to them
   return tokens
     .filter((token) => token.type !== "space" && token.type !== "def")
-    .map((token) => ({ raw: token.raw, render: () => render(token) }));
+    .map((token) => ({ raw: token.raw, key: token.raw + links, render: () => rendered(token) }));
+}
+
+function rendered(token: Token): DocumentFragment {
+  try {
+    return render(token);
+  } catch {
+    return asItIs(token.raw);
+  }
+}
+
+/** A text without its Markdown: a model that repeats itself nests lists and quotes deeper than the parser's stack. */
+function asItIs(text: string): DocumentFragment {
+  const fragment = document.createDocumentFragment();
+  const paragraph = document.createElement("p");
+  paragraph.style.whiteSpace = "pre-wrap";
+  paragraph.textContent = text;
+  fragment.append(paragraph);
+  return fragment;
 }
 
 /** Harmless HTML of one token. */

@@ -39,6 +39,11 @@ export function explain(error: unknown): Problem {
   return { message: sentence(message || "Something went wrong"), hint: "Try again; if it stays, reload the page." };
 }
 
+/** Whether the model has to be loaded again after `error`. */
+export function isFatal(error: unknown): boolean {
+  return (Object(error) as { fatal?: unknown }).fatal === true;
+}
+
 /** A capital in front, a full stop behind, no backticks: as a page writes it. */
 export function sentence(text: string): string {
   const line = text.trim().replace(/\s+/g, " ").replace(/`([^`]*)`/g, "“$1”");

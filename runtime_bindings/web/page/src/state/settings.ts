@@ -61,7 +61,8 @@ export interface Checked<T> {
 export function checkNumber(name: NumberName, text: string): Checked<number> {
   const trimmed = text.trim();
   if (trimmed === "") return {};
-  const value = Number(trimmed.replace(",", "."));
+  // In "1,000" and "1.000" the mark may part thousands, so a whole number has none.
+  const value = BOUNDS[name].whole && !/^\d+$/.test(trimmed) ? NaN : Number(trimmed.replace(",", "."));
   return allows(BOUNDS[name], value) ? { value } : { problem: `It must be ${allowed(name)}.` };
 }
 

@@ -2,10 +2,13 @@
 
 const PREFIX = "argosy.";
 
+/** Of this browser, or of this tab alone. */
+export type Place = "localStorage" | "sessionStorage";
+
 /** What was kept under `name`, as plain JSON; undefined where there is nothing or nothing that can be read. */
-export function recall(name: string): unknown {
+export function recall(name: string, place: Place = "localStorage"): unknown {
   try {
-    const text = localStorage.getItem(PREFIX + name);
+    const text = window[place].getItem(PREFIX + name);
     return text === null ? undefined : JSON.parse(text);
   } catch {
     return undefined;
@@ -13,10 +16,10 @@ export function recall(name: string): unknown {
 }
 
 /** Keeps `value`; undefined forgets it. False where the browser would not. */
-export function keep(name: string, value: unknown): boolean {
+export function keep(name: string, value: unknown, place: Place = "localStorage"): boolean {
   try {
-    if (value === undefined) localStorage.removeItem(PREFIX + name);
-    else localStorage.setItem(PREFIX + name, JSON.stringify(value));
+    if (value === undefined) window[place].removeItem(PREFIX + name);
+    else window[place].setItem(PREFIX + name, JSON.stringify(value));
     return true;
   } catch {
     return false;

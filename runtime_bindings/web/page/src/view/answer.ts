@@ -12,14 +12,14 @@ export class AnswerView {
   update(text: string): void {
     const wanted = blocks(text);
     wanted.forEach((block, place) => {
-      if (this.drawn[place] === block.raw) return;
+      if (this.drawn[place] === block.key) return;
       const holder = element("div", { class: "block" }, decorate(block));
       const present = this.host.children[place];
       if (present) present.replaceWith(holder);
       else this.host.append(holder);
     });
     while (this.host.children.length > wanted.length) this.host.lastElementChild?.remove();
-    this.drawn = wanted.map((block) => block.raw);
+    this.drawn = wanted.map((block) => block.key);
   }
 }
 

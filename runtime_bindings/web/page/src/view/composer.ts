@@ -43,8 +43,9 @@ export class Composer {
     if (stopHadFocus && !answering) this.focus();
   }
 
+  /** Ready for the next message; not on a touch screen, where the focus would bring up the keyboard. */
   focus(): void {
-    this.input.focus({ preventScroll: true });
+    if (matchMedia("(hover: hover)").matches) this.input.focus({ preventScroll: true });
   }
 
   setPlaceholder(text: string): void {

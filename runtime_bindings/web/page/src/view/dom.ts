@@ -51,6 +51,7 @@ export function copyButton(label: string, text: () => string, attributes: Record
   button.addEventListener("click", async () => {
     const done = await copyText(text());
     word.textContent = done ? "Copied" : "Not allowed";
+    byId("announcer").textContent = done ? "Copied" : "Copying is not allowed";
     button.firstElementChild?.replaceWith(icon(done ? "check" : "alert"));
     setTimeout(() => {
       word.textContent = "Copy";

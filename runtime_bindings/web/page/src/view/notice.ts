@@ -26,10 +26,16 @@ export class Notice {
   }
 }
 
-/** A line that goes away by itself, with a way back from what it tells. */
+/** A line that goes away by itself, but not while someone is at it, with a way back from what it tells. */
 export class Toast {
   private readonly box = byId("toast");
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private milliseconds = 0;
+
+  constructor() {
+    for (const arrival of ["focusin", "pointerenter"]) this.box.addEventListener(arrival, () => clearTimeout(this.timer));
+    for (const leaving of ["focusout", "pointerleave"]) this.box.addEventListener(leaving, () => this.wait());
+  }
 
   show(text: string, action?: { label: string; run: () => void }): void {
     this.box.replaceChildren(text);
@@ -45,12 +51,17 @@ export class Toast {
       this.box.append(button);
     }
     this.box.hidden = false;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.hide(), action ? 8000 : 4000);
+    this.milliseconds = action ? 8000 : 4000;
+    this.wait();
   }
 
   hide(): void {
     clearTimeout(this.timer);
     this.box.hidden = true;
+  }
+
+  private wait(): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.hide(), this.milliseconds);
   }
 }

@@ -58,6 +58,8 @@ export class SettingsPanel {
   private readonly body = byId("settings-body");
   private model: ModelInfo | undefined;
   private stats: ChatStats | undefined;
+  /** Show what the model says of itself in the fields as they stand: someone may be writing in them. */
+  private followers: (() => void)[] = [];
 
   constructor(
     private readonly settings: Settings,
@@ -76,10 +78,11 @@ export class SettingsPanel {
   setModel(model: ModelInfo, stats: ChatStats): void {
     this.model = model;
     this.stats = stats;
-    if (this.dialog.open) this.draw();
+    for (const follow of this.followers) follow();
   }
 
   private draw(): void {
+    this.followers = [];
     const reset = element("button", { type: "button", class: "button", "data-testid": "settings-reset" });
     reset.textContent = "Use the model’s defaults";
     reset.addEventListener("click", () => {
@@ -101,8 +104,14 @@ export class SettingsPanel {
         this.contextField(),
       ),
       reset,
-      ...this.about(),
+      this.about(),
     );
+  }
+
+  /** Runs `show` now, and again when a model was loaded. */
+  private follow(show: () => void): void {
+    this.followers.push(show);
+    show();
   }
 
   private systemField(): HTMLElement {
@@ -113,20 +122,20 @@ export class SettingsPanel {
       this.settings.system = area.value;
       this.save();
     });
-    const completes = this.model?.completesOnly === true;
-    area.disabled = completes;
-    const help = completes
-      ? "This model has no chat template: it continues your texts, and takes no system prompt."
-      : "What the model should know or be in this and every new chat.";
-    return field("system-prompt", "System prompt", help, area).frame;
+    const { frame, help } = field("system-prompt", "System prompt", "", area);
+    this.follow(() => {
+      area.disabled = this.model?.completesOnly === true;
+      help.textContent = area.disabled
+        ? "This model has no chat template: it continues your texts, and takes no system prompt."
+        : "What the model should know or be in this and every new chat.";
+    });
+    return frame;
   }
 
   private numberField({ name, label, help, slider, none }: Field): HTMLElement {
     const id = `setting-${name}`;
-    const preset = this.model?.defaults[name];
     const input = element("input", { id, type: "text", inputmode: "decimal", "data-testid": id, class: "number" });
     input.value = this.settings.generation[name]?.toString() ?? "";
-    input.placeholder = typeof preset === "number" ? preset.toString() : (none ?? "model’s default");
     const { frame, complain } = field(id, label, help, input);
     const change = (): void => {
       const { value, problem } = checkNumber(name, input.value);
@@ -137,18 +146,19 @@ export class SettingsPanel {
       this.save();
     };
     input.addEventListener("input", change);
+    this.follow(() => (input.placeholder = this.model?.defaults[name]?.toString() ?? none ?? "model’s default"));
     if (slider) {
       const { min, max, step } = slider;
       const bar = element("input", { type: "range", min: `${min}`, max: `${max}`, step: `${step}`, "aria-label": label });
       const follow = (): void => {
-        bar.value = input.value === "" ? `${typeof preset === "number" ? preset : max}` : input.value;
+        bar.value = `${checkNumber(name, input.value).value ?? this.model?.defaults[name] ?? max}`;
       };
       bar.addEventListener("input", () => {
         input.value = bar.value;
         change();
       });
       input.addEventListener("input", follow);
-      follow();
+      this.follow(follow);
       input.before(bar);
     }
     return frame;
@@ -177,8 +187,9 @@ export class SettingsPanel {
       element("option", { value: "stop" }, "End the answer"),
       element("option", { value: "slide" }, "Forget the oldest turns"),
     );
-    const { on_context_full: chosen } = this.settings.generation;
-    choice.value = chosen ?? this.model?.defaults.on_context_full ?? "stop";
+    this.follow(() => {
+      choice.value = this.settings.generation.on_context_full ?? this.model?.defaults.on_context_full ?? "stop";
+    });
     choice.addEventListener("change", () => {
       this.settings.generation.on_context_full = choice.value === "slide" ? "slide" : "stop";
       this.save();
@@ -187,9 +198,15 @@ export class SettingsPanel {
   }
 
   /** What was loaded, and the way to get rid of it. */
-  private about(): HTMLElement[] {
+  private about(): HTMLElement {
+    const section = element("section");
+    this.follow(() => section.replaceChildren(...this.facts()));
+    return section;
+  }
+
+  private facts(): HTMLElement[] {
     if (this.model === undefined || this.stats === undefined) return [];
-    const { name, quantization, adapter, contextWindowSize } = this.model;
+    const { name, quantization, adapter, contextWindowSize, kept } = this.model;
     const { weightBytes, kvBytes, loadSeconds } = this.stats;
     const rows: [string, string][] = [
       ["Model", name],
@@ -198,6 +215,7 @@ export class SettingsPanel {
       ["Context", counted(contextWindowSize, "token")],
       ["Memory", `${humanSize(weightBytes)} of weights, ${humanSize(kvBytes)} for the context`],
       ["Loaded in", humanTime(loadSeconds)],
+      ["Next visit", kept ? "finds it in this browser" : "loads it again: this browser has no room to keep it"],
     ];
     const list = element("dl", { class: "about", "data-testid": "about" });
     for (const [term, text] of rows) list.append(element("dt", {}, term), element("dd", {}, text));
@@ -216,19 +234,20 @@ export class SettingsPanel {
 }
 
 /** A label, a control, its help and the place for what is wrong with it. */
-function field(id: string, label: string, help: string, control: HTMLElement): {
+function field(id: string, label: string, advice: string, control: HTMLElement): {
   frame: HTMLElement;
+  help: HTMLElement;
   complain: (problem: string | undefined) => void;
 } {
   const problem = element("p", { class: "problem", id: `${id}-problem`, "data-testid": `${id}-problem` });
   const row = element("div", { class: "control" }, control);
-  const text = element("p", { class: "help", id: `${id}-help` }, help);
-  const frame = element("div", { class: "field" }, element("label", { for: id }, label), row, text, problem);
+  const help = element("p", { class: "help", id: `${id}-help` }, advice);
+  const frame = element("div", { class: "field" }, element("label", { for: id }, label), row, help, problem);
   control.setAttribute("aria-describedby", `${id}-help ${id}-problem`);
   const complain = (sentence: string | undefined): void => {
     problem.textContent = sentence ?? "";
     control.toggleAttribute("aria-invalid", false);
     if (sentence !== undefined) control.setAttribute("aria-invalid", "true");
   };
-  return { frame, complain };
+  return { frame, help, complain };
 }

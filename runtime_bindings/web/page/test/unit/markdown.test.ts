@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { blocks } from "../../src/state/markdown.js";
+import { AnswerView } from "../../src/view/answer.js";
 
 /** What the page would put into its document. */
 function shown(text: string): HTMLElement {
@@ -109,6 +110,18 @@ describe("a growing answer", () => {
     const half = blocks(text.slice(0, text.indexOf("code"))).map((block) => block.raw);
     expect(half.slice(0, 1)).toEqual(whole.slice(0, 1));
     expect(whole.join("").replace(/\n/g, "")).toBe(text.replace(/\n/g, ""));
+  });
+
+  it("draws a block again when the address that it refers to follows", () => {
+    const host = document.createElement("div");
+    const view = new AnswerView(host);
+    const text = "See [there].\n\nThat is all.\n\n[there]: https://example.com/\n";
+    view.update(text.slice(0, 20));
+    const first = host.firstElementChild;
+    view.update(text.slice(0, 30));
+    expect(host.firstElementChild).toBe(first);
+    view.update(text);
+    expect(host.querySelector("a")?.href).toBe("https://example.com/");
   });
 
   it("can be shown at every length", () => {

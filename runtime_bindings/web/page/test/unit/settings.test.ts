@@ -36,6 +36,9 @@ describe("numbers", () => {
     expect(checkNumber("temperature", text).problem).toBe("It must be a number from 0 to 100."),
   );
   it("some are whole", () => expect(checkNumber("top_k", "1.5").problem).toBe("It must be a whole number from 0 up."));
+  it.each(["1,000", "1.000", "0x10", "1e3", "-1"])("%s is no whole number", (text) =>
+    expect(checkNumber("max_tokens", text).problem).toBeDefined(),
+  );
   it("seeds stay exact", () => expect(checkNumber("seed", "9007199254740993").problem).toBeDefined());
 });
 

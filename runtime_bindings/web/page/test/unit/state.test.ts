@@ -5,7 +5,10 @@ import { Conversation, recallTurns } from "../../src/state/conversation.js";
 import { explain, sentence } from "../../src/state/problem.js";
 import { LoadProgress } from "../../src/state/progress.js";
 
-beforeEach(() => localStorage.clear());
+beforeEach(() => {
+  localStorage.clear();
+  sessionStorage.clear();
+});
 
 describe("progress", () => {
   it("says stage, size, speed and time left", () => {
