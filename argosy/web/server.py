@@ -102,7 +102,7 @@ def listen(site: Site, host: str = "127.0.0.1", port: int | None = None, preferr
     Raises UsageError, with a sentence, where that port or that address cannot be had.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(host or "127.0.0.1", 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
         raise UsageError(f"`{host}` is not an address of this machine", "leave `--host` out") from None
     wanted = [port] if port is not None else [*range(preferred, preferred + PORTS_TRIED), 0] if preferred else [0]

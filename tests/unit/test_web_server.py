@@ -9,6 +9,8 @@ import json
 import os
 import socket
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -473,6 +475,17 @@ def test_every_address(tmp_path: Path) -> None:
         assert server.open_to_others and server.url.startswith("http://127.0.0.1:")
     for server in serve(Site({})):
         assert not server.open_to_others
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "", "0.0.0.0", "::1", "::"])
+def test_the_address_that_is_told_is_the_one_that_answers(host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip(f"this machine has no address {host}")
+    for server in serve(Site({}), host=host):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(server.url, timeout=10)
 
 
 def test_the_wasm_is_what_was_built(ask: Callable[..., Answer]) -> None:

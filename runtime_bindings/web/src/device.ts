@@ -98,7 +98,8 @@ export function checkAdapter(adapter: GPUAdapter, artefact: Artefact): void {
       throw new ArgosyError(`this browser's GPU lacks \`${feature}\`, which this model needs`, hint);
     }
   }
-  const largest = artefact.shards.flatMap((shard) => shard.tensors).reduce((a, b) => (b.nbytes > a.nbytes ? b : a));
+  const tensors = artefact.shards.flatMap((shard) => shard.tensors);
+  const largest = tensors.reduce((a, b) => (b.nbytes > a.nbytes ? b : a), { name: "", nbytes: 0 });
   checkBinding(adapter.limits, largest.nbytes, `the tensor \`${largest.name}\``, "take a smaller model or scheme");
 }
 

@@ -66,7 +66,8 @@ class Loading {
       await loaded.instance.webgpu().sync();
       this.gpu.check();
       return { engine, tokenizer, shaderSeconds: this.shaderSeconds };
-    } catch (error) {
+    } catch (thrown) {
+      const error = signal?.aborted ? thrown : await this.gpu.explain(thrown, "the model could not be made ready");
       this.ending.abort(error);
       const [loaded] = await Promise.allSettled(parts);
       this.gpu.destroy();

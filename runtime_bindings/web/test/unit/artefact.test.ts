@@ -3,8 +3,12 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { artefactUrl, openArtefact } from "../../src/artefact.js";
 import { checkAdapter, findAdapter, Gpu } from "../../src/device.js";
 import { fetchFile, inParallel } from "../../src/download.js";
+import { Library } from "../../src/library.js";
+import { loadModel } from "../../src/load.js";
 import { FileStore } from "../../src/store.js";
+import { Tokenizer } from "../../src/tokenizer.js";
 import { MemoryCaches, Site } from "./browser.js";
+import { instantLibrary } from "./library.js";
 
 type Json = Record<string, unknown>;
 
@@ -281,11 +285,35 @@ describe("a GPU", () => {
     expect([gpu.lost, gpu.gone]).toEqual([null, true]);
   });
 
+  test("that has no memory for the context says so while the model is loaded", async () => {
+    serve();
+    let lose: (info: object) => void = () => undefined;
+    const device = { lost: new Promise((resolve) => (lose = resolve)), destroy: () => undefined };
+    const found = { ...adapter(["shader-f16"], 4096), requestDevice: async () => device };
+    vi.stubGlobal("navigator", { gpu: { requestAdapter: async () => found } });
+    const { library } = instantLibrary();
+    Object.assign(library.metadata, { params: [] });
+    Object.assign(library.instance, { getParamsFromCacheByName: () => ({}), tensorCacheClear: () => undefined });
+    Object.assign(library, {
+      compileShaders: async () => undefined,
+      dispose: () => undefined,
+      function: () => () => {
+        lose({ reason: "destroyed" });
+        throw new Error("TVM: check failed");
+      },
+    });
+    vi.spyOn(Library, "load").mockResolvedValue(library);
+    vi.spyOn(Tokenizer, "fromFiles").mockReturnValue({} as Tokenizer);
+    await expect(loadModel(base)).rejects.toThrow("the GPU has too little memory for this model and its context");
+    vi.restoreAllMocks();
+  });
+
   test("that is too small for the model", async () => {
     serve();
     const artefact = await open();
     expect(() => checkAdapter(adapter([], 1 << 30), artefact)).toThrow("does not compute with 16-bit floats");
     expect(() => checkAdapter(adapter(["shader-f16"], 1024), artefact)).toThrow("`w` takes 0.0 MiB, and this GPU's");
     expect(() => checkAdapter(adapter(["shader-f16"], 4096), artefact)).not.toThrow();
+    expect(() => checkAdapter(adapter(["shader-f16"], 4096), { ...artefact, shards: [] })).not.toThrow();
   });
 });

@@ -1,42 +1,11 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { Engine, type Request } from "../../src/engine.js";
-import type { Library } from "../../src/library.js";
 import { modelDefaults } from "../../src/params.js";
 import { Reader } from "../../src/records.js";
 import { Sampler } from "../../src/sampler.js";
+import { instantLibrary } from "./library.js";
 
 afterEach(() => void vi.restoreAllMocks());
-
-/** A library that takes no time, for a model that says 1 after everything; `passes` has the tokens of each pass. */
-function instantLibrary(): { library: Library; passes: number[] } {
-  const passes: number[] = [];
-  const tensor = {
-    shape: [1],
-    view: () => tensor,
-    get: () => tensor,
-    copyFrom: () => tensor,
-    toArray: () => Float32Array.of(0, 9, 0),
-    dispose: () => undefined,
-  };
-  const step = (): unknown => tensor;
-  const functions: Record<string, unknown> = { create_tir_paged_kv_cache: Object.assign(() => ({}), { dispose: step }) };
-  const library = {
-    metadata: { contextWindowSize: 16, prefillChunkSize: 4, pageSize: 16, vocabSize: 3, numLayers: 1, kvBytesPerToken: 4 },
-    gpu: { device: { limits: { maxBufferSize: 1e9, maxStorageBufferBindingSize: 1e9 } }, check: step, lost: null },
-    otherShaders: Promise.resolve(),
-    instance: {
-      webgpu: () => ({ sync: async () => undefined }),
-      cpu: step,
-      empty: (shape: number[]) => ({ copyFrom: (ids: unknown) => (Array.isArray(ids) && passes.push(shape[0]!), tensor) }),
-      scalar: (value: number) => value,
-      makeShapeTuple: (shape: number[]) => shape,
-    },
-    function: (name: string) => functions[name] ?? step,
-    builtin: () => step,
-    kept: (make: () => unknown) => make(),
-  };
-  return { library: library as unknown as Library, passes };
-}
 
 async function run(engine: Engine, request: Partial<Request> = {}): Promise<[number[], string]> {
   const config = { ...modelDefaults(new Reader({}, "test", "")), temperature: 0, max_tokens: 4 };

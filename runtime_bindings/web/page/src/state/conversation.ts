@@ -21,6 +21,8 @@ const ENDINGS: readonly unknown[] = ["stopped", "length", "context", "failed"];
 /** The conversation of this tab. */
 export class Conversation {
   turns: Turn[];
+  /** So many of the first turns found no room in the browser's storage. */
+  private dropped = 0;
 
   constructor(turns: Turn[] = recallTurns()) {
     this.turns = turns;
@@ -70,20 +72,23 @@ export class Conversation {
   /** Forgets all turns, and gives them, for whoever did not mean it. */
   clear(): Turn[] {
     const turns = this.turns;
-    this.turns = [];
-    this.save();
+    this.restore([]);
     return turns;
   }
 
   restore(turns: Turn[]): void {
     this.turns = turns;
+    this.dropped = 0;
     this.save();
   }
 
   /** Keeps the turns, for this tab and for the next one; where they are too many for the storage, the latest ones. */
   save(): void {
+    const { turns } = this;
     for (const place of ["sessionStorage", "localStorage"] as const) {
-      for (let from = 0; !keep("conversation", this.turns.slice(from), place) && from < this.turns.length; from += 2);
+      while (!keep("conversation", turns.slice(this.dropped), place) && this.dropped < turns.length) {
+        this.dropped += 2 * Math.ceil((turns.length - this.dropped) / 16); // pairs, and few tries: each writes all of it
+      }
     }
   }
 }

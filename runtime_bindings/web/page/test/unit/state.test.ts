@@ -82,6 +82,19 @@ describe("the conversation", () => {
     full.mockRestore();
     expect(recallTurns().at(-1)?.content).toBe("5".repeat(20));
   });
+  it("is written a few times where it is far too long for the storage", () => {
+    const talk = new Conversation(Array.from({ length: 2000 }, () => ({ role: "user", content: "x".repeat(100) })));
+    const full = vi.spyOn(Storage.prototype, "setItem").mockImplementation((_, value) => {
+      if (value.length > 100_000) throw new DOMException("full", "QuotaExceededError");
+    });
+    talk.save();
+    expect(full.mock.calls.length).toBeLessThan(20);
+    expect(full.mock.lastCall![1].length).toBeGreaterThan(50_000);
+    full.mockClear();
+    talk.ask("One more");
+    expect(full).toHaveBeenCalledTimes(2);
+    full.mockRestore();
+  });
 });
 
 describe("problems", () => {
