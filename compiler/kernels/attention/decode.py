@@ -5,9 +5,9 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flattened, scratch, size, when
+from argosy.compiler.kernels.attention.arguments import DecodeArguments
+from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flattened, scratch, when
 from argosy.compiler.kernels.attention.merge import FEW_ROWS
-from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape, page_offset
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.attention.tile import KeyBlock, Tiles
 from argosy.compiler.kernels.lanes import constant, convert, load, splat, store
@@ -24,29 +24,15 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
     The keys of each sequence are cut into parts, so that a single sequence occupies all threads; the results of the
     parts are merged at the end.
     """
-    d, heads, kv_heads, group, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.group, shape.dtype
+    d, heads, kv_heads, group = shape.head_dim, shape.heads, shape.kv_heads, shape.group
     rows = shape.decode_rows
     tiles = -(-group // rows)
-    batch, num_pages, num_ids = size("batch"), size("num_pages"), size("num_ids")
 
-    kernel = Kernel("attention_decode_sliding" if sliding else "attention_decode")
-    with kernel:
-        q = kernel.tensor("q", (batch, heads, d), dtype)
-        pages = kernel.tensor("pages", (num_pages, 2, kv_heads, PAGE, d), dtype)
-        page_indptr = kernel.indices("page_indptr", (batch + 1,))
-        page_ids = kernel.indices("page_ids", (num_ids,))
-        length_info = kernel.indices("length_info", length_info_shape(sliding, batch))
-        k_start = kernel.indices("k_start", (batch,))
-        q_positions = kernel.indices("q_positions", (batch,))
-        output = kernel.tensor("output", (batch, heads, d), dtype)
-        lse = kernel.tensor("lse", (batch, heads), "float32")
-        kernel.scalar("rotary_mode", "int32")
-        kernel.scalar("rope_scale", "float32")
-        kernel.scalar("rope_theta", "float32")
-        scale = kernel.scalar("sm_scale", "float32")
-
-        flat = flattened(pages)
-        parts = T.bind(T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), num_ids // (batch * MIN_PAGES))))
+    with Kernel("attention_decode_sliding" if sliding else "attention_decode") as kernel:
+        args = DecodeArguments(kernel, shape, sliding)
+        batch, cache = args.batch, args.cache
+        flat = flattened(cache.pages)
+        parts = T.bind(T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), cache.num_ids // (batch * MIN_PAGES))))
         part_output = scratch((batch * parts, heads, d), "float32")
         part_lse = scratch((batch * parts, heads), "float32")
         with T.parallel(batch * kv_heads * tiles * parts) as u, block("tile"):
@@ -54,18 +40,16 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
             head = T.bind(u // (tiles * parts) % kv_heads)
             first_row = T.bind(u // parts % tiles * rows)
             part = T.bind(u % parts)
-            length = T.bind(cached_length(length_info, page_indptr, b, sliding))
-            low = page_offset(length_info, b, sliding)
+            length = T.bind(cache.length(b))
+            low = cache.offset(b)
             high = T.bind(low + length)
             if sliding:
-                # k_start = max(0, end - window). Where that is 0, either the first cached token is at 0, or the window
-                # reaches back to 0 and a position that is too small does no harm.
-                first = T.if_then_else(k_start[b] > 0, k_start[b] + shape.window - length, 0)
-                low = T.bind(low + T.max(q_positions[b] + 1 - shape.window - first, 0))
+                low = T.bind(low + cache.before_window(b, length))
             tile = Tiles(shape, rows, BLOCK)
             tile.start(0)
             with T.serial(rows) as r:
-                tile.load_query(0, r, q, b, head * group + T.min(first_row + r, group - 1), scale, low, high)
+                query_head = head * group + T.min(first_row + r, group - 1)
+                tile.load_query(0, r, args.q, b, query_head, args.scale, low, high)
             places = scratch(2 * BLOCK, "int32")
             pages_of_head = KeyBlock(
                 flat,
@@ -82,8 +66,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
 
                 def place(p: tirx.Expr) -> tirx.Expr:
                     """Where the keys of page p start; what lies behind the last page is hidden, and only loaded."""
-                    page = page_ids[page_indptr[b] + T.min(p, last_page)]
-                    return page * shape.page_elements + head * shape.head_elements
+                    return cache.keys(b, head, T.min(p, last_page))
 
                 for j in range(2 * BLOCK):
                     T.buffer_store(places, place(i * BLOCK + j), [j])
@@ -93,9 +76,8 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
 
         def merge_parts(row: tirx.Var) -> None:
             with block("merge"):
-                _merge_parts(
-                    shape, part_output, part_lse, parts, output, lse, T.bind(row // heads), T.bind(row % heads)
-                )
+                b, head = T.bind(row // heads), T.bind(row % heads)
+                _merge_parts(shape, part_output, part_lse, parts, args.output, args.lse, b, head)
 
         each(batch * heads, FEW_ROWS, merge_parts)
     return kernel.function

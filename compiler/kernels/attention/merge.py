@@ -5,7 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, each, size
+from argosy.compiler.kernels.attention import arguments
+from argosy.compiler.kernels.attention.kernel import Kernel, each
 from argosy.compiler.kernels.attention.shape import AttentionShape
 from argosy.compiler.kernels.lanes import convert, load, splat, store
 
@@ -15,13 +16,8 @@ FEW_ROWS = 256  # that one thread merges in the time it takes to wake the others
 def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
     """v (n, heads, d) and its log2 weight s (n, heads), changed in place; v_other and s_other are the second result."""
     d, heads, lanes, dtype = shape.head_dim, shape.heads, shape.lanes, shape.dtype
-    n = size("n")
-    kernel = Kernel("attention_merge_state")
-    with kernel:
-        v = kernel.tensor("v", (n, heads, d), dtype)
-        s = kernel.tensor("s", (n, heads), "float32")
-        v_other = kernel.tensor("v_other", (n, heads, d), dtype)
-        s_other = kernel.tensor("s_other", (n, heads), "float32")
+    with Kernel("attention_merge_state") as kernel:
+        n, v, s, v_other, s_other = arguments.merge_state(kernel, shape)
 
         def merge_row(row: tirx.Var) -> None:
             i, h = T.bind(row // heads), T.bind(row % heads)

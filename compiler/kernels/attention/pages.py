@@ -12,7 +12,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, each, flattened, size, when
+from argosy.compiler.kernels.attention import arguments
+from argosy.compiler.kernels.attention.kernel import Kernel, each, flattened, when
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.lanes import LANES, load, store
 
@@ -51,13 +52,8 @@ def store_token(
 
 def append(shape: AttentionShape) -> tirx.PrimFunc:
     """Write the keys and values of new tokens into their slots; slot -1 means: not kept."""
-    n, num_pages = size("n"), size("num_pages")
-    kernel = Kernel("kv_append")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        k = kernel.tensor("k", (n, shape.kv_heads, shape.head_dim), shape.dtype)
-        v = kernel.tensor("v", (n, shape.kv_heads, shape.head_dim), shape.dtype)
-        slots = kernel.indices("slots", (n,))
+    with Kernel("kv_append") as kernel:
+        n, pages, k, v, slots = arguments.append(kernel, shape)
         flat = flattened(pages)
 
         def append_token(i: tirx.Var) -> None:
@@ -69,24 +65,14 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
-    """Split fused (n, heads + 2 kv_heads, d) into q, k and v; the model has already rotated q and k.
-
-    The cache calls this where it would rotate, hence the positions and the flag, which is 0 with RopeMode.NONE.
-    """
-    d, heads, kv_heads, lanes, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.lanes, shape.dtype
-    n = size("n")
-    kernel = Kernel("kv_split_qkv")
-    with kernel:
-        qkv = kernel.tensor("qkv", (n, heads + 2 * kv_heads, d), dtype)
-        kernel.indices("positions", (n,))
-        q = kernel.tensor("q", (n, heads, d), dtype)
-        k = kernel.tensor("k", (n, kv_heads, d), dtype)
-        v = kernel.tensor("v", (n, kv_heads, d), dtype)
-        kernel.scalar("apply_rope", "int64")
+    """Split fused (n, heads + 2 kv_heads, d) into q, k and v; the model has already rotated q and k."""
+    heads, kv_heads, lanes = shape.heads, shape.kv_heads, shape.lanes
+    with Kernel("kv_split_qkv") as kernel:
+        n, qkv, q, k, v = arguments.split_qkv(kernel, shape)
 
         def split_token(i: tirx.Var) -> None:
             for part, first, count in ((q, 0, heads), (k, heads, kv_heads), (v, heads + kv_heads, kv_heads)):
-                with T.serial(count) as h, T.serial(d // lanes) as x:
+                with T.serial(count) as h, T.serial(shape.head_dim // lanes) as x:
                     store(part, load(qkv, i, first + h, x * lanes, lanes=lanes), i, h, x * lanes, lanes=lanes)
 
         each(n, FEW_TOKENS, split_token)
@@ -95,13 +81,8 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
 
 def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
     """Copy a page when a sequence forks inside it. All 16 slots are copied: those beyond `length` are never read."""
-    num_pages = size("num_pages")
-    kernel = Kernel("kv_copy_page")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        source = T.Cast("int32", kernel.scalar("source", "int64"))
-        target = T.Cast("int32", kernel.scalar("target", "int64"))
-        kernel.scalar("length", "int64")
+    with Kernel("kv_copy_page") as kernel:
+        pages, source, target = arguments.copy_page(kernel, shape)
         flat = flattened(pages)
         with T.serial(shape.page_elements // LANES) as x:
             page = load(flat, source * shape.page_elements + x * LANES)
@@ -114,13 +95,8 @@ def compact(shape: AttentionShape) -> tirx.PrimFunc:
 
     `moves` (2, n) holds source and target slots; the moves of sequence b are `indptr[b]` to `indptr[b + 1]`.
     """
-    n, num_pages, batch_plus_1 = size("n"), size("num_pages"), size("batch_plus_1")
-    kernel = Kernel("kv_compact")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        indptr = kernel.indices("indptr", (batch_plus_1,))
-        moves = kernel.indices("moves", (2, n))
-        batch = kernel.scalar("batch", "int32")
+    with Kernel("kv_compact") as kernel:
+        pages, indptr, moves, batch = arguments.compact(kernel, shape)
         flat = flattened(pages)
         with T.serial(indptr[batch]) as i, T.serial(shape.kv_heads) as head, T.serial(shape.head_dim) as x:
             for place in (key_slot, value_slot):
@@ -132,14 +108,8 @@ def compact(shape: AttentionShape) -> tirx.PrimFunc:
 
 def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
     """Read the keys and values at given slots into one layer of (num_layers, n, kv_heads, d) each, for debugging."""
-    n, num_pages = size("n"), size("num_pages")
-    kernel = Kernel("kv_read_back")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        slots = kernel.indices("slots", (n,))
-        k = kernel.tensor("k", (num_layers, n, shape.kv_heads, shape.head_dim), shape.dtype)
-        v = kernel.tensor("v", (num_layers, n, shape.kv_heads, shape.head_dim), shape.dtype)
-        layer = T.Cast("int32", kernel.scalar("layer", "int64"))
+    with Kernel("kv_read_back") as kernel:
+        n, pages, slots, k, v, layer = arguments.read_back(kernel, shape, num_layers)
         flat = flattened(pages)
         with T.serial(n) as i, T.serial(shape.kv_heads) as head, T.serial(shape.head_dim) as x:
             for part, place in ((k, key_slot), (v, value_slot)):
@@ -150,14 +120,6 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
 
 def checked_empty(shape: AttentionShape) -> tirx.PrimFunc:
     """The scalar by which the runtime learns the dtype of the cache, if the kernels can serve a cache so configured."""
-    kernel = Kernel("kv_checked_empty")
-    with kernel:
-        page_size = kernel.scalar("page_size", "int64")
-        sliding = kernel.scalar("support_sliding_window", "int64")
-        empty = kernel.tensor("empty", (), shape.dtype)
-        with (
-            T.Assert(page_size == PAGE, f"page_size must be {PAGE}"),
-            T.Assert(sliding == 0, "support_sliding_window must be 0: layers with a window slide by themselves"),
-        ):
-            T.buffer_store(empty, tirx.const(0, shape.dtype), [])
+    with Kernel("kv_checked_empty") as kernel, arguments.checked_empty(kernel, shape) as empty:
+        T.buffer_store(empty, tirx.const(0, shape.dtype), [])
     return kernel.function

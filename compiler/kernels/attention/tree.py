@@ -11,8 +11,8 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, scratch, size, when
-from argosy.compiler.kernels.attention.paged import cached_length, length_info_shape
+from argosy.compiler.kernels.attention.arguments import PagedTreeArguments, RaggedTreeArguments
+from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, scratch, when
 from argosy.compiler.kernels.attention.ragged import PackedChunk, refuse_long_chunks
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.attention.tile import KeyBlock, Tiles, Visible
@@ -71,20 +71,16 @@ class TreeMask:
 
 def _attend_tree(
     shape: AttentionShape,
+    args: PagedTreeArguments | RaggedTreeArguments,
     mask: TreeMask,
     tiles: TileList,
-    q: tirx.Buffer,
-    q_indptr: tirx.Buffer,
-    output: tirx.Buffer,
-    lse: tirx.Buffer,
-    scale: tirx.Expr,
     flat: tirx.Buffer,
     length: Callable[[tirx.Expr], tirx.Expr],
     first_page: Callable[[tirx.Expr], tirx.Expr],
     keys: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr],
 ) -> None:
     """The attention of all tiles; `keys(b, head, p)` is where the keys of page p of sequence b start in `flat`."""
-    group, kv_heads, rows = shape.group, shape.kv_heads, shape.rows
+    group, kv_heads, rows, q_indptr = shape.group, shape.kv_heads, shape.rows, args.q_indptr
     with T.parallel(tiles.count * kv_heads) as u, block("tile"):
         head = T.bind(u % kv_heads)
         b, first_row = tiles.bind(u // kv_heads)
@@ -96,7 +92,8 @@ def _attend_tree(
         with T.serial(rows) as r:
             query = T.bind(T.min((first_row + r) // group, q_len - 1))
             T.buffer_store(numbers, mask.number(b, query, q_len), [r])
-            tile.load_query(0, r, q, q_indptr[b] + query, head * group + (first_row + r) % group, scale, 0, used)
+            query_head = head * group + (first_row + r) % group
+            tile.load_query(0, r, args.q, q_indptr[b] + query, query_head, args.scale, 0, used)
         with T.serial((used + PAGE - 1) // PAGE) as p:
             visible = mask.visible(numbers, first_page(b) + p)
             place = T.bind(keys(b, head, p))
@@ -104,44 +101,25 @@ def _attend_tree(
             tile.attend(0, page, T.bind(T.min(PAGE, used - p * PAGE)), visible)
         with T.serial(rows) as r, when(first_row + r < q_len * group):
             row = T.bind(first_row + r)
-            tile.finish(0, r, output, lse, q_indptr[b] + row // group, head * group + row % group)
+            tile.finish(0, r, args.output, args.lse, q_indptr[b] + row // group, head * group + row % group)
 
 
 def ragged_tree(shape: AttentionShape) -> tirx.PrimFunc:
     """Attention of new trees to themselves, for q (n, heads, d) and k, v (n, kv_heads, d) of trees in a row."""
-    d, heads, kv_heads, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.dtype
-    n, n_kv, ends, num_nodes = size("n"), size("n_kv"), size("batch_plus_1"), size("num_nodes")
-    batch = ends - 1
-
-    kernel = Kernel("attention_tree_ragged")
-    with kernel:
-        q = kernel.tensor("q", (n, heads, d), dtype)
-        q_indptr = kernel.indices("q_indptr", (ends,))
-        k = kernel.tensor("k", (n_kv, kv_heads, d), dtype)
-        v = kernel.tensor("v", (n_kv, kv_heads, d), dtype)
-        kv_indptr = kernel.indices("kv_indptr", (ends,))
-        kernel.indices("q_positions", (n,))
-        node_indptr = kernel.indices("node_indptr", (ends,))
-        nodes = kernel.indices("nodes", (num_nodes, 2))
-        output = kernel.tensor("output", (n, heads, d), dtype)
-        lse = kernel.tensor("lse", (n, heads), "float32")
-        kernel.scalar("rotary_mode", "int32")
-        kernel.scalar("rope_scale", "float32")
-        kernel.scalar("rope_theta", "float32")
-        scale = kernel.scalar("sm_scale", "float32")
-
-        refuse_long_chunks(shape, q_indptr, batch)
-        chunk = PackedChunk(shape, k, v, kv_indptr, batch, n_kv)
-        tiles = TileList(q_indptr, batch, n, shape.group, shape.rows)
+    with Kernel("attention_tree_ragged") as kernel:
+        args = RaggedTreeArguments(kernel, shape)
+        refuse_long_chunks(shape, args)
+        chunk = PackedChunk(shape, args)
+        tiles = TileList(args.q_indptr, args.batch, args.n, shape.group, shape.rows)
 
         def length(b: tirx.Expr) -> tirx.Expr:
-            return kv_indptr[b + 1] - kv_indptr[b]
+            return args.kv_indptr[b + 1] - args.kv_indptr[b]
 
         def first_page(b: tirx.Expr) -> tirx.Expr:
             return chunk.pages.first_tile[b]
 
-        mask = TreeMask(nodes, node_indptr, batch, chunk.pages.capacity, first_page, length)
-        _attend_tree(shape, mask, tiles, q, q_indptr, output, lse, scale, chunk.flat, length, first_page, chunk.keys)
+        mask = TreeMask(args.nodes, args.node_indptr, args.batch, chunk.pages.capacity, first_page, length)
+        _attend_tree(shape, args, mask, tiles, chunk.flat, length, first_page, chunk.keys)
     return kernel.function
 
 
@@ -151,39 +129,14 @@ def paged_tree(shape: AttentionShape) -> tirx.PrimFunc:
     Full layers only. The runtime calls the same kernel for sliding layers, with another shape of `length_info`, which
     the argument check refuses: a tree of a model with sliding layers is to be committed before it grows.
     """
-    d, heads, kv_heads, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.dtype
-    n, batch, num_pages, num_ids, num_nodes = map(size, ("n", "batch", "num_pages", "num_ids", "num_nodes"))
-
-    kernel = Kernel("attention_tree")
-    with kernel:
-        q = kernel.tensor("q", (n, heads, d), dtype)
-        q_indptr = kernel.indices("q_indptr", (batch + 1,))
-        pages = kernel.tensor("pages", (num_pages, 2, kv_heads, PAGE, d), dtype)
-        page_indptr = kernel.indices("page_indptr", (batch + 1,))
-        page_ids = kernel.indices("page_ids", (num_ids,))
-        length_info = kernel.indices("length_info", length_info_shape(False, batch))
-        kernel.indices("k_start", (batch,))
-        kernel.indices("q_positions", (n,))
-        output = kernel.tensor("output", (n, heads, d), dtype)
-        lse = kernel.tensor("lse", (n, heads), "float32")
-        kernel.scalar("rotary_mode", "int32")
-        kernel.scalar("rope_scale", "float32")
-        kernel.scalar("rope_theta", "float32")
-        scale = kernel.scalar("sm_scale", "float32")
-        node_indptr = kernel.indices("node_indptr", (batch + 1,))
-        nodes = kernel.indices("nodes", (num_nodes, 2))
-
-        tiles = TileList(q_indptr, batch, n, shape.group, shape.rows)
-
-        def length(b: tirx.Expr) -> tirx.Expr:
-            return cached_length(length_info, page_indptr, b, False)
+    with Kernel("attention_tree") as kernel:
+        args = PagedTreeArguments(kernel, shape)
+        cache = args.cache
+        tiles = TileList(args.q_indptr, args.batch, args.n, shape.group, shape.rows)
 
         def first_page(b: tirx.Expr) -> tirx.Expr:
-            return page_indptr[b]
+            return cache.indptr[b]
 
-        def keys(b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
-            return page_ids[page_indptr[b] + p] * shape.page_elements + head * shape.head_elements
-
-        mask = TreeMask(nodes, node_indptr, batch, num_ids, first_page, length)
-        _attend_tree(shape, mask, tiles, q, q_indptr, output, lse, scale, flattened(pages), length, first_page, keys)
+        mask = TreeMask(args.nodes, args.node_indptr, args.batch, cache.num_ids, first_page, cache.length)
+        _attend_tree(shape, args, mask, tiles, flattened(cache.pages), cache.length, first_page, cache.keys)
     return kernel.function

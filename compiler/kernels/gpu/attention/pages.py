@@ -8,7 +8,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, flattened, size, when
+from argosy.compiler.kernels.attention import arguments
+from argosy.compiler.kernels.attention.kernel import Kernel, flattened, when
 from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
 from argosy.compiler.kernels.gpu.launch import each
 
@@ -21,13 +22,8 @@ def slot_place(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: ti
 def append(shape: AttentionShape) -> tirx.PrimFunc:
     """Write the keys and values of new tokens into their slots; slot -1 means: not kept."""
     d, width = shape.head_dim, shape.kv_heads * shape.head_dim
-    n, num_pages = size("n"), size("num_pages")
-    kernel = Kernel("kv_append")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, d), shape.dtype)
-        k = kernel.tensor("k", (n, shape.kv_heads, d), shape.dtype)
-        v = kernel.tensor("v", (n, shape.kv_heads, d), shape.dtype)
-        slots = kernel.indices("slots", (n,))
+    with Kernel("kv_append") as kernel:
+        n, pages, k, v, slots = arguments.append(kernel, shape)
         flat = flattened(pages)
         with each(n * width) as i:
             token, head, x = T.bind(i // width), T.bind(i // d % shape.kv_heads), T.bind(i % d)
@@ -40,21 +36,11 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
-    """Split fused (n, heads + 2 kv_heads, d) into q, k and v; the model has already rotated q and k.
-
-    The cache calls this where it would rotate, hence the positions and the flag, which is 0 with RopeMode.NONE.
-    """
-    d, heads, kv_heads, dtype = shape.head_dim, shape.heads, shape.kv_heads, shape.dtype
+    """Split fused (n, heads + 2 kv_heads, d) into q, k and v; the model has already rotated q and k."""
+    d, heads, kv_heads = shape.head_dim, shape.heads, shape.kv_heads
     every = heads + 2 * kv_heads
-    n = size("n")
-    kernel = Kernel("kv_split_qkv")
-    with kernel:
-        qkv = kernel.tensor("qkv", (n, every, d), dtype)
-        kernel.indices("positions", (n,))
-        q = kernel.tensor("q", (n, heads, d), dtype)
-        k = kernel.tensor("k", (n, kv_heads, d), dtype)
-        v = kernel.tensor("v", (n, kv_heads, d), dtype)
-        kernel.scalar("apply_rope", "int64")
+    with Kernel("kv_split_qkv") as kernel:
+        n, qkv, q, k, v = arguments.split_qkv(kernel, shape)
         with each(n * every * d) as i:
             token, head, x = T.bind(i // (every * d)), T.bind(i // d % every), T.bind(i % d)
             for part, first, count in ((q, 0, heads), (k, heads, kv_heads), (v, heads + kv_heads, kv_heads)):
@@ -65,13 +51,8 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
 
 def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
     """Copy a page when a sequence forks inside it. All 16 slots are copied: those beyond `length` are never read."""
-    num_pages = size("num_pages")
-    kernel = Kernel("kv_copy_page")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        source = T.Cast("int32", kernel.scalar("from_page", "int64"))
-        target = T.Cast("int32", kernel.scalar("to_page", "int64"))
-        kernel.scalar("length", "int64")
+    with Kernel("kv_copy_page") as kernel:
+        pages, source, target = arguments.copy_page(kernel, shape)
         flat = flattened(pages)
         with each(shape.page_elements) as i:
             T.buffer_store(flat, flat[source * shape.page_elements + i], [target * shape.page_elements + i])
@@ -81,14 +62,8 @@ def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
 def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
     """Read the keys and values at given slots into one layer of (num_layers, n, kv_heads, d) each, for debugging."""
     d, width = shape.head_dim, shape.kv_heads * shape.head_dim
-    n, num_pages = size("n"), size("num_pages")
-    kernel = Kernel("kv_read_back")
-    with kernel:
-        pages = kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, d), shape.dtype)
-        slots = kernel.indices("slots", (n,))
-        k = kernel.tensor("k", (num_layers, n, shape.kv_heads, d), shape.dtype)
-        v = kernel.tensor("v", (num_layers, n, shape.kv_heads, d), shape.dtype)
-        layer = T.Cast("int32", kernel.scalar("layer", "int64"))
+    with Kernel("kv_read_back") as kernel:
+        n, pages, slots, k, v, layer = arguments.read_back(kernel, shape, num_layers)
         flat = flattened(pages)
         with each(n * width) as i:
             token, head, x = T.bind(i // width), T.bind(i // d % shape.kv_heads), T.bind(i % d)
@@ -100,13 +75,8 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
 
 def no_trees(shape: AttentionShape) -> tirx.PrimFunc:
     """What moves the accepted tokens of a token tree on other devices: here it refuses, on the host."""
-    n, num_pages, batch_plus_1 = size("n"), size("num_pages"), size("batch_plus_1")
-    kernel = Kernel("kv_no_trees")
-    with kernel:
-        kernel.tensor("pages", (num_pages, 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
-        kernel.indices("indptr", (batch_plus_1,))
-        kernel.indices("moves", (2, n))
-        batch = kernel.scalar("batch", "int32")
+    with Kernel("kv_no_trees") as kernel:
+        _, _, _, batch = arguments.compact(kernel, shape)
         with T.Assert(batch < 0, "this target has no kernels for token trees"):
             T.evaluate(0)
     return kernel.function
@@ -117,16 +87,8 @@ def checked_empty(shape: AttentionShape) -> tirx.PrimFunc:
 
     Its value is not used, and not written: the checks run on the host, before anything else does.
     """
-    kernel = Kernel("kv_checked_empty")
-    with kernel:
-        page_size = kernel.scalar("page_size", "int64")
-        sliding = kernel.scalar("support_sliding_window", "int64")
-        kernel.tensor("empty", (), shape.dtype)
-        with (
-            T.Assert(page_size == PAGE, f"page_size must be {PAGE}"),
-            T.Assert(sliding == 0, "support_sliding_window must be 0: layers with a window slide by themselves"),
-        ):
-            T.evaluate(0)
+    with Kernel("kv_checked_empty") as kernel, arguments.checked_empty(kernel, shape):
+        T.evaluate(0)
     return kernel.function
 
 
@@ -137,13 +99,8 @@ def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
     and those behind the width of a subgroup then weigh by the wrong number.
     """
     d, heads, dtype = shape.head_dim, shape.heads, shape.dtype
-    n = size("n")
-    kernel = Kernel("attention_merge_state")
-    with kernel:
-        v = kernel.tensor("v", (n, heads, d), dtype)
-        s = kernel.tensor("s", (n, heads), "float32")
-        v_other = kernel.tensor("v_other", (n, heads, d), dtype)
-        s_other = kernel.tensor("s_other", (n, heads), "float32")
+    with Kernel("attention_merge_state") as kernel:
+        n, v, s, v_other, s_other = arguments.merge_state(kernel, shape)
         with each(n * heads, 64) as row:
             i, h = T.bind(row // heads), T.bind(row % heads)
             mine, other = T.bind(s[i, h]), T.bind(s_other[i, h])
