@@ -199,8 +199,11 @@ def sample_top_p(vocab: int) -> tirx.PrimFunc:
     """sorted_probs, sorted_ids (b, vocab), uniform (n,), rows (n,) int32, top_p (b,) -> token ids (n,) int32.
 
     Sample i is drawn from row `rows[i]`, from the most probable tokens that together reach `top_p`: from a token on
-    if those before it do not reach it. `uniform[i]` in [0, 1) says which. One workgroup for each sample; a thread
+    if those before it do not reach it. `uniform[i]` in [0, 1] says which. One workgroup for each sample; a thread
     takes a stretch of the row.
+
+    Sums are rounded, and a host's number below 1 may be 1 as float32: then the sample lies past every token. So tokens
+    of probability 0 (masked ones) are never kept, and it is the last of those that are.
     """
     b, n = size("b"), size("n")
     stretch = int(ceildiv(vocab, THREADS))
@@ -235,7 +238,7 @@ def sample_top_p(vocab: int) -> tirx.PrimFunc:
             barrier()
 
             def keep(p: tirx.Expr) -> None:
-                with when(state[1] < top_p[row]):
+                with when(tirx.all(state[1] < top_p[row], p > T.float32(0))):
                     T.buffer_store(state, state[2] + p, [2])
                     T.buffer_store(kept, kept[0] + 1, [0])
                 T.buffer_store(state, state[1] + p, [1])

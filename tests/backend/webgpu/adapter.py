@@ -18,7 +18,8 @@ import tvm_ffi
 
 from argosy.compiler.targets.record import TargetRecord
 
-LARGEST = 1 << 20  # bytes copied of a tensor: more is only reserved by the cache for its index arrays, not used
+LARGEST = 64 << 20  # bytes of a tensor; more is reserved by the cache for index arrays, of which `USED` are copied
+USED = 1 << 20
 LIBC = ctypes.CDLL(None)
 LIBC.malloc_usable_size.restype = ctypes.c_size_t
 LIBC.malloc_usable_size.argtypes = [ctypes.c_void_p]
@@ -143,7 +144,8 @@ class Runner:
             address = (
                 pointer if isinstance(pointer, int) else pointer.value if hasattr(pointer, "value") else int(pointer)
             )
-            nbytes = min(LIBC.malloc_usable_size(address), LARGEST) // 4 * 4
+            nbytes = LIBC.malloc_usable_size(address) // 4 * 4
+            nbytes = nbytes if nbytes <= LARGEST else USED
             if address not in by_address:
                 data = (ctypes.c_char * nbytes).from_address(address)
                 by_address[address] = self.device.create_buffer_with_data(data=bytes(data), usage=usage)

@@ -18,7 +18,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from adapter import Runner, Shader, device, emulated, owner_of, shaders
 from test_golden import SCALE, golden_ids, transcript
 from tiny_checkpoint import save_checkpoint
-from tiny_models import CompiledModel, TinyLibrary, build_library, compile_model, nmse, save_model
+from tiny_models import (
+    CompiledModel,
+    TinyLibrary,
+    build_library,
+    compile_model,
+    nmse,
+    reference_logits,
+    save_model,
+)
 
 from argosy.compiler.kernels.gpu import logits, sampling
 from argosy.compiler.kernels.gpu.linear import GpuLinear
@@ -29,7 +37,10 @@ from argosy.quant import formats
 from argosy.quant.scheme import F16, F32, INT4_F16, INT4_F32, Format
 
 SCHEMES = ("q0f32", "q4f32_1", "q0f16", "q4f16_1")
-VOCABULARIES = (258, 5000, 49152)
+VOCABULARIES = (258, 5000, 49152, 262144)
+ENTRY_POINT_FAMILIES = ("llama", "mistral", "gemma3_text")
+# llama is the tiny checkpoint of every scheme; gemma3 is gemma3_text under other names.
+OTHER_FAMILIES = [name for name in FAMILIES if name not in ("llama", "gemma3")]
 needs_adapter = pytest.mark.skipif(device() is None, reason="no `wgpu` or no Vulkan adapter: kernels are not run")
 
 
@@ -87,8 +98,34 @@ def loaded(model: CompiledModel) -> TinyLibrary:
     return TinyLibrary(model.spec, model.bounds, machine, [tvm.runtime.tensor(array) for array in model.tensors])
 
 
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_every_family_has_valid_kernels(family: str, tmp_path: Path) -> None:
+    save_model(FAMILIES[family].tiny_config, tmp_path)
+    model = compile_model(tmp_path, emulated(target_named("webgpu", scheme="q4f16_1")), "q4f16_1")
+    for shader in shaders(owner_of(model.executable)).values():
+        check_limits(shader, halves=True)
+
+
 @needs_adapter
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3_text"])
+@pytest.mark.parametrize("family", [name for name in OTHER_FAMILIES if name not in ENTRY_POINT_FAMILIES])
+def test_every_family_computes_what_transformers_does(family: str, tmp_path: Path) -> None:
+    """A prompt in chunks, then single tokens."""
+    reference = save_model(FAMILIES[family].tiny_config, tmp_path)
+    model = compile_model(tmp_path, emulated(target_named("webgpu", scheme="q0f32")), "q0f32")
+    for shader in shaders(owner_of(model.executable)).values():
+        check_limits(shader, halves=False)
+    library = loaded(model)
+    ids = [int(i) for i in np.random.default_rng(7).integers(1, library.spec.vocab_size, 40)]
+    expected = reference_logits(reference, ids)
+    library.add(0)
+    library.prefill(0, ids[: library.bounds.prefill_chunk // 2])
+    for end in (37, 38, 39, 40):
+        start = library.bounds.prefill_chunk // 2 if end == 37 else end - 1
+        assert nmse(library.prefill(0, ids[start:end]), expected[end - 1]) < 1e-8, end
+
+
+@needs_adapter
+@pytest.mark.parametrize("family", ENTRY_POINT_FAMILIES)
 def test_every_entry_point_computes_what_the_cpu_does(family: str, tmp_path: Path) -> None:
     """Chunks against the cache, several sequences at once, forks inside a page, and layers that slide."""
     save_model(FAMILIES[family].tiny_config, tmp_path)
@@ -163,6 +200,22 @@ def test_samples_come_from_the_nucleus(vocab: int) -> None:
 
 
 @needs_adapter
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24, 1.0])  # 1: what a host's number below it may be as float32
+def test_a_token_without_probability_is_never_sampled(uniform: float) -> None:
+    vocab, allowed = 5000, 3000
+    module = kernels({"sample": sampling.sample_top_p(vocab)})
+    probs = np.zeros((40, vocab), np.float32)
+    probs[:, :allowed] = np.random.default_rng(6).dirichlet(np.full(allowed, 0.1), 40)
+    probs = np.sort(probs, axis=1)[:, ::-1].copy()
+    places = np.broadcast_to(np.arange(vocab, dtype=np.int32), probs.shape).copy()
+    rows, top_p = np.arange(40, dtype=np.int32), np.full(40, 1, np.float32)
+    sampled = empty((40,), "int32")
+    given = (probs, places, np.full(40, uniform, np.float32), rows, top_p)
+    module["sample"](*map(tvm.runtime.tensor, given), sampled)
+    assert (probs[rows, sampled.numpy()] > 0).all()
+
+
+@needs_adapter
 def test_logits_are_changed_in_place() -> None:
     vocab = 1000
     module = kernels(
@@ -197,7 +250,7 @@ def test_logits_are_changed_in_place() -> None:
 
 
 @needs_adapter
-@pytest.mark.parametrize("tokens", [1, 3, 50])
+@pytest.mark.parametrize("tokens", [0, 1, 4, 5, 50])
 @pytest.mark.parametrize(
     ("fmt", "x", "out", "bias", "residual"),
     [
@@ -213,7 +266,8 @@ def test_linear_layers(fmt: Format, x: str, out: str, bias: str | None, residual
         pytest.skip("the adapter has no 16-bit floats")
     module = kernels({"linear": GpuLinear(LinearKernel(1, 1, fmt, x=x, out=out, bias=bias, residual=residual)).build()})
     random = np.random.default_rng(4)
-    for n, k in ((96, 64), (130, 96), (66, 576)):
+    odd = () if fmt.bits else ((3, 1), (65, 33))
+    for n, k in ((96, 64), (130, 96), (66, 576), (1, 40), *odd):
         weights = formats.pack(fmt, random.standard_normal((n, k), np.float32))
         given = random.standard_normal((1, tokens, k), np.float32).astype(x)
         added = random.standard_normal(n, np.float32)
@@ -223,7 +277,8 @@ def test_linear_layers(fmt: Format, x: str, out: str, bias: str | None, residual
         module["linear"](*map(tvm.runtime.tensor, operands), result)
         expected = given.astype(np.float32) @ formats.unpack(fmt, weights, k).T
         expected = expected + (added.astype(bias) if bias else 0) + (rest if residual else 0)
-        assert nmse(result.numpy().astype(np.float32), expected) < (1e-11 if out == x == "float32" else 1e-6)
+        error = nmse(result.numpy().astype(np.float32), expected) if tokens else 0.0
+        assert error < (1e-11 if out == x == "float32" else 1e-6)
 
 
 def empty(shape: tuple[int, ...], dtype: str = "float32") -> tvm.runtime.Tensor:
