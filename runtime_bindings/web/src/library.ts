@@ -4,6 +4,7 @@ import { ABI, type Artefact, type TensorRecord } from "./artefact.js";
 import type { Gpu } from "./device.js";
 import { ArgosyError, oneLine, orTooLarge } from "./errors.js";
 import { parsedText, Reader } from "./records.js";
+import { recordLess } from "./recorder.js";
 import { Wasi } from "./wasi.js";
 
 /**
@@ -54,6 +55,7 @@ export class Library {
     try {
       const system = new Wasi(console.debug);
       const instance = await tvmjs.instantiate(wasm.buffer, system as unknown as Record<string, unknown>, console.debug);
+      recordLess(gpu.device);
       instance.initWebGPU(gpu.device);
       instance.beginScope();
       const machine = instance.detachFromCurrentScope(instance.createVirtualMachine(instance.webgpu()));
