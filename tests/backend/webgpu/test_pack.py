@@ -12,6 +12,7 @@ import pytest
 import tvm
 from tvm import relax
 from wasm_module import read_module
+from web.machine import program
 
 from argosy.compiler.targets.webgpu.pack import cache, toolchain
 from argosy.compiler.targets.webgpu.pack.cache import is_whole, pack_key, runtime_pack
@@ -108,7 +109,7 @@ def _calls_extern(builder: relax.BlockBuilder) -> relax.GlobalVar:
 
 
 def test_errors_reach_javascript_with_their_message_and_the_library_goes_on(library: Path) -> None:
-    node = shutil.which("node")
+    node = program("node")
     if node is None or not (NPM / "node_modules/@mlc-ai/web-runtime").is_dir():
         pytest.skip("no Node, or no `npm ci` in runtime_bindings/web")
     command = [node, str(Path(__file__).with_name("errors.cjs")), str(NPM), str(library)]
