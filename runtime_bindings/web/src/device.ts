@@ -124,7 +124,8 @@ export async function openDevice(adapter: GPUAdapter, features: readonly string[
 
 function describe(adapter: GPUAdapter): string {
   const info: Partial<GPUAdapterInfo> = adapter.info ?? {};
-  return info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") || "unknown";
+  const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ");
+  return name || (info.isFallbackAdapter ? "a program on the processor" : "not named by this browser");
 }
 
 /** The scheme that stores the same and computes in 32-bit floats. */
