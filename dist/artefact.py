@@ -28,6 +28,7 @@ from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean, shorten
 
 BROWSER_DEVICE = "webgpu"
+BROWSER_SCHEMES = ("q4f16_1", "q0f16", "q4f32_1", "q0f32")  # what a library for it can be built with
 _HALF_BUILT_HINT = "run the same `argosy build` again: it goes on where it stopped"
 
 
@@ -108,7 +109,9 @@ class Artefact:
             held = "" if self.manifest is None else ", ".join(sorted(self.manifest.libraries))
             built = f"it holds {held}" if held else "it holds no library"
             sentence = f"`{self.directory}` was not built for a browser: {built}"
-            raise ArtefactError(sentence, self.rebuild_hint(BROWSER_DEVICE))
+            if self.manifest is None or self.manifest.quantization in BROWSER_SCHEMES:
+                raise ArtefactError(sentence, self.rebuild_hint(BROWSER_DEVICE))
+            raise ArtefactError(sentence, rebuild_command(self.manifest.model, BROWSER_DEVICE, BROWSER_SCHEMES[0]))
         for library in found:
             problem = _other_abi(library) or self._other_weights(library)
             if problem is not None:

@@ -17,8 +17,9 @@ from argosy.compiler.targets import TARGETS, check_targets, check_tensors, targe
 from argosy.compiler.targets.cpu import link
 from argosy.compiler.targets.cpu.link import find_linker
 from argosy.compiler.targets.cpu.processors import PROCESSORS, architecture_of
+from argosy.compiler.targets.webgpu.schemes import DTYPES
 from argosy.dist import cpu_features
-from argosy.dist.artefact import open_artefact
+from argosy.dist.artefact import BROWSER_SCHEMES, open_artefact
 from argosy.dist.cpu_features import CHECKED, architecture
 from argosy.support.errors import ArtefactError, TargetError, UsageError
 from argosy.support.progress import SilentProgress
@@ -61,6 +62,10 @@ def test_a_browser_computes_in_what_the_scheme_says(scheme: str) -> None:
     assert record.name == record.device == "webgpu" and record.triple.startswith("wasm32")
     assert record.activation_dtype == record.kv_dtype == record.linear.dtype == dtype
     assert record.features == (("shader-f16",) if dtype == "float16" else ())
+
+
+def test_the_command_that_is_advised_for_browsers_can_be_built() -> None:
+    assert set(BROWSER_SCHEMES) == set(DTYPES)
 
 
 def test_a_scheme_without_kernels_is_refused() -> None:

@@ -428,6 +428,15 @@ def test_an_artefact_without_a_library_for_a_browser(tmp_path: Path) -> None:
         assert refusal.value.hint == "argosy build --model tiny --target webgpu --quantization q4f32_1"
 
 
+def test_a_scheme_that_no_browser_computes_is_not_asked_for(tmp_path: Path) -> None:
+    directory = save_artefact(tmp_path / "tiny", ARM)
+    manifest = json.loads((directory / "argosy-manifest.json").read_text())
+    (directory / "argosy-manifest.json").write_text(json.dumps(manifest | {"quantization": "keep"}))
+    with pytest.raises(ArtefactError, match="was not built for a browser") as refusal:
+        artefact_files(directory, SilentProgress())
+    assert refusal.value.hint == "argosy build --model tiny --target webgpu --quantization q4f16_1"
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [({"abi": 9}, "has ABI 9, and Argosy"), ({"weights_layout": "0" * 64}, "was compiled for other weights")],
