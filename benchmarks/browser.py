@@ -85,7 +85,7 @@ def measure(wishes: argparse.Namespace, work: Path) -> dict[str, Any]:
     generation = {"temperature": 0, "max_tokens": wishes.tokens, "ignore_eos": wishes.model is None}
     talk = {"prompts": [QUESTION], "generation": generation}
     report: dict[str, Any] = {
-        "schema": SCHEMA, "command": command(wishes),
+        "schema": SCHEMA, "command": command_line(wishes),
         "model": wishes.model or TINY, "quantization": wishes.quantization,
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": describe(), "versions": versions(),
         "library_bytes": library.stat().st_size,
@@ -103,7 +103,7 @@ def measure(wishes: argparse.Namespace, work: Path) -> dict[str, Any]:
     return report
 
 
-def command(wishes: argparse.Namespace) -> str:
+def command_line(wishes: argparse.Namespace) -> str:
     """What to type for the same again."""
     model = f" --model {wishes.model}" if wishes.model else ""
     return f"python benchmarks/browser.py{model} --quantization {wishes.quantization} --tokens {wishes.tokens}"

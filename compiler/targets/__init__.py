@@ -57,7 +57,9 @@ def check_tensors(names: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
     tensor = max(sizes, key=sizes.__getitem__)
     has = f"the tensor `{tensor}` has {human_size(sizes[tensor])}"
     for name in names:
-        promised, largest = _BINDINGS.get(name, (sizes[tensor], sizes[tensor]))
+        if name not in _BINDINGS:
+            continue
+        promised, largest = _BINDINGS[name]
         if sizes[tensor] > largest:
             raise TargetError(
                 f"{has}, and kernels of the target `{name}` can read at most {human_size(largest)} of one",
