@@ -19,6 +19,7 @@ from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.spec import DecoderSpec
 from argosy.quant.scheme import Format
 from argosy.support.files import atomic_path
+from argosy.support.interrupts import ctrl_c_kept
 from argosy.support.progress import Progress
 
 
@@ -56,21 +57,22 @@ def compile_library(
     def begin(step: str) -> None:
         progress.report(f"compile for {target.name}", steps.index(step), len(steps))
 
-    begin("lower")
-    mod, parameters = lower(spec, formats, plain, target, bounds)
-    metadata = describe(spec, parameters, target, bounds, quantization, argosy_version, abi)
-    mod = with_metadata(mod, json.dumps(metadata))
-    clock.lap("lower")
-    dump.module("lower", mod)
-    for phase in phases:
-        begin(phase.name)
-        mod = run(mod, phase, target)
-        clock.lap(phase.name)
-        dump.module(phase.name, mod)
-    begin("generate")
-    executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
-    clock.lap("generate")
-    _dump_source(dump, executable)
+    with ctrl_c_kept():
+        begin("lower")
+        mod, parameters = lower(spec, formats, plain, target, bounds)
+        metadata = describe(spec, parameters, target, bounds, quantization, argosy_version, abi)
+        mod = with_metadata(mod, json.dumps(metadata))
+        clock.lap("lower")
+        dump.module("lower", mod)
+        for phase in phases:
+            begin(phase.name)
+            mod = run(mod, phase, target)
+            clock.lap(phase.name)
+            dump.module(phase.name, mod)
+        begin("generate")
+        executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
+        clock.lap("generate")
+        _dump_source(dump, executable)
     begin("link")
     with atomic_path(path) as temporary:
         target.package(executable, temporary)

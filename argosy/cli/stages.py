@@ -98,8 +98,11 @@ def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
     """Build `stages` with the wishes of the command line, and print the outcome."""
-    from argosy.build import Request, build
-    from argosy.support.progress import open_progress
+    from argosy.support.interrupts import ctrl_c_deferred
+
+    with ctrl_c_deferred():  # threads start in here
+        from argosy.build import Request, build
+        from argosy.support.progress import open_progress
 
     request = Request(**wishes)
     with stoppable() as signals, open_progress() as progress:
