@@ -21,6 +21,7 @@ FEW = 4096  # scores that are sorted or summed as they are
 WIDE = 65536  # scores from which on columns are narrow enough to look into some of them only
 HEAD = 384  # how many of the largest scores are tried before the rest is looked at
 DEVIATIONS = 2.5  # how many standard errors of a sample are allowed for; one in 80 is off by more
+COLDEST = 1e-30  # colder temperatures are 0 in float32, or make differences infinite
 LOWEST = np.finfo(np.float32).min
 SIGN_BIT = np.uint32(1 << 31)
 
@@ -67,10 +68,10 @@ def _summed(values: np.ndarray, base: np.float32, peak: float) -> Weights:
 def exponentials(
     logits: np.ndarray, best: np.float32, temperature: float = 1.0, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """exp((logits - best) / temperature)."""
+    """exp((logits - best) / temperature). Least differences decide at `COLDEST`, so colder counts as that."""
     values = np.subtract(logits, best, out=out)
     if temperature != 1.0:
-        np.divide(values, np.float32(temperature), out=values)
+        np.divide(values, np.float32(max(temperature, COLDEST)), out=values)
     return np.exp(values, out=values)
 
 

@@ -242,6 +242,14 @@ def test_sampler_temperature_sharpens() -> None:
     assert abs(share - 1 / (1 + math.exp(-4))) < 0.01
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-46, 1e-40, 1e-30])
+@pytest.mark.filterwarnings("error")
+def test_sampler_at_the_coldest_temperatures_takes_the_largest(temperature: float) -> None:
+    logits = np.array([-100.0, 20.0, 20.0 + 2e-6, -np.inf], np.float32)
+    sampler = Sampler(SamplingParams(temperature=temperature, top_p=1.0, seed=1))
+    assert {sampler.sample(logits, ()).token for _ in range(8)} == {2}
+
+
 def test_sampler_logprobs_are_the_models_own() -> None:
     logits = np.random.default_rng(0).normal(size=300).astype(np.float32)
     exact = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum())

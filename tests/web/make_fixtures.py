@@ -34,6 +34,7 @@ def sampler_cases() -> list[dict[str, Any]]:
         {"temperature": 0.0, "repetition_penalty": 1.5, "presence_penalty": 1.0, "frequency_penalty": 0.5},
         {"temperature": 1.0, "top_p": 1.0},
         {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 1e-50, "top_p": 1.0},
         {"temperature": 1.3, "top_p": 1.0, "top_k": 5},
         {"temperature": 1.0, "top_p": 0.5, "top_k": 12},
         {"temperature": 1.0, "top_p": 1.0, "min_p": 0.1},

@@ -3,12 +3,13 @@
 /** Sums of probabilities are off by less: of 12 equal tokens half the mass is 6, and not 7. */
 export const ROUNDING = 1e-6;
 const BUCKETS = 4096;
+const COLDEST = 1e-30; // colder temperatures are 0 in float32, or make differences infinite
 const FEW = 512; // scores that are sorted as they are
 
 /** exp((logits - best) / temperature), rounded to float32 at each step as numpy does, and their sum. */
 export function exponentials(logits: Float32Array, best: number, temperature = 1): { values: Float32Array; total: number } {
   const values = new Float32Array(logits.length);
-  const divisor = Math.fround(temperature);
+  const divisor = Math.fround(Math.max(temperature, COLDEST));
   let total = 0;
   for (let i = 0; i < logits.length; i++) {
     const value = Math.fround(Math.exp(Math.fround(Math.fround((logits[i] as number) - best) / divisor)));
