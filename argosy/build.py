@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from argosy.dist.build_directory import BuildDirectory, artefact_name, open_build_directory, output_root
+from argosy.dist.build_directory import BuildDirectory, open_build_directory
 from argosy.dist.cpu_features import host_features
 from argosy.dist.fingerprint import config_key, library_key, weights_key
 from argosy.dist.manifest import ABI, Manifest, TargetRecord, argosy_version
+from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import UsageError
 from argosy.support.files import require_space
 from argosy.support.layout import weights_layout

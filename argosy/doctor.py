@@ -17,8 +17,8 @@ from typing import Literal
 
 from argosy.compiler.targets.cpu.processors import PROCESSORS
 from argosy.dist.artefact import BROWSER_DEVICE, Artefact, list_artefacts, open_artefact
-from argosy.dist.build_directory import output_root
 from argosy.dist.cpu_features import architecture, host_features
+from argosy.dist.naming import output_root
 from argosy.support.errors import ArgosyError
 from argosy.support.files import free_space
 from argosy.support.text import human_size

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from argosy.dist.artefact import list_artefacts
-from argosy.dist.build_directory import output_root
 from argosy.dist.manifest import read_manifest
+from argosy.dist.naming import output_root
 from argosy.support.errors import ArtefactError
 from argosy.support.text import human_size
 

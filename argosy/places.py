@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from argosy.dist.artefact import list_artefacts
-from argosy.dist.build_directory import model_slug, output_root
 from argosy.dist.catalogue import CATALOGUE
-from argosy.dist.manifest import rebuild_command
+from argosy.dist.naming import build_command, model_slug, output_root
 from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean
 
@@ -33,6 +32,6 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
             f"`{name}` is built in several schemes", "choose one: " + ", ".join(str(artefact) for artefact in of_model)
         )
     if name in CATALOGUE:
-        raise ArtefactError(f"`{name}` is not built yet", rebuild_command(name, target, "q4f16_1"))
+        raise ArtefactError(f"`{name}` is not built yet", build_command(name, target, "q4f16_1"))
     known = [*(artefact.name for artefact in built), *CATALOGUE]
     raise ArtefactError(f"no artefact `{name}` in `{root}`", did_you_mean(name, known))

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from argosy.bench.peers import PEERS
-from argosy.dist.build_directory import artefact_name, output_root
+from argosy.dist.naming import artefact_name, output_root
 
 
 def main() -> int:

@@ -18,10 +18,10 @@ from argosy.dist.manifest import (
     Manifest,
     argosy_version,
     read_manifest,
-    rebuild_command,
     target_record,
     tvm_version,
 )
+from argosy.dist.naming import build_command
 from argosy.dist.records import Fields
 from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
 from argosy.support.errors import ArtefactError
@@ -68,8 +68,8 @@ class Artefact:
     def rebuild_hint(self, target: str = "cpu") -> str:
         """The command that makes this artefact again."""
         if self.manifest is not None:
-            return self.manifest.rebuild_command(target)
-        return rebuild_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
+            return self.manifest.build_command(self.directory, target)
+        return build_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
 
     def library(self, target: str | None = None) -> LibraryRecord:
         """The library for `target`, or without one the fastest that this machine can run.
@@ -111,7 +111,7 @@ class Artefact:
             sentence = f"`{self.directory}` was not built for a browser: {built}"
             if self.manifest is None or self.manifest.quantization in BROWSER_SCHEMES:
                 raise ArtefactError(sentence, self.rebuild_hint(BROWSER_DEVICE))
-            raise ArtefactError(sentence, rebuild_command(self.manifest.model, BROWSER_DEVICE, BROWSER_SCHEMES[0]))
+            raise ArtefactError(sentence, build_command(self.manifest.model, BROWSER_DEVICE, BROWSER_SCHEMES[0]))
         for library in found:
             problem = _other_abi(library) or self._other_weights(library)
             if problem is not None:
@@ -194,7 +194,7 @@ def open_artefact(path: str | Path, target: str = "cpu") -> Artefact:
     if not is_artefact(directory):
         return _open_without_manifest(directory, target)
     manifest = read_manifest(directory, _HALF_BUILT_HINT)
-    hint = manifest.rebuild_command(",".join(manifest.libraries) or target)
+    hint = manifest.build_command(directory, ",".join(manifest.libraries) or target)
     if manifest.weights is None or manifest.config is None:
         stage = "weights" if manifest.weights is None else "config"
         raise ArtefactError(f"`{directory}` is half-built: its {stage} stage is not complete", hint)
@@ -216,7 +216,7 @@ def _no_directory(directory: Path, target: str) -> ArtefactError:
     if os.path.exists(directory):
         return ArtefactError(f"`{directory}` is a file and not an artefact directory", "`argosy list` shows artefacts")
     siblings = [path.name for path in list_artefacts(directory.parent)]
-    hint = did_you_mean(directory.name, siblings) if siblings else rebuild_command("smollm2-135m", target, "q4f16_1")
+    hint = did_you_mean(directory.name, siblings) if siblings else build_command("smollm2-135m", target, "q4f16_1")
     return ArtefactError(f"there is no artefact directory `{directory}`", hint)
 
 
@@ -227,7 +227,7 @@ def _open_without_manifest(directory: Path, target: str) -> Artefact:
         return Artefact(directory, None, read_chat_config(directory, hint), read_tensor_cache(directory, hint))
     if has_config or has_cache or any(directory.glob("params_shard_*.bin")):
         raise ArtefactError(f"`{directory}` is half-built: it has no `{MANIFEST_NAME}`", _HALF_BUILT_HINT)
-    hint = rebuild_command("smollm2-135m", target, "q4f16_1") + " makes one"
+    hint = build_command("smollm2-135m", target, "q4f16_1") + " makes one"
     raise ArtefactError(f"`{directory}` is not an artefact directory: it has no `{MANIFEST_NAME}`", hint)
 
 

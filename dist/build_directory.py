@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -34,33 +33,11 @@ from argosy.dist.manifest import (
     tvm_version,
     write_manifest,
 )
+from argosy.dist.naming import artefact_name
 from argosy.dist.records import is_plain_name
 from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
-from argosy.support import env
-from argosy.support.errors import ArtefactError, UsageError
+from argosy.support.errors import ArtefactError
 from argosy.support.files import directory_lock, disk_space_guard, remove_leftovers, write_bytes_atomic
-
-
-def output_root() -> Path:
-    """Where artefacts go: ARGOSY_DIST, `dist/out` when the current directory is a checkout of Argosy, else `dist`."""
-    chosen = env.DIST.get()
-    if chosen is not None:
-        return chosen
-    return Path("dist/out") if Path("dist/build_directory.py").is_file() else Path("dist")
-
-
-def artefact_name(model: str, quantization: str) -> str:
-    """`smollm2-135m-q4f16_1`: the directory of a model (a name, an id or a path) in one scheme."""
-    return f"{model_slug(model)}-{quantization}"
-
-
-def model_slug(model: str) -> str:
-    """The last part of a name, an id or a path, in letters that are safe in file names."""
-    last = Path(model).name.removesuffix(".gguf")
-    slug = re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
-    if not slug:
-        raise UsageError(f"no file name can be made of the model `{model}`", "name the directory with `--output DIR`")
-    return slug
 
 
 class BuildDirectory:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from argosy.dist.naming import build_command
 from argosy.dist.records import Fields, read_json
 from argosy.support.errors import ArtefactError
 from argosy.support.files import sha256_file, write_json_atomic
@@ -139,14 +140,9 @@ class Manifest:
             return f"`{path}` was altered: its SHA-256 is not the recorded one"
         return None
 
-    def rebuild_command(self, target: str = "cpu") -> str:
-        """The command that makes this artefact again."""
-        return rebuild_command(self.model, target, self.quantization)
-
-
-def rebuild_command(model: str, target: str, quantization: str) -> str:
-    """`argosy build` with these arguments."""
-    return f"argosy build --model {model} --target {target} --quantization {quantization}"
+    def build_command(self, directory: Path, target: str) -> str:
+        """The command that makes the artefact again that lies in `directory`."""
+        return build_command(self.model, target, self.quantization, directory)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -21,7 +21,7 @@ from argosy.bench.measure import Engine, Speeds
 from argosy.bench.peers import Ours, Peer, Rival, gguf_of, rivals_of
 from argosy.bench.samples import Sample, ratio, samples
 from argosy.bench.workload import Plan, Setup
-from argosy.dist.manifest import rebuild_command
+from argosy.dist.naming import build_command
 from argosy.support.errors import ArtefactError, UsageError
 from argosy.support.progress import Progress
 from argosy.support.threads import compute_threads
@@ -148,7 +148,7 @@ def _ours(ours: Ours, facts: Mapping[str, Any]) -> dict[str, Any]:
         "version": ours.manifest.argosy_version,
         "file": ours.directory.name,
         "weights": f"{ours.scheme}, {build['activations']} activations",
-        "command": f"{rebuild_command(ours.manifest.model, target, ours.scheme)} {settings}",
+        "command": f"{build_command(ours.manifest.model, target, ours.scheme)} {settings}",
         **facts,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -164,6 +165,7 @@ def stoppable() -> Iterator[Signals]:
 
 
 def _summarize(report: BuildReport, model: str) -> None:
+    from argosy.dist.naming import build_command
     from argosy.support.text import human_size, human_time
 
     rows = [
@@ -186,9 +188,10 @@ def _summarize(report: BuildReport, model: str) -> None:
     console.table(("stage", "time", "size", "files"), rows)
     if report.complete:
         use = "web" if _for_browsers(report) else "chat"
-        console.say(f"\nnext: {console.styled(f'argosy {use} {report.directory}', bold=True)}")
+        then = shlex.join(["argosy", use, str(report.directory)])
+        console.say(f"\nnext: {console.styled(then, bold=True)}")
     else:
-        missing = f"argosy build --model {model} --target {','.join(report.targets)} --quantization {report.scheme}"
+        missing = build_command(model, ",".join(report.targets), report.scheme, report.directory)
         console.say(f"\nnot complete yet, next: {console.styled(missing, bold=True)}")
 
 

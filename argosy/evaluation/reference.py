@@ -7,7 +7,7 @@ from pathlib import Path
 
 from argosy.build import Request, build, prepare
 from argosy.dist.artefact import Artefact, list_artefacts, open_artefact
-from argosy.dist.build_directory import artefact_name, output_root
+from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import ArgosyError, ArtefactError, UsageError
 from argosy.support.progress import Progress, Unit
 

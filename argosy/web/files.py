@@ -100,7 +100,7 @@ def artefact_files(directory: Path, progress: Progress) -> dict[str, Served]:
     artefact.browser_library()
     manifest = artefact.manifest
     assert manifest is not None  # or it would have no library
-    hint = manifest.rebuild_command(",".join(manifest.libraries))
+    hint = manifest.build_command(directory, ",".join(manifest.libraries))
     names = list(browser_files(manifest))
     total = sum(manifest.files[name].bytes for name in names)
     found, done = [(MANIFEST_NAME, served(directory, MANIFEST_NAME))], 0

@@ -150,7 +150,7 @@ def test_an_artefact_for_other_devices(tmp_path: Path) -> None:
     directory = save_artefact(tmp_path / NAME, ARM)
     error, hint = refused(invoke("web", str(directory)))
     assert error == f"error: `{directory}` was not built for a browser: it holds arm64"
-    assert hint == f"hint: {BUILD}"
+    assert hint == f"hint: {BUILD} --output {directory}"
 
 
 def test_a_model_that_is_not_built() -> None:
@@ -168,7 +168,7 @@ def test_what_cannot_be_served(arguments: list[str]) -> None:
 def test_a_damaged_artefact(directory: Path) -> None:
     (directory / WASM).write_bytes(b"\0asm\2\0\0\0")
     error, hint = refused(invoke("web", str(directory)))
-    assert f"{WASM}` was altered" in error and hint == f"hint: {BUILD}"
+    assert f"{WASM}` was altered" in error and hint == f"hint: {BUILD} --output {directory}"
 
 
 def test_an_artefact_that_mlc_made(directory: Path) -> None:
@@ -180,7 +180,7 @@ def test_chat_says_what_to_do_with_an_artefact_for_the_browser(directory: Path) 
     error, hint = refused(invoke("chat", str(directory), "--prompt", "Hi"))
     assert error == f"error: the library `{WASM}` is for `webgpu`, which this runtime does not drive"
     assert hint.startswith(f"hint: `argosy web {directory}` chats in the browser; for this machine's processor: argosy")
-    assert hint.endswith(BUILD.replace("webgpu", "cpu"))
+    assert hint.endswith(f"{BUILD.replace('webgpu', 'cpu')} --output {directory}")
 
 
 def test_doctor_speaks_of_the_browser(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

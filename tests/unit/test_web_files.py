@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_artefact import ARM, NAME, WASM, WEBGPU, save_artefact
+from web_artefact import ARM, BUILD, NAME, WASM, WEBGPU, save_artefact
 
 from argosy.support.errors import ArtefactError
 from argosy.support.progress import SilentProgress
@@ -50,8 +50,8 @@ def test_a_library_of_another_processor_may_be_damaged(directory: Path) -> None:
 def test_an_artefact_without_a_library_for_a_browser(tmp_path: Path) -> None:
     for targets, held in (((ARM,), "it holds arm64"), ((), "it holds no library")):
         with pytest.raises(ArtefactError, match=f"was not built for a browser: {held}") as refusal:
-            artefact_files(save_artefact(tmp_path / f"tiny-{len(targets)}", *targets), SilentProgress())
-        assert refusal.value.hint == "argosy build --model tiny --target webgpu --quantization q4f32_1"
+            artefact_files(directory := save_artefact(tmp_path / f"tiny-{len(targets)}", *targets), SilentProgress())
+        assert refusal.value.hint == f"{BUILD} --output {directory}"
 
 
 def test_a_scheme_that_no_browser_computes_is_not_asked_for(tmp_path: Path) -> None:
