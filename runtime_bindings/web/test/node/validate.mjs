@@ -1,0 +1,36 @@
+/**
+ * Validates WGSL as Chromium does, with Dawn.
+ *
+ *   echo '{"shaders": {"NAME": "WGSL"}, "limits": {"maxStorageBuffersPerShaderStage": 10}}' | node validate.mjs
+ *
+ * Prints {NAME: why it is refused} as JSON, of compute pipelines with the entry point of that name, on a device with these
+ * limits and float16 where the adapter has it.
+ */
+import { readFileSync } from "node:fs";
+import { ensureDriver, installWebGpu } from "./gpu.mjs";
+
+ensureDriver();
+const gpu = await installWebGpu();
+const { shaders, limits } = JSON.parse(readFileSync(0, "utf-8"));
+const adapter = await gpu.requestAdapter();
+if (!adapter) throw new Error("there is no adapter");
+const requiredFeatures = ["shader-f16"].filter((name) => adapter.features.has(name));
+const device = await adapter.requestDevice({ requiredFeatures, requiredLimits: limits });
+
+/** Why `code` makes no pipeline, or null. */
+async function refusal(entryPoint, code) {
+  device.pushErrorScope("validation");
+  const module = device.createShaderModule({ code });
+  const compute = { module, entryPoint };
+  const pipeline = device.createComputePipelineAsync({ layout: "auto", compute }).then(() => null, String);
+  const [error, failure] = await Promise.all([device.popErrorScope(), pipeline]);
+  return error?.message ?? failure;
+}
+
+const refused = {};
+for (const [name, code] of Object.entries(shaders)) {
+  const why = await refusal(name, code);
+  if (why !== null) refused[name] = why;
+}
+console.log(JSON.stringify(refused));
+process.exit(gpu ? 0 : 1);
