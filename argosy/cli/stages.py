@@ -144,7 +144,8 @@ class Stopping:
 def stoppable() -> Iterator[Signals]:
     """Ctrl-C and a polite kill end a build: what was being written is removed.
 
-    On its way through the compiler's C++ a KeyboardInterrupt becomes another error; here it becomes one again.
+    On its way through the compiler's C++ a KeyboardInterrupt becomes another error; here it becomes one again. A signal
+    that whoever started this program has it ignore, as shells do for what they put into the background, stays ignored.
     """
     signals = Signals()
 
@@ -152,7 +153,8 @@ def stoppable() -> Iterator[Signals]:
         signals.stop = True
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield signals
     except Exception as error:

@@ -343,6 +343,16 @@ def test_a_polite_kill_is_a_ctrl_c_whatever_the_compiler_makes_of_it() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_that_is_to_be_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not signals.stop and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_ctrl_c_that_was_lost_counts_at_the_next_report() -> None:
     with pytest.raises(KeyboardInterrupt), stoppable() as signals:
         progress = Stopping(SilentProgress(), signals)
