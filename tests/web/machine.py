@@ -51,7 +51,7 @@ def missing_node() -> str | None:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip().lstrip("v")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_NODE:
         return f"Node {version} is too old; {SETUP}"
-    for package in ("playwright-core", "webgpu", "@mlc-ai/web-llm"):
+    for package in ("playwright-core", "axe-core", "webgpu", "@mlc-ai/web-llm"):
         if not (WEB / "node_modules" / package).is_dir():
             return f"the npm package `{package}` is missing; {SETUP}"
     return None if SWIFTSHADER.is_file() else f"SwiftShader, which comes with Debian's Chromium, is missing; {SETUP}"

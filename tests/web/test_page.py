@@ -92,10 +92,16 @@ def test_it_fits_a_phone(visit: Any) -> None:
     assert visit["phoneOverflow"] <= 0, "the page scrolls sideways"
 
 
+def test_nothing_keeps_people_from_using_it(visit: Any) -> None:
+    """Names of controls, contrast of colours, landmarks: what axe-core finds."""
+    assert len(visit["barriers"]) == 5
+    assert {name: found for name, found in visit["barriers"].items() if found} == {}
+
+
 def problem(what: str, url: str, kept: Path) -> Any:
     """What the page said of it: one sentence, with a hint."""
     seen = drive("problems", timeout=120, url=url, kept=kept, what=what)
-    assert seen["state"] == "error"
+    assert seen["state"] == "error" and seen["barriers"] == []
     for text in seen["problem"].values():
         assert text.endswith(".") and "\n" not in text and "undefined" not in text
     return seen

@@ -5,6 +5,7 @@
 
 import path from "node:path";
 
+import { audit } from "./audit.mjs";
 import { answer, follow, load, reach, send, set, turns } from "./chat_page.mjs";
 import { finish, launch, options, watchedPage } from "./chromium.mjs";
 
@@ -13,7 +14,13 @@ const context = await launch({ executable: chromium, viewport: { width: 1200, he
 const { page, seen } = await watchedPage(context);
 const get = (id) => page.getByTestId(id);
 const shoot = (name) => page.screenshot({ path: path.join(kept, `${name}.png`), animations: "disabled" });
-const result = {};
+const result = { barriers: {} };
+
+/** Keeps a picture of how the page looks now, and what keeps people from using it. */
+async function examine(name) {
+  await shoot(name);
+  result.barriers[name] = await audit(page);
+}
 
 /** Asks the question in a new conversation. */
 async function ask() {
@@ -25,23 +32,23 @@ async function ask() {
 
 result.load = await load(page, url);
 result.title = await get("model-name").innerText();
-await shoot("ready-light");
+await examine("ready-light");
 
 await set(page, settings);
 result.first = await ask();
 result.context = await get("context").innerText();
-await shoot("answer-light");
+await examine("answer-light");
 
 await page.emulateMedia({ colorScheme: "dark" });
-await shoot("answer-dark");
+await examine("answer-dark");
 await get("settings").click();
-await shoot("settings-dark");
+await examine("settings-dark");
 result.about = await get("about").innerText();
 await page.keyboard.press("Escape");
 await page.setViewportSize({ width: 390, height: 844 });
 await shoot("answer-phone-dark");
 await page.emulateMedia({ colorScheme: "light" });
-await shoot("answer-phone-light");
+await examine("answer-phone-light");
 result.phoneOverflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 await page.setViewportSize({ width: 1200, height: 800 });
 

@@ -2,6 +2,7 @@
 
 import path from "node:path";
 
+import { audit } from "./audit.mjs";
 import { load, problem, reach } from "./chat_page.mjs";
 import { finish, launch, options, watchedPage } from "./chromium.mjs";
 
@@ -41,6 +42,7 @@ if (what in SPOILT) {
 const { seconds } = await load(page, url);
 const result = { seconds, problem: await problem(page), state: await page.getByTestId("status").getAttribute("data-state") };
 await page.screenshot({ path: path.join(kept, `problem-${what}.png`) });
+result.barriers = await audit(page);
 
 // What was wrong with the way to the server can pass: then trying again goes on.
 if (what in SPOILT || what === "unreachable") {

@@ -84,7 +84,7 @@ export class Thread {
     const again = element("button", {
       type: "button",
       class: "quiet-button regenerate",
-      "aria-label": "Regenerate this answer",
+      "aria-label": "Answer again",
       "data-testid": "regenerate",
     });
     again.append(icon("again"), element("span", {}, "Again"));
