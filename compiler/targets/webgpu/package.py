@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argosy.compiler.targets.webgpu.pack.cache import runtime_pack
-from argosy.compiler.targets.webgpu.pack.toolchain import execute, find_toolchain
+from argosy.compiler.targets.webgpu.pack.programs import Programs
+from argosy.compiler.targets.webgpu.pack.toolchain import find_toolchain
 from argosy.support.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def package(executable: tvm.runtime.Executable, path: Path, progress: Progress |
         with tarfile.open(scratch / "model.tar") as archive:
             objects = _extract(archive, scratch / "model")
         linked = scratch / "linked.wasm"
-        execute(toolchain.link(pack, objects, linked), toolchain.environment(scratch))
+        with Programs() as programs:
+            programs.execute(toolchain.link(pack, objects, linked), toolchain.environment(scratch))
         path.write_bytes(linked.read_bytes())
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from web.machine import program
 
 from argosy.compiler.targets.webgpu.pack import cache, toolchain
 from argosy.compiler.targets.webgpu.pack.cache import is_whole, pack_key, runtime_pack
-from argosy.compiler.targets.webgpu.pack.toolchain import EXPORTS, Job, Zig, execute, find_toolchain
+from argosy.compiler.targets.webgpu.pack.programs import Programs
+from argosy.compiler.targets.webgpu.pack.toolchain import EXPORTS, Execute, Job, Zig, find_toolchain
 from argosy.compiler.targets.webgpu.package import package
 from argosy.support.errors import CompileError, TargetError
 
@@ -151,7 +153,7 @@ class Copier:
     def environment(self, scratch: Path) -> dict[str, str]:
         return {}
 
-    def gather(self, pack: Path, scratch: Path) -> None:
+    def gather(self, pack: Path, scratch: Path, execute: Execute) -> None:
         (pack / "library.a").write_bytes(b"a")
 
     def link(self, pack: Path, objects: list[Path], output: Path) -> list[str]:
@@ -212,5 +214,32 @@ def test_a_compiler_that_fails_leaves_nothing_behind(own_cache: Path) -> None:
 
 
 def test_a_failing_command_says_its_first_error() -> None:
-    with pytest.raises(CompileError, match="error: first"):
-        execute([sys.executable, "-c", "import sys; sys.exit('note\\nerror: first\\nerror: second')"])
+    with pytest.raises(CompileError, match="error: first"), Programs() as programs:
+        programs.execute([sys.executable, "-c", "import sys; sys.exit('note\\nerror: first\\nerror: second')"])
+
+
+def test_what_still_runs_ends_with_the_block_and_so_do_programs_that_it_started() -> None:
+    program = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+    ended: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(CompileError) as failure:
+            programs.execute([sys.executable, "-c", program])
+        ended.append(failure.value.message)
+
+    begin, thread = time.monotonic(), threading.Thread(target=work)
+    with pytest.raises(KeyboardInterrupt), Programs() as programs:
+        thread.start()
+        while not programs._running:
+            time.sleep(0.01)
+        time.sleep(1)
+        raise KeyboardInterrupt
+    thread.join()  # once no program holds the other end of its output
+    assert time.monotonic() - begin < 30 and "failed" in ended[0]
+    with pytest.raises(CompileError, match="was not run"):
+        programs.execute([sys.executable, "-c", ""])

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from argosy.compiler.targets.webgpu.pack.programs import Programs
 from argosy.compiler.targets.webgpu.pack.sources import TvmSources, digest_of_ours, lay_out, tvm_sources
-from argosy.compiler.targets.webgpu.pack.toolchain import Job, Toolchain, execute
+from argosy.compiler.targets.webgpu.pack.toolchain import Job, Toolchain
 from argosy.support import env
 from argosy.support.errors import ArgosyError
 from argosy.support.files import TEMP_MARK, disk_space_guard, sha256_file
@@ -82,19 +83,19 @@ def _compile_into(pack: Path, toolchain: Toolchain, sources: TvmSources, progres
 
         def compile_one(job: Job) -> None:
             command = [*job.command, *includes, "-c", "-o", str(made / job.name), str(job.source)]
-            execute(command, toolchain.environment(scratch), cwd=tree)
+            programs.execute(command, toolchain.environment(scratch), tree)
 
-        with ThreadPoolExecutor(max(1, physical_cores())) as pool:
-            for done, future in enumerate(as_completed([pool.submit(compile_one, job) for job in jobs]), 1):
+        with ThreadPoolExecutor(max(1, physical_cores())) as pool, Programs() as programs:
+            work = [pool.submit(toolchain.gather, made, scratch, programs.execute)]  # the longest first
+            work += [pool.submit(compile_one, job) for job in jobs]
+            for done, future in enumerate(as_completed(work), 1):
                 future.result()
                 progress.report(STAGE, done, steps)
-        toolchain.gather(made, scratch)
         digests = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
         (made / LIST).write_text(json.dumps({"toolchain": toolchain.version, "files": digests}, indent=2) + "\n")
         if pack.exists():  # what `is_whole` did not accept
             shutil.rmtree(pack)
         os.rename(made, pack)
-        progress.report(STAGE, steps, steps)
 
 
 @contextlib.contextmanager

@@ -13,11 +13,10 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from argosy.compiler.targets.webgpu.pack.sources import UNITS, WASI_UNITS
 from argosy.support.errors import CompileError, TargetError
@@ -31,6 +30,10 @@ EXPORTS = (
 )  # fmt: skip
 STACK_BYTES = 1 << 20
 _COMPILE = ("-std=c++17", "-Oz", "-DNDEBUG", "-fwasm-exceptions", "-fvisibility=hidden", "-w", '-D__FILE__=""')
+
+
+# Runs a command in an environment and a directory, and returns what it printed; raises CompileError.
+Execute: TypeAlias = Callable[[Sequence[str], Mapping[str, str], Path], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ class Toolchain(Protocol):
         """Environment of every command; `scratch` holds what the compiler wants to keep between them."""
         ...
 
-    def gather(self, pack: Path, scratch: Path) -> None:
-        """Adds to the directory `pack`, which holds the compiled objects, the libraries that linking needs."""
+    def gather(self, pack: Path, scratch: Path, execute: Execute) -> None:
+        """Adds to the directory `pack` the libraries that linking needs. Jobs may run meanwhile."""
         ...
 
     def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
@@ -122,14 +125,15 @@ class Zig:
         kept = str(scratch / "zig")
         return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": kept, "ZIG_LOCAL_CACHE_DIR": kept, "ZIG_VERBOSE_LINK": "1"}
 
-    def gather(self, pack: Path, scratch: Path) -> None:
-        """Lets zig link once, which compiles its C and C++ libraries, and keeps those that it passed to its linker."""
-        objects = sorted(pack.glob("*.o"))
+    def gather(self, pack: Path, scratch: Path, execute: Execute) -> None:
+        """Lets zig link nothing: that compiles its C and C++ libraries. Keeps those that it passed to its linker."""
+        nothing = scratch / "nothing.cc"
+        nothing.write_bytes(b"")
         command = [self.zig, "c++", *self.TARGET, "-Oz", "-mexec-model=reactor", "-o", str(scratch / "once.wasm")]
-        printed = execute([*command, *map(str, objects)], self.environment(scratch), cwd=scratch)
+        printed = execute([*command, str(nothing)], self.environment(scratch), scratch)
         words = next((shlex.split(line) for line in printed.splitlines() if line.startswith("wasm-ld ")), [])
-        ours = {str(path) for path in objects}
-        for number, word in enumerate(word for word in words if word.endswith((".o", ".a")) and word not in ours):
+        libraries = [word for word in words if word.endswith(".a") or Path(word).name.startswith("crt1")]
+        for number, word in enumerate(libraries):
             shutil.copyfile(scratch / word, pack / f"lib{number}-{Path(word).name}")
         if not any(pack.glob("lib*-crt1-reactor.o")):
             raise CompileError(
@@ -153,19 +157,3 @@ def find_toolchain() -> Zig:
             "`ziglang`, which compiles and links WebAssembly, is not installed", "`pip install argosy[web]`"
         )
     return Zig("ziglang", importlib.metadata.version("ziglang"), Path(found.submodule_search_locations[0]))
-
-
-def execute(command: Iterable[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Runs a compiler or linker and returns what it printed.
-
-    Raises CompileError with the first error that it printed.
-    """
-    words = list(command)
-    result = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=cwd)
-    printed = result.stderr + result.stdout
-    if result.returncode:
-        said = [line.strip() for line in printed.splitlines() if line.strip()]
-        error = next((line for line in said if "error" in line), said[-1] if said else "it printed nothing")
-        tool = " ".join([Path(words[0]).name, words[1]])
-        raise CompileError(f"`{tool}` failed: {error}", f"see what it says with: {shlex.join(words)}")
-    return printed
