@@ -24,7 +24,8 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
     if (root / name).is_dir():
         return root / name
     built = list_artefacts(root)
-    of_model = [artefact for artefact in built if artefact.name.rpartition("-")[0] == model_slug(name)]
+    slug = model_slug(name)
+    of_model = [artefact for artefact in built if slug and artefact.name.rpartition("-")[0] == slug]
     if len(of_model) == 1:
         return of_model[0]
     if of_model:

@@ -33,7 +33,7 @@ from argosy.dist.manifest import (
     tvm_version,
     write_manifest,
 )
-from argosy.dist.naming import artefact_name
+from argosy.dist.naming import library_name
 from argosy.dist.records import is_plain_name
 from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
 from argosy.support.errors import ArtefactError
@@ -90,7 +90,7 @@ class BuildDirectory:
 
     def library_path(self, target: str, suffix: str = ".so") -> Path:
         """Where the library for `target` goes; write it through `argosy.support.files.atomic_path`."""
-        return self.directory / f"{artefact_name(self.manifest.model, self.manifest.quantization)}-{target}{suffix}"
+        return self.directory / library_name(self.manifest.model, self.manifest.quantization, target, suffix)
 
     def publish_library(
         self, file: Path, target: TargetRecord, *, key: str, weights_layout: str, spec_digest: str

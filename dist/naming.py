@@ -19,17 +19,26 @@ def output_root() -> Path:
 
 
 def artefact_name(model: str, quantization: str) -> str:
-    """`smollm2-135m-q4f16_1`: the directory of a model (a name, an id or a path) in one scheme."""
-    return f"{model_slug(model)}-{quantization}"
+    """`smollm2-135m-q4f16_1`: the directory of a model (a name, an id or a path) in one scheme.
+
+    Raises UsageError where nothing of the model's name can stand in one.
+    """
+    slug = model_slug(model)
+    if not slug:
+        hint = "name the directory with `--output DIR`, or rename the model in Latin letters"
+        raise UsageError(f"no directory can be named after the model `{model}`", hint)
+    return f"{slug}-{quantization}"
+
+
+def library_name(model: str, quantization: str, target: str, suffix: str) -> str:
+    """`smollm2-135m-q4f16_1-webgpu.wasm`: the library for a target, a name that is safe in an address too."""
+    return f"{model_slug(model) or 'model'}-{quantization}-{target}{suffix}"
 
 
 def model_slug(model: str) -> str:
-    """The last part of a name, an id or a path, in letters that are safe in file names."""
+    """The last part of a name, an id or a path, in letters that are safe in file names; empty where it has none."""
     last = Path(model).name.removesuffix(".gguf")
-    slug = re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
-    if not slug:
-        raise UsageError(f"no file name can be made of the model `{model}`", "name the directory with `--output DIR`")
-    return slug
+    return re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
 
 
 def build_command(model: str, target: str, quantization: str, directory: Path | None = None) -> str:
@@ -38,6 +47,13 @@ def build_command(model: str, target: str, quantization: str, directory: Path | 
     `directory` is where the outcome shall lie; it is only named where the command would not take it by itself.
     """
     words = ["argosy", "build", "--model", model, "--target", target, "--quantization", quantization]
-    if directory is not None and directory.resolve() != (output_root() / artefact_name(model, quantization)).resolve():
+    if directory is not None and not _is_usual(directory, model, quantization):
         words += ["--output", str(directory)]
     return shlex.join(words)
+
+
+def _is_usual(directory: Path, model: str, quantization: str) -> bool:
+    """Whether `argosy build` takes `directory` where none is named."""
+    if not model_slug(model):
+        return False
+    return directory.resolve() == (output_root() / artefact_name(model, quantization)).resolve()

@@ -101,7 +101,7 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
     """Build `stages` with the wishes of the command line, and print the outcome."""
     from argosy.support.interrupts import ctrl_c_deferred
 
-    with ctrl_c_deferred():  # threads start in here
+    with ctrl_c_deferred():  # NumPy starts threads
         from argosy.build import Request, build
         from argosy.support.progress import open_progress
 

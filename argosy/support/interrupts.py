@@ -45,8 +45,9 @@ def ctrl_c_kept() -> Iterator[None]:
     end = signal.SIGUSR2  # sent to the listener alone, which waits for it: nobody's handler runs
 
     def listen() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # other signals are not for this thread
         while (number := signal.sigwait({signal.SIGINT, end})) != end:
-            _thread.interrupt_main(number)
+            _thread.interrupt_main(signal.Signals(number))
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, end})
     listener = threading.Thread(target=listen, name="ctrl-c", daemon=True)

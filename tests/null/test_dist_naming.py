@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from argosy.dist import naming
-from argosy.dist.naming import artefact_name, build_command, output_root
+from argosy.dist.naming import artefact_name, build_command, library_name, output_root
 from argosy.support.errors import UsageError
 
 
@@ -19,10 +20,13 @@ def test_directories_have_safe_names(model: str, name: str) -> None:
     assert artefact_name(model, "q4f16_1") == f"{name}-q4f16_1"
 
 
-def test_a_model_without_a_usable_name_is_refused() -> None:
+def test_a_model_without_latin_letters_needs_a_directory_that_is_named() -> None:
     for model in ("/", "..", "", "日本"):
-        with pytest.raises(UsageError, match="no file name can be made"):
+        with pytest.raises(UsageError, match="no directory can be named after"):
             artefact_name(model, "q4f16_1")
+        assert library_name(model, "q4f16_1", "webgpu", ".wasm") == "model-q4f16_1-webgpu.wasm"
+    command = "argosy build --model 日本 --target cpu --quantization q4f16_1"
+    assert shlex.split(build_command("日本", "cpu", "q4f16_1", Path("mine"))) == [*command.split(), "--output", "mine"]
 
 
 def test_the_command_that_builds_names_the_directory_where_it_is_another(

@@ -34,6 +34,7 @@ class Programs:
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def execute(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -51,11 +52,9 @@ class Programs:
                 env=environment, cwd=cwd, start_new_session=True,
             )  # fmt: skip
             self._running.add(process)
-        try:
-            output, errors = process.communicate()
-        finally:
-            with self._lock:
-                self._running.discard(process)
+        output, errors = process.communicate()
+        with self._lock:
+            self._running.discard(process)
         printed = errors + output
         if process.returncode:
             said = [line.strip() for line in printed.splitlines() if line.strip()]
