@@ -37,7 +37,8 @@ def ctrl_c_kept() -> Iterator[None]:
     """Within the block a thread of its own waits for Ctrl-C and has Python's handler called in the main thread.
 
     That thread takes the signal without any handler, so it does not matter whose is installed. Programs started within
-    the block would inherit that Ctrl-C is blocked: start them outside. In other than the main thread nothing is done.
+    the block would inherit that Ctrl-C is blocked: start them outside, and wait for nothing inside, as a wait of the
+    main thread is not cut short. In other than the main thread nothing is done.
     """
     if not _CAN_BLOCK or threading.current_thread() is not threading.main_thread():
         yield
