@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, tirx
 
 from argosy.compiler.bounds import Bounds
-from argosy.compiler.kernels.attention.cache import ArgosyPagedKVCache
+from argosy.compiler.cache import ArgosyPagedKVCache
 from argosy.compiler.sampling import with_sampling
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.decoder import ENTRY_POINTS, Decoder

@@ -18,9 +18,9 @@ import tvm_ffi
 from tvm import IRModule, relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from argosy.compiler.kernels.cpu.linear import InputNorm, LinearKernel, LinearPlan
+from argosy.compiler.kernels.cpu.linear.tiles import TileLayout
 from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
-from argosy.compiler.kernels.linear import InputNorm, LinearKernel, LinearPlan
-from argosy.compiler.kernels.linear.tiles import TileLayout
 from argosy.compiler.passes.lift_packing import PACK_ATTRIBUTE
 from argosy.compiler.passes.match import Dataflow
 

@@ -17,7 +17,7 @@ import tvm
 import tvm_ffi
 from tvm import DataType, tirx
 
-from argosy.compiler.kernels.lanes import constant, convert, dtype
+from argosy.compiler.kernels.cpu.lanes import constant, convert, dtype
 
 # Bits of a float32; one more in the exponent doubles the number.
 _EXPONENT = 1 << 23

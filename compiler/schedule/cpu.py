@@ -12,8 +12,8 @@ from collections.abc import Callable
 import tvm
 from tvm import s_tir, tirx
 
-from argosy.compiler.kernels.lanes import LANES
-from argosy.compiler.kernels.rope import rope
+from argosy.compiler.kernels.cpu.lanes import LANES
+from argosy.compiler.kernels.cpu.rope import rope
 from argosy.model_defs.layers import ROPE_ATTRIBUTE
 
 # Elements below which starting the thread pool costs more than it saves.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tvm
 
-    from argosy.compiler.kernels.attention.cache import CacheKernels
+    from argosy.compiler.kernels.cpu.linear import LinearPlan
     from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
-    from argosy.compiler.kernels.linear import LinearPlan
+    from argosy.compiler.kernels.kv.kernels import CacheKernels
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from tvm.relax.frontend import nn
 from tvm.runtime import ShapeTuple
 from tvm.target import codegen
 
-from argosy.compiler.kernels.attention import ArgosyPagedKVCache
-from argosy.compiler.kernels.attention.cache import attention_shape
+from argosy.compiler.cache import ArgosyPagedKVCache, attention_shape
+from argosy.compiler.kernels.cpu.attention.cache import CPU_KERNELS
 from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec, NormSpec
 from argosy.support.errors import UnsupportedModelError
 
@@ -64,6 +64,7 @@ class Probe(nn.Module):
             support_sliding_window,
             self.dtype,
             self.target,
+            CPU_KERNELS,
         )
 
     def attend(self, qkv: nn.Tensor, kv: ArgosyPagedKVCache):

@@ -11,8 +11,8 @@ from tvm import tirx
 from tvm.target import codegen
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels import lanes, vector
-from argosy.compiler.kernels.attention.kernel import Kernel, size
+from argosy.compiler.kernels.builder import Kernel, size
+from argosy.compiler.kernels.cpu import lanes, vector
 
 
 def applied(function: Callable[[tirx.Expr], tirx.Expr], x: np.ndarray) -> np.ndarray:

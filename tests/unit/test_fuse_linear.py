@@ -6,7 +6,7 @@ from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
-from argosy.compiler.kernels.linear import LinearPlan, TileShape
+from argosy.compiler.kernels.cpu.linear import LinearPlan, TileShape
 from argosy.compiler.passes.fuse_linear import FuseLinear
 from argosy.quant.relax_ops import dequantize
 from argosy.quant.scheme import INT4_F16

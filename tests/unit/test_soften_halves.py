@@ -11,8 +11,8 @@ import tvm
 from tvm import te
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, size
-from argosy.compiler.kernels.lanes import convert, load, store
+from argosy.compiler.kernels.builder import Kernel, size
+from argosy.compiler.kernels.cpu.lanes import convert, load, store
 from argosy.compiler.passes.soften_halves import SoftenHalves
 from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.schedule.cpu import ScheduleCpu

@@ -12,7 +12,7 @@ import tvm
 from tvm.target import codegen
 
 from argosy.build import Request, build
-from argosy.compiler.kernels.linear.instruction import INSTRUCTIONS, best_instruction
+from argosy.compiler.kernels.cpu.linear.instruction import INSTRUCTIONS, best_instruction
 from argosy.compiler.targets import TARGETS, check_targets, check_tensors, target_named
 from argosy.compiler.targets.cpu import link
 from argosy.compiler.targets.cpu.link import find_linker

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import block, when
+from argosy.compiler.kernels.builder import block, when
 
 THREADS = 256  # of a workgroup, where nothing speaks for another number; every WebGPU device has them
 

@@ -16,9 +16,9 @@ from typing import ClassVar
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, size, when
+from argosy.compiler.kernels.builder import Kernel, size, when
 from argosy.compiler.kernels.gpu.launch import barrier, ceildiv, registers, shared, workgroups
-from argosy.compiler.kernels.linear.record import LinearKernel
+from argosy.compiler.kernels.linear import LinearKernel
 from argosy.quant.scheme import Format
 
 FEW_TOKENS = 4  # up to here a row of weights is read once for each token

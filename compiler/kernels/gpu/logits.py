@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, size
+from argosy.compiler.kernels.builder import Kernel, size
 from argosy.compiler.kernels.gpu.launch import ceildiv, each
 
 FORBIDDEN = -3.402823e38  # as low as float32 goes, in the seven digits that WGSL constants are printed with

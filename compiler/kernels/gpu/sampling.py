@@ -9,7 +9,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, size, when
+from argosy.compiler.kernels.builder import Kernel, size, when
 from argosy.compiler.kernels.gpu.launch import THREADS, barrier, ceildiv, registers, shared, workgroups
 
 SOFTMAX_CHUNK = 4096  # logits of a row that one workgroup takes

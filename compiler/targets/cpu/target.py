@@ -7,9 +7,9 @@ import functools
 import tvm
 from tvm.target import codegen
 
-from argosy.compiler.kernels.attention.cache import CPU_KERNELS
-from argosy.compiler.kernels.linear import LinearPlan, TileShape
-from argosy.compiler.kernels.linear.instruction import best_instruction
+from argosy.compiler.kernels.cpu.attention.cache import CPU_KERNELS
+from argosy.compiler.kernels.cpu.linear import LinearPlan, TileShape
+from argosy.compiler.kernels.cpu.linear.instruction import best_instruction
 from argosy.compiler.passes.soften_halves import SoftenHalves
 from argosy.compiler.schedule.cpu import ScheduleCpu
 from argosy.compiler.targets.cpu.link import package

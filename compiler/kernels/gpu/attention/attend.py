@@ -10,12 +10,12 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.arguments import DecodeArguments, PagedArguments, RaggedArguments
-from argosy.compiler.kernels.attention.cached import CachedPages
-from argosy.compiler.kernels.attention.kernel import Kernel, flattened, when
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.builder import Kernel, flattened, when
 from argosy.compiler.kernels.gpu.attention.tile import SLICE, Keys, Row, Tile
 from argosy.compiler.kernels.gpu.launch import ceildiv, registers, workgroups
+from argosy.compiler.kernels.kv.arguments import DecodeArguments, PagedArguments, RaggedArguments
+from argosy.compiler.kernels.kv.cached import CachedPages
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 CHUNK_ROWS = 8  # of a prefill tile
 DECODE_ROWS = 8  # at most: query heads of a KV head that decode together

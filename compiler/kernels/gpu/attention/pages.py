@@ -8,10 +8,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention import arguments
-from argosy.compiler.kernels.attention.kernel import Kernel, flattened, when
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.builder import Kernel, flattened, when
 from argosy.compiler.kernels.gpu.launch import each
+from argosy.compiler.kernels.kv import arguments
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 
 def slot_place(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import when
-from argosy.compiler.kernels.attention.shape import AttentionShape
+from argosy.compiler.kernels.builder import when
 from argosy.compiler.kernels.gpu.launch import barrier, ceildiv, registers, shared
+from argosy.compiler.kernels.kv.shape import AttentionShape
 
 SLICE = 64  # threads that have all features of a row between them
 NEVER = -1e30  # a hidden score; also the LSE of a row that sees no key at all

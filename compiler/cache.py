@@ -7,50 +7,17 @@ docs/notes/kv_cache.md says what the runtime does when, and what it gets wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
 from tvm.target.codegen import target_has_features
 
-from argosy.compiler.kernels.attention.decode import decode
-from argosy.compiler.kernels.attention.merge import merge_state
-from argosy.compiler.kernels.attention.paged import paged_prefill
-from argosy.compiler.kernels.attention.pages import append, checked_empty, compact, copy_page, read_back, split_qkv
-from argosy.compiler.kernels.attention.ragged import ragged_prefill
-from argosy.compiler.kernels.attention.shape import AttentionShape
-from argosy.compiler.kernels.attention.tree import paged_tree, ragged_tree
+from argosy.compiler.kernels.kv.kernels import CacheKernels
+from argosy.compiler.kernels.kv.shape import AttentionShape
 from argosy.model_defs.spec import DecoderSpec
 from argosy.support.errors import UnsupportedModelError
 
 CREATE = "vm.builtin.paged_attention_kv_cache_create"
-
-
-@dataclass(frozen=True, slots=True)
-class CacheKernels:
-    """What makes the kernels of a device: each takes the shape, `prefill` and `decode` also whether the layer slides,
-    `read_back` the number of layers. Without the two for trees, token trees are refused."""
-
-    checked_empty: Callable[[AttentionShape], tirx.PrimFunc]
-    append: Callable[[AttentionShape], tirx.PrimFunc]
-    ragged: Callable[[AttentionShape], tirx.PrimFunc]
-    prefill: Callable[[AttentionShape, bool], tirx.PrimFunc]
-    decode: Callable[[AttentionShape, bool], tirx.PrimFunc]
-    tree: Callable[[AttentionShape], tirx.PrimFunc] | None
-    ragged_tree: Callable[[AttentionShape], tirx.PrimFunc] | None
-    merge_state: Callable[[AttentionShape], tirx.PrimFunc]
-    split_qkv: Callable[[AttentionShape], tirx.PrimFunc]
-    copy_page: Callable[[AttentionShape], tirx.PrimFunc]
-    read_back: Callable[[AttentionShape, int], tirx.PrimFunc]
-    compact: Callable[[AttentionShape], tirx.PrimFunc]
-
-
-CPU_KERNELS = CacheKernels(
-    checked_empty, append, ragged_prefill, paged_prefill, decode, paged_tree, ragged_tree, merge_state, split_qkv,
-    copy_page, read_back, compact,
-)  # fmt: skip
 
 
 def attention_shape(spec: DecoderSpec, dtype: str, target: tvm.target.Target) -> AttentionShape:
@@ -86,7 +53,7 @@ class ArgosyPagedKVCache(PagedKVCache):
         support_sliding_window: tirx.Var,
         dtype: str,
         target: tvm.target.Target,
-        kernels: CacheKernels = CPU_KERNELS,
+        kernels: CacheKernels,
         name: str = "paged_kv_cache",
     ) -> ArgosyPagedKVCache:
         """A cache of dtype `dtype` for the current block builder. `page_size` must be 16, `support_sliding_window` 0.

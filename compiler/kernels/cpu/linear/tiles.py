@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tvm import te, tirx
 
-from argosy.compiler.kernels.linear.instruction import DotInstruction
+from argosy.compiler.kernels.cpu.linear.instruction import DotInstruction
 from argosy.quant.scheme import Format
 
 GROUP = 32

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from argosy.compiler.kernels.linear.base import LinearBuilder
-from argosy.compiler.kernels.linear.dot import DotLinear
-from argosy.compiler.kernels.linear.exact import ExactLinear
-from argosy.compiler.kernels.linear.instruction import DotInstruction
-from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
-from argosy.compiler.kernels.linear.tiles import TileLayout
+from argosy.compiler.kernels.cpu.linear.base import LinearBuilder
+from argosy.compiler.kernels.cpu.linear.dot import DotLinear
+from argosy.compiler.kernels.cpu.linear.exact import ExactLinear
+from argosy.compiler.kernels.cpu.linear.instruction import DotInstruction
+from argosy.compiler.kernels.cpu.linear.tiles import TileLayout
+from argosy.compiler.kernels.linear import LinearKernel, TileShape
 
 _SMALL_TILE = TileShape(1, (4, 2, 1))
 

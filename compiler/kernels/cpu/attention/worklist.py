@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import scratch
+from argosy.compiler.kernels.builder import scratch
 
 
 class TileList:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tvm import tirx
+from tvm import DataType, tirx
 from tvm.tirx.script.builder import ir as T
 
 LANES = 16
@@ -66,3 +66,8 @@ def _reduce(value: tirx.Expr, combine: Callable[[tirx.Expr, tirx.Expr], tirx.Exp
         high = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width, 2 * width)])
         value, width = T.Bind(combine(low, high)), width // 2
     return combine(T.Shuffle([value], [tirx.const(0, "int32")]), T.Shuffle([value], [tirx.const(1, "int32")]))
+
+
+def elements_per_line(buffer: tirx.Buffer) -> int:
+    """Elements that memory delivers together."""
+    return CACHE_LINE // DataType(buffer.dtype).itemsize

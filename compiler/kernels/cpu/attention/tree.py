@@ -11,12 +11,12 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.arguments import PagedTreeArguments, RaggedTreeArguments
-from argosy.compiler.kernels.attention.kernel import Kernel, block, flattened, scratch, when
-from argosy.compiler.kernels.attention.ragged import PackedChunk, refuse_long_chunks
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import KeyBlock, Tiles, Visible
-from argosy.compiler.kernels.attention.worklist import TileList
+from argosy.compiler.kernels.builder import Kernel, block, flattened, scratch, when
+from argosy.compiler.kernels.cpu.attention.ragged import PackedChunk, refuse_long_chunks
+from argosy.compiler.kernels.cpu.attention.tile import KeyBlock, Tiles, Visible
+from argosy.compiler.kernels.cpu.attention.worklist import TileList
+from argosy.compiler.kernels.kv.arguments import PagedTreeArguments, RaggedTreeArguments
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 EVERY = 2**31 - 1  # nodes that see a key which comes before the tree
 

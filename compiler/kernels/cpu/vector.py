@@ -8,7 +8,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.lanes import LANES, constant, convert, dtype
+from argosy.compiler.kernels.cpu.lanes import LANES, constant, convert, dtype
 
 # 2^f on [-1/2, 1/2], least largest relative error (2e-9; in float32 arithmetic 1e-7).
 _EXP2 = (
@@ -57,5 +57,3 @@ def tanh(x: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
     x = T.bind(T.max(T.min(x, limit), -limit))
     square = T.bind(x * x)
     return x * horner(square, _TANH_P, lanes) / horner(square, _TANH_Q, lanes)
-
-

@@ -10,11 +10,11 @@ normalised on the way, into the order in which the unpacked lanes come out, so t
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.activation import activate
-from argosy.compiler.kernels.lanes import LANES, constant, load, reduce_sum, splat, store
-from argosy.compiler.kernels.linear.base import LinearBuilder
-from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
-from argosy.compiler.kernels.linear.unpack import Unpacker, unpacker_for
+from argosy.compiler.kernels.cpu.activation import activate
+from argosy.compiler.kernels.cpu.lanes import LANES, constant, load, reduce_sum, splat, store
+from argosy.compiler.kernels.cpu.linear.base import LinearBuilder
+from argosy.compiler.kernels.cpu.linear.unpack import Unpacker, unpacker_for
+from argosy.compiler.kernels.linear import LinearKernel, TileShape
 
 
 class ExactLinear(LinearBuilder):

@@ -12,10 +12,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention import arguments
-from argosy.compiler.kernels.attention.kernel import Kernel, each, flattened, when
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.lanes import LANES, load, store
+from argosy.compiler.kernels.builder import Kernel, each, flattened, when
+from argosy.compiler.kernels.cpu.lanes import LANES, load, store
+from argosy.compiler.kernels.kv import arguments
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 FEW_TOKENS = 32  # that one thread moves in the time it takes to wake the others
 

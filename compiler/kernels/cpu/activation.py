@@ -10,8 +10,8 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels import vector
-from argosy.compiler.kernels.lanes import constant
+from argosy.compiler.kernels.cpu import vector
+from argosy.compiler.kernels.cpu.lanes import constant
 
 # erfc(z) = t exp(-z^2 + p(t)) with t = 1 / (1 + z / 2), z >= 0, to a relative 1.2e-7 (Numerical Recipes, section 6.2).
 _ERFC = (0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.lanes import LANES, constant, convert, load, splat
+from argosy.compiler.kernels.cpu.lanes import LANES, constant, convert, load, splat
 from argosy.quant.scheme import Format
 
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from tvm.tirx import Buffer, Expr, Var
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.cached import CachedPages, page_argument
-from argosy.compiler.kernels.attention.kernel import Kernel, size
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.builder import Kernel, size
+from argosy.compiler.kernels.kv.cached import CachedPages, page_argument
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 
 class DecodeArguments:

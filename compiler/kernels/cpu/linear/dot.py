@@ -12,12 +12,22 @@ across lanes, and scales are applied once a group.
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.activation import activate
-from argosy.compiler.kernels.lanes import CACHE_LINE, LANES, constant, convert, load, prefetch, reduce_max, splat, store
-from argosy.compiler.kernels.linear.base import LinearBuilder
-from argosy.compiler.kernels.linear.instruction import WORDS, DotInstruction
-from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
-from argosy.compiler.kernels.linear.tiles import GROUP, TileLayout
+from argosy.compiler.kernels.cpu.activation import activate
+from argosy.compiler.kernels.cpu.lanes import (
+    CACHE_LINE,
+    LANES,
+    constant,
+    convert,
+    load,
+    prefetch,
+    reduce_max,
+    splat,
+    store,
+)
+from argosy.compiler.kernels.cpu.linear.base import LinearBuilder
+from argosy.compiler.kernels.cpu.linear.instruction import WORDS, DotInstruction
+from argosy.compiler.kernels.cpu.linear.tiles import GROUP, TileLayout
+from argosy.compiler.kernels.linear import LinearKernel, TileShape
 
 # With few tokens a kernel waits for its weights: it asks for them so many bytes ahead. The processor does so by itself,
 # but not far enough where memory is busy with other programs.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.arguments import DecodeArguments
-from argosy.compiler.kernels.attention.kernel import Kernel, block, each, flattened, scratch, when
-from argosy.compiler.kernels.attention.merge import FEW_ROWS
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import KeyBlock, Tiles
-from argosy.compiler.kernels.lanes import constant, convert, load, splat, store
+from argosy.compiler.kernels.builder import Kernel, block, each, flattened, scratch, when
+from argosy.compiler.kernels.cpu.attention.merge import FEW_ROWS
+from argosy.compiler.kernels.cpu.attention.tile import KeyBlock, Tiles
+from argosy.compiler.kernels.cpu.lanes import constant, convert, load, splat, store
+from argosy.compiler.kernels.kv.arguments import DecodeArguments
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 BLOCK = 4  # pages that are taken in together
 # A batch is cut along the keys until there are this many work items, but no part gets fewer pages than MIN_PAGES.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, size
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.builder import Kernel, size
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 
 def page_argument(kernel: Kernel, shape: AttentionShape) -> tirx.Buffer:

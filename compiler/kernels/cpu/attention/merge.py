@@ -5,10 +5,10 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention import arguments
-from argosy.compiler.kernels.attention.kernel import Kernel, each
-from argosy.compiler.kernels.attention.shape import AttentionShape
-from argosy.compiler.kernels.lanes import convert, load, splat, store
+from argosy.compiler.kernels.builder import Kernel, each
+from argosy.compiler.kernels.cpu.lanes import convert, load, splat, store
+from argosy.compiler.kernels.kv import arguments
+from argosy.compiler.kernels.kv.shape import AttentionShape
 
 FEW_ROWS = 256  # that one thread merges in the time it takes to wake the others
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.arguments import PagedArguments
-from argosy.compiler.kernels.attention.chunk import ChunkTiles
-from argosy.compiler.kernels.attention.kernel import Kernel, flattened
-from argosy.compiler.kernels.attention.shape import AttentionShape
+from argosy.compiler.kernels.builder import Kernel, flattened
+from argosy.compiler.kernels.cpu.attention.chunk import ChunkTiles
+from argosy.compiler.kernels.kv.arguments import PagedArguments
+from argosy.compiler.kernels.kv.shape import AttentionShape
 
 
 def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:

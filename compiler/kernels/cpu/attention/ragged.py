@@ -7,12 +7,12 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.arguments import RaggedArguments, RaggedTreeArguments
-from argosy.compiler.kernels.attention.chunk import ChunkTiles
-from argosy.compiler.kernels.attention.kernel import Kernel, scratch
-from argosy.compiler.kernels.attention.pages import store_token
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.worklist import TileList
+from argosy.compiler.kernels.builder import Kernel, scratch
+from argosy.compiler.kernels.cpu.attention.chunk import ChunkTiles
+from argosy.compiler.kernels.cpu.attention.pages import store_token
+from argosy.compiler.kernels.cpu.attention.worklist import TileList
+from argosy.compiler.kernels.kv.arguments import RaggedArguments, RaggedTreeArguments
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 LONG_CHUNK = "a prefill chunk is longer than the sliding window"
 

@@ -6,8 +6,8 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.lanes import LANES, constant, convert, load, reduce_sum, splat, store
-from argosy.compiler.kernels.linear.record import LinearKernel, TileShape
+from argosy.compiler.kernels.cpu.lanes import LANES, constant, convert, load, reduce_sum, splat, store
+from argosy.compiler.kernels.linear import LinearKernel, TileShape
 
 # Input rows between two passes over the weights: their prepared copy should stay in the second-level cache.
 TOKENS_PER_BLOCK = 192

@@ -7,8 +7,8 @@ import math
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import Kernel, each
-from argosy.compiler.kernels.lanes import convert, load, store
+from argosy.compiler.kernels.builder import Kernel, each
+from argosy.compiler.kernels.cpu.lanes import convert, load, store
 
 FEW_TOKENS = 8  # that one thread rotates in the time it takes to wake the others
 

@@ -16,10 +16,20 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import elements_per_line, scratch
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.lanes import constant, convert, load, prefetch, reduce_max, reduce_sum, splat, store
-from argosy.compiler.kernels.vector import exp2, tanh
+from argosy.compiler.kernels.builder import scratch
+from argosy.compiler.kernels.cpu.lanes import (
+    constant,
+    convert,
+    elements_per_line,
+    load,
+    prefetch,
+    reduce_max,
+    reduce_sum,
+    splat,
+    store,
+)
+from argosy.compiler.kernels.cpu.vector import exp2, tanh
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 NEVER = -1e30  # a hidden score; also the LSE of a row that sees no key at all
 LOG2_E = math.log2(math.e)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.attention.kernel import block, scratch, when
-from argosy.compiler.kernels.attention.shape import PAGE, AttentionShape
-from argosy.compiler.kernels.attention.tile import Tiles, copied_block, copy_page_into
-from argosy.compiler.kernels.attention.worklist import TileList
+from argosy.compiler.kernels.builder import block, scratch, when
+from argosy.compiler.kernels.cpu.attention.tile import Tiles, copied_block, copy_page_into
+from argosy.compiler.kernels.cpu.attention.worklist import TileList
+from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
 
 MANY = 8  # tiles that share a copied block
 WORK_ITEMS = 24  # fewer tiles share where there would be fewer items for the threads

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from tvm import DataType, tirx
+from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
-
-from argosy.compiler.kernels.lanes import CACHE_LINE
 
 
 class Kernel:
@@ -73,11 +71,6 @@ def flattened(pages: tirx.Buffer) -> tirx.Buffer:
 def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) -> tirx.Buffer:
     """A buffer of the enclosing block: on the stack if its size is constant and at most 1 KB, else from a pool."""
     return T.sblock_alloc_buffer(shape if isinstance(shape, tuple) else (shape,), dtype, layout=None)
-
-
-def elements_per_line(buffer: tirx.Buffer) -> int:
-    """Elements that memory delivers together."""
-    return CACHE_LINE // DataType(buffer.dtype).itemsize
 
 
 def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:

@@ -1,0 +1,1 @@
+"""Kernels for CPUs, as vectors of sixteen lanes and loops over threads."""

@@ -1,0 +1,1 @@
+"""Attention on CPUs: the kernels of the paged KV cache."""
