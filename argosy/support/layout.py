@@ -1,4 +1,4 @@
-"""Tensor descriptions go in, the fingerprint that ties a weights directory to a library comes out."""
+"""Describe tensors, and fingerprint their layout, which ties a weights directory to a library."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+TensorInfo = tuple[str, tuple[int, ...], str]  # name, shape, dtype
 
-def weights_layout(tensors: Iterable[tuple[str, tuple[int, ...], str]]) -> str:
-    """SHA-256 (hex) of the canonical JSON of (name, shape, dtype), sorted by name: storage order is no matter."""
+def weights_layout(tensors: Iterable[TensorInfo]) -> str:
+    """Return the SHA-256 (hex) of the canonical JSON of `tensors`, sorted by name; storage order does not matter."""
     rows = sorted([name, [int(dim) for dim in shape], dtype] for name, shape, dtype in tensors)
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()

@@ -1,8 +1,9 @@
-"""Numbers go in, the words that people read come out: sizes, times, lists, near misses."""
+"""Format what people read: sizes, times, near misses, and values from files that may hold anything."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -39,6 +40,29 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(f"`{lowered[name]}`" for name in near) + "?"
     return "one of: " + ", ".join(names)
+
+
+def one_line(value: object, length: int = 60) -> str:
+    """Format a value that may come from a stranger as one printable line of at most `length` characters.
+
+    Text, paths and exceptions appear as their text (an exception without one as its type), anything else as its
+    `repr`. Runs of white space become one space; characters that steer a terminal or turn the direction of writing are
+    escaped; backticks become apostrophes, because messages put values between backticks. Never raises.
+    """
+    try:
+        text = _plain(value)
+    except Exception:  # the value's own `__str__` or `__repr__` failed
+        text = f"<{type(value).__name__}>"
+    # what is cut off anyway need not be looked at: a header may hold megabytes of text
+    line = " ".join(text.strip()[: 16 * length].split()).replace("`", "'")
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, BaseException):
+        return str(value).strip() or type(value).__name__
+    return str(value) if isinstance(value, str | os.PathLike) else repr(value)
 
 
 def shorten(value: object, length: int = 60) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from argosy.support.layout import weights_layout
 from argosy.support.progress import open_progress
-from argosy.support.text import did_you_mean, human_size, human_time, shorten
+from argosy.support.text import did_you_mean, human_size, human_time, one_line, shorten
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,41 @@ def test_near_misses() -> None:
     assert did_you_mean("Q4F16", ["q4f16_1", "q0f32"]) == "did you mean `q4f16_1`?"
     assert did_you_mean("zzz", ["q4f16_1", "q0f32"]) == "one of: q4f16_1, q0f32"
     assert shorten("x" * 100, 20) == "'" + "x" * 16 + "..."
+
+
+class _Hostile:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class _HostileError(Exception):
+    def __str__(self) -> str:
+        raise RecursionError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("gpt-9", "gpt-9"), ("", ""), (None, "None"), (7, "7"), (["a", 1], "['a', 1]"), (b"\x00a", r"b'\x00a'"),
+        (Path("a/b"), "a/b"), (ValueError("first\n  second\tthird\n"), "first second third"),
+        (KeyError("name"), "'name'"), (ValueError(), "ValueError"), (ValueError("\n "), "ValueError"),
+        ("a\r\n b\x0b\x85\u2028c\u00a0", "a b c"), ("\x1b[2Jx\x07", r"\x1b[2Jx\x07"), ("\x9b1m", r"\x9b1m"),
+        ("user\u202etxt.exe", r"user\u202etxt.exe"), ("\u2066a\u2069\u200b", r"\u2066a\u2069\u200b"),
+        ("\udcff", r"\udcff"), ("\U000e0041", r"\U000e0041"), ("a`b", "a'b"), ("日本語 ünï", "日本語 ünï"),
+        (10**5000, "<int>"), (_Hostile(), "<_Hostile>"), ([_Hostile()], "<list>"), (_HostileError(), "<_HostileError>"),
+        ("x" * 60, "x" * 60), ("x" * 61, "x" * 57 + "..."), (" " * 10**6 + "x", "x"), ("x" * 10**7, "x" * 57 + "..."),
+    ],
+    ids=lambda value: None if isinstance(value, str) and len(value) < 100 else "",
+)  # fmt: skip
+def test_hostile_values_become_one_line(value: object, text: str) -> None:
+    assert one_line(value) == text
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("length", [3, 4, 20, 200])
+def test_a_line_is_as_long_as_allowed(length: int) -> None:
+    assert len(one_line("\x1b" * 100, length)) <= length
+    assert len(one_line("ab " * 100, length)) == length
 
 
 def test_the_layout_ignores_order_and_sees_everything_else() -> None:
