@@ -18,7 +18,8 @@ from typing import Any
 
 from argosy.bench.workload import token_ids
 from argosy.dist.artefact import open_artefact
-from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.runner import Chunk
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only
 
@@ -83,7 +84,7 @@ class Subject:
     def holding(self, tokens: int) -> Iterator[None]:
         """A sequence 0 of so many tokens, for the time of the block."""
         self.runner.store.add(0)
-        ids, chunk = token_ids(tokens, self.runner.bounds.vocab_size), self.runner.bounds.prefill_chunk
+        ids, chunk = token_ids(tokens, self.runner.limits.vocab_size), self.runner.limits.prefill_chunk
         for first in range(0, tokens, chunk):
             self.runner.prefill([Chunk(0, ids[first : first + chunk])])
         yield

@@ -20,7 +20,8 @@ class ArgosyEngine(SteppingEngine):
         use_runtime_only()
         configure_threads(setup.threads)
         from argosy.dist.artefact import open_artefact
-        from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+        from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+        from argosy.runtime_bindings.engine.loading import load_library, load_weights
 
         artefact = open_artefact(setup.model)
         self.library = load_library(artefact)
@@ -68,7 +69,7 @@ class ArgosyEngine(SteppingEngine):
 
         self.runner.store.add(sequence)
         self._sequences = sequence + 1
-        size = self.runner.bounds.prefill_chunk
+        size = self.runner.limits.prefill_chunk
         for first in range(0, len(tokens), size):
             self.runner.prefill([Chunk(sequence, tokens[first : first + size])])
 

@@ -20,7 +20,8 @@ from argosy.evaluation.reference import reference_for
 from argosy.evaluation.self_sample import PROMPTS, sample_windows
 from argosy.evaluation.texts import BUNDLED_TEXT, Window, read_text, windows_of
 from argosy.evaluation.vocabulary import Vocabulary, check_same_vocabulary, open_vocabulary
-from argosy.runtime_bindings.engine.library import Library, LibraryRunner, load_library, load_weights
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+from argosy.runtime_bindings.engine.loading import Library, load_library, load_weights
 from argosy.runtime_bindings.engine.runner import Chunk
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
 from argosy.support.errors import UsageError
@@ -102,7 +103,7 @@ def measure(
 ) -> Divergence:
     """Both runners read every window, chunk by chunk; their distributions are compared where tokens are scored."""
     meter = DivergenceMeter()
-    chunk = min(reference.bounds.prefill_chunk, other.bounds.prefill_chunk)
+    chunk = min(reference.limits.prefill_chunk, other.limits.prefill_chunk)
     total, done = sum(len(window.tokens) - 1 for window in windows), 0
     for window in windows:
         tokens = np.asarray(window.tokens, dtype=np.int32)

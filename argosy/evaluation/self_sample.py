@@ -54,7 +54,7 @@ def _round(
     engine = Engine(runner)
     requests = {}
     for number, prompt in enumerate(prompts):
-        room = runner.bounds.context_window - len(prompt)
+        room = runner.limits.context_window - len(prompt)
         sampling = SamplingParams(temperature=1.0, top_p=1.0, seed=round_number * len(prompts) + number)
         request = Request(prompt=prompt, sampling=sampling, max_tokens=max(1, min(at_most, room)), stop_tokens=ends)
         requests[engine.add(request)] = (prompt, [])

@@ -18,7 +18,8 @@ from argosy.runtime_bindings.chat.stream import ProgressCallback, checked_interv
 from argosy.runtime_bindings.chat.template import ChatTemplate, Message, check_messages, select_template
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.runtime_bindings.engine.engine import Engine
-from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.memory import memory_use
 from argosy.runtime_bindings.engine.request import Event, FinishReason, Request, RequestStats
 from argosy.runtime_bindings.engine.sampler import TokenLogprob
@@ -176,7 +177,7 @@ class ChatModule:
         library = self._runner.library
         return ChatStats(
             answer, memory_use(), self._runner.weight_bytes, self._runner.kv_bytes, used,
-            self._runner.bounds.context_window, self._load_seconds, self._threads,
+            self._runner.limits.context_window, self._load_seconds, self._threads,
             library.file, library.target, library.metadata.activations, library.metadata.kv_dtype,
         )  # fmt: skip
 
@@ -196,7 +197,7 @@ class ChatModule:
             of = self._conversation
             messages = of.with_question(prompt) if isinstance(prompt, str) else check_messages(prompt)
             if config.on_context_full == "slide":
-                window = self._runner.bounds.context_window
+                window = self._runner.limits.context_window
                 tokens = of.fitted(messages, variables, window, config.max_tokens)
                 protect = min(of.protected(messages, tokens, variables), window // 2)
             else:

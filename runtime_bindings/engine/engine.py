@@ -27,7 +27,7 @@ class Engine:
         self._store = runner.store
         self._clock = clock
         self._space = Workspace()  # requests are sampled one after the other
-        self._scheduler = Scheduler(runner.store, runner.bounds, self._reclaim)
+        self._scheduler = Scheduler(runner.store, runner.limits, self._reclaim)
         self._active: dict[int, Active] = {}
         self._open: dict[int, list[int]] = {}  # sequences of open_sequence and their tokens, least recently used first
         self._next_sequence = 0
@@ -54,7 +54,7 @@ class Engine:
 
     def add(self, request: Request) -> int:
         """Queues a request and returns its id. RequestError or ContextFullError if the model cannot do it."""
-        check_request(request, self._runner.bounds)
+        check_request(request, self._runner.limits)
         if request.sequence is None:
             sequence, tokens, reused = self._new_sequence(), list(request.prompt), 0
         else:
@@ -136,7 +136,7 @@ class Engine:
         active.answered += 1
         if request.max_tokens is not None and active.answered >= request.max_tokens:
             return [self._finish(active, "length", sample)]
-        if len(active.tokens) > self._runner.bounds.context_window:
+        if len(active.tokens) > self._runner.limits.context_window:
             return [Event(active.id, sample.token, sample.logprob), *self._make_room(active)]
         self._scheduler.start_decoding(active)
         return [Event(active.id, sample.token, sample.logprob)]
@@ -146,7 +146,7 @@ class Engine:
     def _make_room(self, active: Active) -> list[Event]:
         """Ends a request that has no room left, or slides its context."""
         request = active.request
-        room = min(len(active.tokens), self._runner.bounds.context_window) - request.protect
+        room = min(len(active.tokens), self._runner.limits.context_window) - request.protect
         if request.on_context_full == "stop" or room < 2:
             return [self._finish(active, "context")]
         kept = active.tokens[len(active.tokens) - room // 2 :]

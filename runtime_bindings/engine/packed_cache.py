@@ -22,9 +22,10 @@ from argosy.dist.artefact import Artefact
 from argosy.dist.manifest import LibraryRecord
 from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
 from argosy.dist.tvm_bridge import packed_params
-from argosy.runtime_bindings.engine.packing import Parameter, Recipe
+from argosy.runtime_bindings.engine.packing import PackingRecipe
 from argosy.support.errors import ArgosyError, ArtefactError
 from argosy.support.files import directory_lock, remove_leftovers, require_space, write_json_atomic
+from argosy.support.layout import TensorInfo
 
 FORMAT = 1  # of the directory; another number is another digest
 LIBRARY_NAME = "packed.json"  # says which library the directory is for
@@ -34,7 +35,9 @@ _DIRECTORY = re.compile(r"packed-[0-9a-f]{16}")
 class PackedCache:
     """The packed weights of one library of an artefact."""
 
-    def __init__(self, artefact: Artefact, record: LibraryRecord, recipe: Recipe, stored: Sequence[Parameter]) -> None:
+    def __init__(
+        self, artefact: Artefact, record: LibraryRecord, recipe: PackingRecipe, stored: Sequence[TensorInfo]
+    ) -> None:
         """`stored`: the library's parameters before packing."""
         assert artefact.manifest is not None
         self._artefact = artefact

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from argosy.runtime_bindings.engine.arena import Arena, padded
+from argosy.support.layout import TensorInfo
 
 RECIPE = "_packing"
-Parameter = tuple[str, tuple[int, ...], str]  # name, shape, dtype
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PackingStep:
     """One call of `function` on the stored tensors `inputs`; it fills tensors of `outputs`: (place, shape, dtype)."""
 
     function: str
@@ -28,33 +28,33 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PackingRecipe:
     """How a library's weights are packed. `kept`: (place before, place after) of tensors that stay as they are."""
 
     kept: tuple[tuple[int, int], ...]
-    steps: tuple[Step, ...]
+    steps: tuple[PackingStep, ...]
 
-    def parameters(self, stored: Sequence[Parameter]) -> list[Parameter]:
+    def parameters(self, stored: Sequence[TensorInfo]) -> list[TensorInfo]:
         """What comes out, in order, of what is `stored`; a packed tensor is named after its place."""
         places = {after: stored[before][1:] for before, after in self.kept}
         places |= {place: (shape, dtype) for step in self.steps for place, shape, dtype in step.outputs}
         return [(f"packed.{place}", *places[place]) for place in sorted(places)]
 
 
-def packing_recipe(machine: Any) -> Recipe | None:
+def packing_recipe(machine: Any) -> PackingRecipe | None:
     """The recipe of a library, or None if it reads weights as they are stored."""
     if not machine.module.implements_function(RECIPE):
         return None
     told = json.loads(str(machine[RECIPE]()))
     steps = tuple(
-        Step(
+        PackingStep(
             step["function"],
             tuple(step["inputs"]),
             tuple((out["index"], tuple(out["shape"]), out["dtype"]) for out in step["outputs"]),
         )
         for step in told["steps"]
     )
-    return Recipe(tuple((before, after) for before, after in told["kept"]), steps)
+    return PackingRecipe(tuple((before, after) for before, after in told["kept"]), steps)
 
 
 def pack(machine: Any, tensors: Sequence[Any], done: Callable[[int], None] = lambda index: None) -> list[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from argosy.runtime_bindings.engine.params import INTEGER_RANGES, SamplingParams, check_vocabulary, refuse
-from argosy.runtime_bindings.engine.runner import Bounds
+from argosy.runtime_bindings.engine.runner import RunnerLimits
 from argosy.runtime_bindings.engine.sampler import Sampler, TokenLogprob
 from argosy.support.errors import ArgosyError, ContextFullError
 
@@ -102,23 +102,23 @@ class Active:
         )  # fmt: skip
 
 
-def check_request(request: Request, bounds: Bounds) -> None:
+def check_request(request: Request, limits: RunnerLimits) -> None:
     """Refuses what the model cannot do: RequestError, or ContextFullError for a prompt that is too long."""
     if not request.prompt:
         raise refuse("prompt", [], "at least one token")
-    unknown = next((token for token in request.prompt if not 0 <= token < bounds.vocab_size), None)
+    unknown = next((token for token in request.prompt if not 0 <= token < limits.vocab_size), None)
     if unknown is not None:
-        raise refuse("prompt", unknown, f"token ids from 0 to {bounds.vocab_size - 1}")
+        raise refuse("prompt", unknown, f"token ids from 0 to {limits.vocab_size - 1}")
     low, high = INTEGER_RANGES["max_tokens"]
     if request.max_tokens is not None and not low <= request.max_tokens <= high:
         raise refuse("max_tokens", request.max_tokens, f"a whole number from {low} to {high}, or nothing")
     if request.on_context_full not in ON_CONTEXT_FULL:
         raise refuse("on_context_full", request.on_context_full, "stop or slide")
-    if request.on_context_full == "slide" and not 0 <= request.protect < bounds.context_window - 1:
-        raise refuse("protect", request.protect, f"from 0 to {bounds.context_window - 2}, so that something can slide")
-    check_vocabulary(request.sampling, bounds.vocab_size)
-    if len(request.prompt) > bounds.context_window:
+    if request.on_context_full == "slide" and not 0 <= request.protect < limits.context_window - 1:
+        raise refuse("protect", request.protect, f"from 0 to {limits.context_window - 2}, so that something can slide")
+    check_vocabulary(request.sampling, limits.vocab_size)
+    if len(request.prompt) > limits.context_window:
         raise ContextFullError(
-            f"the prompt has `{len(request.prompt)}` tokens, and the context window holds {bounds.context_window}",
+            f"the prompt has `{len(request.prompt)}` tokens, and the context window holds {limits.context_window}",
             "shorten it, or build with a larger --context-window",
         )

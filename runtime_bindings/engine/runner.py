@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RunnerLimits:
     """What a runner was made for. All but `vocab_size` count tokens or sequences."""
 
     vocab_size: int
@@ -53,13 +53,13 @@ class Runner(Protocol):
     """One model with its store. `prefill` and `decode` append what they are given to the sequences; where one of them
     raises, the sequences are as long as before."""
 
-    bounds: Bounds
+    limits: RunnerLimits
     store: SequenceStore
 
     def prefill(self, chunks: Sequence[Chunk]) -> np.ndarray:
         """Logits after the last token of each chunk: (b, vocab) float32, valid until the next call.
 
-        All chunks together hold at most `bounds.prefill_chunk` tokens, none is empty, no sequence occurs twice."""
+        All chunks together hold at most `limits.prefill_chunk` tokens, none is empty, no sequence occurs twice."""
 
     def decode(self, sequences: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
         """Logits after one more token of each sequence: (b, vocab) float32, valid until the next call."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from argosy.runtime_bindings.engine.request import Active
-from argosy.runtime_bindings.engine.runner import Bounds, Chunk, SequenceStore
+from argosy.runtime_bindings.engine.runner import Chunk, RunnerLimits, SequenceStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Scheduler:
     requests decode together. When pages run out, sequences that nobody uses are emptied by `reclaim`, and then the
     request that came last gives up its pages and waits to be computed again."""
 
-    def __init__(self, store: SequenceStore, bounds: Bounds, reclaim: Callable[[], bool]) -> None:
+    def __init__(self, store: SequenceStore, limits: RunnerLimits, reclaim: Callable[[], bool]) -> None:
         self.waiting: deque[Active] = deque()
         self.running: list[Active] = []
         self._store = store
-        self._bounds = bounds
+        self._limits = limits
         self._reclaim = reclaim
 
     def schedule(self) -> Plan | None:
@@ -82,10 +82,10 @@ class Scheduler:
         batch: list[Active] = []
         chunks: list[Chunk] = []
         growth = [(active.sequence, 1) for active in self.running]
-        budget = self._bounds.prefill_chunk
+        budget = self._limits.prefill_chunk
         for active in self.waiting:
             growth.append((active.sequence, self._missing(active)))
-            if budget == 0 or len(growth) > self._bounds.max_batch or not self._store.fits(growth):
+            if budget == 0 or len(growth) > self._limits.max_batch or not self._store.fits(growth):
                 break
             chunks.append(self._chunk(active, min(self._missing(active), budget)))
             batch.append(active)

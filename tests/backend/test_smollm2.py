@@ -12,7 +12,8 @@ from argosy import ChatModule
 from argosy.dist.artefact import open_artefact
 from argosy.dist.catalogue import resolve_model
 from argosy.model_defs.checkpoint import open_checkpoint
-from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.runner import Chunk
 
 GREEDY = {"temperature": 0.0, "max_tokens": 48}
@@ -82,7 +83,8 @@ from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_ru
 use_runtime_only()
 configure_threads(None)
 from argosy.dist.artefact import open_artefact
-from argosy.runtime_bindings.engine.library import LibraryRunner, load_library, load_weights
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.memory import memory_use
 artefact = open_artefact({str(demo_artefact("q4f16_1"))!r})
 library = load_library(artefact)

@@ -12,7 +12,7 @@ import pytest
 from argosy.evaluation.compare import measure
 from argosy.evaluation.divergence import DivergenceMeter
 from argosy.evaluation.texts import BUNDLED_TEXT, Window, cut, read_text
-from argosy.runtime_bindings.engine.runner import Bounds, Chunk
+from argosy.runtime_bindings.engine.runner import Chunk, RunnerLimits
 from argosy.support.errors import ArtefactError, UsageError
 from argosy.support.progress import SilentProgress
 
@@ -119,12 +119,12 @@ class ToyRunner:
     """Its logits are a hash of everything read so far, so a position that reads the wrong tokens shows."""
 
     def __init__(self, chunk: int, seed: int = 0) -> None:
-        self.bounds = Bounds(VOCABULARY, 1000, chunk, 1)
+        self.limits = RunnerLimits(VOCABULARY, 1000, chunk, 1)
         self.store = ToyStore()
         self.seed = seed
 
     def verify(self, chunk: Chunk) -> np.ndarray:
-        assert 0 < len(chunk.tokens) <= self.bounds.prefill_chunk
+        assert 0 < len(chunk.tokens) <= self.limits.prefill_chunk
         rows = []
         for token in chunk.tokens:
             self.store.held[chunk.sequence].append(int(token))

@@ -104,7 +104,7 @@ def test_help_loads_neither_tvm_nor_rich() -> None:
 
 
 def test_the_runtime_loads_neither_compiler_nor_torch() -> None:
-    code = "import argosy.dist.artefact, argosy.runtime_bindings.engine.library as library\nlibrary.load_tvm()"
+    code = "import argosy.dist.artefact, argosy.runtime_bindings.engine.loading as loading\nloading.load_tvm()"
     loaded = loaded_by(code)
     assert "tvm" in loaded
     assert not {name for name in loaded if name.startswith(("argosy.compiler", "argosy.quant", "argosy.model_defs"))}

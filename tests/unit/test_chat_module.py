@@ -18,7 +18,8 @@ from argosy import ArgosyError, ChatModule, GenerationConfig, StreamIterator, St
 from argosy.build import Request as BuildRequest
 from argosy.build import build
 from argosy.runtime_bindings.engine.engine import Engine
-from argosy.runtime_bindings.engine.library import LibraryRunner, kv_bytes, load_library, load_weights
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner, kv_bytes
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Event, Request
 from argosy.runtime_bindings.engine.runner import Chunk

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Event, Request
-from argosy.runtime_bindings.engine.runner import Bounds, Chunk
+from argosy.runtime_bindings.engine.runner import Chunk, RunnerLimits
 from argosy.support.errors import ContextFullError, RequestError
 
 VOCAB = 50
@@ -65,7 +65,7 @@ class ToyRunner:
     """A `Runner` that records its batches and can be told to fail."""
 
     def __init__(self, window: int = 64, chunk: int = 16, batch: int = 4, pages: int = 1000) -> None:
-        self.bounds = Bounds(VOCAB, window, chunk, batch)
+        self.limits = RunnerLimits(VOCAB, window, chunk, batch)
         self.store = ToyStore(pages)
         self.calls: list[tuple[str, tuple[int, ...]]] = []
         self.fail: BaseException | None = None
@@ -74,16 +74,16 @@ class ToyRunner:
         if self.fail is not None:
             failure, self.fail = self.fail, None
             raise failure
-        assert len({sequence for sequence, _ in parts}) == len(parts) <= self.bounds.max_batch
+        assert len({sequence for sequence, _ in parts}) == len(parts) <= self.limits.max_batch
         for sequence, tokens in parts:
             self.store.content[sequence] += tokens
-            assert len(self.store.content[sequence]) <= self.bounds.context_window
+            assert len(self.store.content[sequence]) <= self.limits.context_window
         assert self.store.used() <= self.store.pages
         return np.stack([toy_logits(self.store.content[sequence]) for sequence, _ in parts])
 
     def prefill(self, chunks: Sequence[Chunk]) -> np.ndarray:
         counts = tuple(len(chunk.tokens) for chunk in chunks)
-        assert min(counts) > 0 and sum(counts) <= self.bounds.prefill_chunk
+        assert min(counts) > 0 and sum(counts) <= self.limits.prefill_chunk
         self.calls.append(("prefill", counts))
         return self._append([(chunk.sequence, chunk.tokens) for chunk in chunks])
 

@@ -20,8 +20,8 @@ from argosy.build import Request, build
 from argosy.dist.artefact import open_artefact
 from argosy.dist.tensor_cache import TensorCacheWriter
 from argosy.dist.tvm_bridge import StoredParams
-from argosy.runtime_bindings.engine import library as module
-from argosy.runtime_bindings.engine.library import load_library, load_weights
+from argosy.runtime_bindings.engine import loading as module
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.packing import pack, packing_recipe
 from argosy.support.progress import SilentProgress
 
