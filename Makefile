@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 ARTEFACT := dist/out/$(MODEL)-$(QUANTIZATION)
 
 .DEFAULT_GOAL := help
-.PHONY: help chat web build test lint wheel clean distclean
+.PHONY: help chat web build test lint types wheel clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,7 +21,7 @@ help:
 	@echo "make web     set up, build $(MODEL) for the browser, and open a chat page"
 	@echo "make build   set up, and build $(MODEL) for $(TARGET)"
 	@echo "make test    set up, and run the tests"
-	@echo "make lint    set up, and run ruff"
+	@echo "make lint    set up, and run ruff and mypy; make types runs mypy alone"
 	@echo "make wheel   build the chat page, which needs Node.js, and a wheel that holds it (dist/out/wheel)"
 	@echo "make clean   remove what was built (dist/out, the chat page); make distclean removes $(VENV) as well"
 	@echo
@@ -44,6 +44,12 @@ test: $(VENV)/.stamp-demo $(VENV)/.stamp-test
 
 lint: $(VENV)/.stamp-test
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/python .ci/check_types.py
+
+# An environment that somebody else set up will do.
+types:
+	@$(BIN)/python -c 'import mypy' 2>/dev/null || $(MAKE) --no-print-directory $(VENV)/.stamp-test
+	@$(BIN)/python .ci/check_types.py
 
 # `build` holds what an earlier wheel was made of, assets of an earlier page among it.
 wheel: $(VENV)/.stamp-base
@@ -53,7 +59,7 @@ wheel: $(VENV)/.stamp-base
 	@ls -l dist/out/wheel/*.whl
 
 clean:
-	rm -rf dist/out build argosy/web/static .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist/out build argosy/web/static .pytest_cache .ruff_cache .hypothesis .mypy_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean
