@@ -17,8 +17,8 @@ from argosy.dist.manifest import (
     LibraryRecord,
     Manifest,
     argosy_version,
+    library_target,
     read_manifest,
-    target_record,
     tvm_version,
 )
 from argosy.dist.naming import build_command
@@ -166,7 +166,7 @@ class Artefact:
             "tvm_version": (fields.text("tvm_version"), library.tvm_version),
             "weights_layout": (fields.sha256("weights_layout"), library.weights_layout),
             "spec_digest": (fields.text("spec_digest"), library.spec_digest),
-            "target": (target_record(fields.child("target")), library.target),
+            "target": (library_target(fields.child("target")), library.target),
         }
         for name, (of_library, of_manifest) in said.items():
             if of_library != of_manifest:

@@ -25,8 +25,8 @@ from argosy.dist.manifest import (
     MANIFEST_NAME,
     ConfigRecord,
     LibraryRecord,
+    LibraryTarget,
     Manifest,
-    TargetRecord,
     WeightsRecord,
     argosy_version,
     read_manifest,
@@ -93,7 +93,7 @@ class BuildDirectory:
         return self.directory / library_name(self.manifest.model, self.manifest.quantization, target, suffix)
 
     def publish_library(
-        self, file: Path, target: TargetRecord, *, key: str, weights_layout: str, spec_digest: str
+        self, file: Path, target: LibraryTarget, *, key: str, weights_layout: str, spec_digest: str
     ) -> None:
         """Record the library `file`, which lies in this directory, for `target`."""
         assert file.parent == self.directory, file

@@ -12,7 +12,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from argosy.dist.manifest import Manifest, Stage, tvm_version
+from argosy.dist.manifest import Manifest, StageRecord, tvm_version
 from argosy.support.files import sha256_file
 
 
@@ -65,7 +65,7 @@ def source_digest(*modules: str) -> str:
     return digest.hexdigest()
 
 
-def is_current(manifest: Manifest, directory: Path, stage: Stage | None, key: str) -> bool:
+def is_current(manifest: Manifest, directory: Path, stage: StageRecord | None, key: str) -> bool:
     """Whether `stage` was made with `key`, and all its files lie in `directory` unaltered."""
     if stage is None or stage.key != key:
         return False

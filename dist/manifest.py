@@ -51,7 +51,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetRecord:
+class LibraryTarget:
     """What a library was compiled for, as in the library's own `_metadata`; `device` is what its code runs on."""
 
     name: str
@@ -88,7 +88,7 @@ class LibraryRecord:
     abi: int
     argosy_version: str
     tvm_version: str
-    target: TargetRecord
+    target: LibraryTarget
     weights_layout: str
     spec_digest: str
 
@@ -98,7 +98,7 @@ class LibraryRecord:
         return (self.file,)
 
 
-Stage: TypeAlias = "WeightsRecord | ConfigRecord | LibraryRecord"
+StageRecord: TypeAlias = "WeightsRecord | ConfigRecord | LibraryRecord"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Manifest:
 
     def used_files(self) -> tuple[str, ...]:
         """The files that some stage names."""
-        stages: tuple[Stage | None, ...] = (self.weights, self.config, *self.libraries.values())
+        stages: tuple[StageRecord | None, ...] = (self.weights, self.config, *self.libraries.values())
         return tuple(sorted({name for stage in stages if stage is not None for name in stage.files}))
 
     def file_problem(self, directory: Path, name: str) -> str | None:
@@ -201,15 +201,15 @@ def _library(fields: Fields) -> LibraryRecord:
         abi=fields.integer("abi"),
         argosy_version=fields.text("argosy_version"),
         tvm_version=fields.text("tvm_version"),
-        target=target_record(fields.child("target")),
+        target=library_target(fields.child("target")),
         weights_layout=fields.sha256("weights_layout"),
         spec_digest=fields.text("spec_digest"),
     )
 
 
-def target_record(fields: Fields) -> TargetRecord:
+def library_target(fields: Fields) -> LibraryTarget:
     """The `target` object of a manifest or of a library's `_metadata`."""
     device = fields.text("device") if "device" in fields.values else "cpu"  # libraries of before there was a choice
-    return TargetRecord(
+    return LibraryTarget(
         fields.text("name"), fields.text("triple"), fields.text("cpu"), fields.texts("features"), device
     )

@@ -19,14 +19,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def demo_artefact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The artefact directory of the demo model in a scheme, built on first use."""
-    from argosy.build import Request, build
+    from argosy.build import BuildRequest, build
 
     root = tmp_path_factory.mktemp("demo")
     built: dict[str, Path] = {}
 
     def artefact(quantization: str = "q4f16_1") -> Path:
         if quantization not in built:
-            request = Request(DEMO_MODEL, quantization=quantization, output=root / f"{DEMO_MODEL}-{quantization}")
+            request = BuildRequest(DEMO_MODEL, quantization=quantization, output=root / f"{DEMO_MODEL}-{quantization}")
             built[quantization] = build(request, SilentProgress()).directory
         return built[quantization]
 

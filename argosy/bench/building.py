@@ -34,12 +34,12 @@ class Stopwatch:
 
 def measure(recipe: dict[str, Any], directory: str) -> dict[str, Any]:
     """Build: seconds of each stage, peak memory up to the end of converting and of everything, sizes."""
-    from argosy.build import Request, build
+    from argosy.build import BuildRequest, build
     from argosy.runtime_bindings.engine.memory import memory_use
 
     watch = Stopwatch()
     wishes = {**recipe, "targets": tuple(recipe["targets"])}
-    report = build(Request(**wishes, output=Path(directory)), watch)
+    report = build(BuildRequest(**wishes, output=Path(directory)), watch)
     stages = {stage.stage: stage for stage in report.stages}
     assert watch.link is not None, "no link step was reported"
     return {

@@ -102,10 +102,10 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
     from argosy.support.interrupts import ctrl_c_deferred
 
     with ctrl_c_deferred():  # NumPy starts threads
-        from argosy.build import Request, build
+        from argosy.build import BuildRequest, build
         from argosy.support.progress import open_progress
 
-    request = Request(**wishes)
+    request = BuildRequest(**wishes)
     with stoppable() as signals, open_progress() as progress:
         report = build(request, Stopping(progress, signals), stages)
     for note in report.notes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from argosy.build import Request, build, prepare
+from argosy.build import BuildRequest, build, prepare
 from argosy.dist.artefact import Artefact, list_artefacts, open_artefact
 from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import ArgosyError, ArtefactError, UsageError
@@ -46,7 +46,7 @@ def _usable(directory: Path, digest: str) -> Artefact | None:
 def _build(model: str, digest: str, progress: Progress) -> Artefact:
     """Builds `model` without quantization; it must still be the checkpoint with this digest."""
     output = output_root() / artefact_name(model, UNQUANTIZED)
-    request = Request(model=model, quantization=UNQUANTIZED, kv="f32", output=output)
+    request = BuildRequest(model=model, quantization=UNQUANTIZED, kv="f32", output=output)
     if prepare(request).digest != digest:
         raise UsageError(
             f"`{model}` is not the checkpoint any more that the artefact was built from",

@@ -227,9 +227,9 @@ def test_the_same_artefact_can_be_built_again() -> None:
         "model": "m", "quantization": "keep", "rounding": "rtn", "targets": ["cpu"], "activations": "f32",
         "max_batch": 2,
     }  # fmt: skip
-    from argosy.build import Request
+    from argosy.build import BuildRequest
 
-    assert Request(**found).max_batch == 2
+    assert BuildRequest(**found).max_batch == 2
 
 
 # -- what is shown

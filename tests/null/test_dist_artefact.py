@@ -24,7 +24,7 @@ from argosy.dist.build_directory import BuildDirectory, open_build_directory
 from argosy.dist.chat_config import CHAT_CONFIG_NAME, make_chat_config
 from argosy.dist.cpu_features import architecture, operating_system
 from argosy.dist.fingerprint import config_key, library_key, source_digest, stage_key, weights_key
-from argosy.dist.manifest import ABI, MANIFEST_NAME, TargetRecord, read_manifest, tvm_version
+from argosy.dist.manifest import ABI, MANIFEST_NAME, LibraryTarget, read_manifest, tvm_version
 from argosy.dist.tensor_cache import CACHE_NAME
 from argosy.support.errors import ArgosyError, ArtefactError
 from argosy.support.files import atomic_path
@@ -32,7 +32,7 @@ from argosy.support.files import atomic_path
 COMMAND = "argosy build --model tiny --target cpu --quantization q4f16_1"
 TRIPLE = f"{architecture()}-unknown-{operating_system()}-gnu"
 ELSEWHERE = "x86_64" if architecture() == "aarch64" else "aarch64"
-CPU = TargetRecord("cpu", TRIPLE, "generic", ())
+CPU = LibraryTarget("cpu", TRIPLE, "generic", ())
 TOKENIZER = {"tokenizer.json": b'{"decoder": {"type": "ByteLevel"}}', "tokenizer_config.json": b"{}"}
 
 
@@ -55,7 +55,7 @@ def add_config(build: BuildDirectory, key: str = "c") -> None:
     build.publish_config(config, TOKENIZER, key=key)
 
 
-def add_library(build: BuildDirectory, target: TargetRecord = CPU, key: str = "l", layout: str | None = None) -> None:
+def add_library(build: BuildDirectory, target: LibraryTarget = CPU, key: str = "l", layout: str | None = None) -> None:
     assert build.manifest.weights is not None
     path = build.library_path(target.name)
     with atomic_path(path) as temporary:
@@ -179,9 +179,9 @@ def test_the_best_library_that_runs_here_is_chosen(built: Path, monkeypatch: pyt
     monkeypatch.setattr(cpu_features, "host_features", lambda: frozenset({"avx2", "fma"}))
     with open_build(built) as build:
         for name, features in (("cpu-avx2", ("avx2", "fma")), ("cpu-avx512", ("avx2", "fma", "avx512f"))):
-            add_library(build, TargetRecord(name, TRIPLE, "x", features))
-        add_library(build, TargetRecord("webgpu", TRIPLE, "", (), device="webgpu"))
-        add_library(build, TargetRecord("arm64", TRIPLE.replace(architecture(), ELSEWHERE), "x", ("neon", "dotprod")))
+            add_library(build, LibraryTarget(name, TRIPLE, "x", features))
+        add_library(build, LibraryTarget("webgpu", TRIPLE, "", (), device="webgpu"))
+        add_library(build, LibraryTarget("arm64", TRIPLE.replace(architecture(), ELSEWHERE), "x", ("neon", "dotprod")))
     found = open_artefact(built)
     assert found.library().target.name == "cpu-avx2"
     assert found.library("cpu").target.name == "cpu"
@@ -198,9 +198,9 @@ def test_a_library_for_another_cpu_is_refused_with_a_command_that_helps(
     """The least demanding library for this architecture is spoken of, and not to be built again as it is."""
     monkeypatch.setattr(cpu_features, "host_features", lambda: frozenset({"avx"}))
     with open_build(built) as build:
-        add_library(build, TargetRecord("cpu", TRIPLE, "x", ("avx2", "avx512f", "avx512vnni")))
-        add_library(build, TargetRecord("x86_64-v3", TRIPLE, "x", ("avx2",)))
-        add_library(build, TargetRecord("arm64", TRIPLE.replace(architecture(), ELSEWHERE), "x", ("neon",)))
+        add_library(build, LibraryTarget("cpu", TRIPLE, "x", ("avx2", "avx512f", "avx512vnni")))
+        add_library(build, LibraryTarget("x86_64-v3", TRIPLE, "x", ("avx2",)))
+        add_library(build, LibraryTarget("arm64", TRIPLE.replace(architecture(), ELSEWHERE), "x", ("neon",)))
     with pytest.raises(ArtefactError, match=r"x86_64-v3\.so` needs the CPU features `avx2`") as refusal:
         open_artefact(built).library()
     assert "--target cpu " in (refusal.value.hint or "")

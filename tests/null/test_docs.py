@@ -195,7 +195,7 @@ def test_every_field_of_the_artefact_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", text))
     records = (
         manifest.Manifest, manifest.WeightsRecord, manifest.ConfigRecord, manifest.LibraryRecord,
-        manifest.TargetRecord, manifest.FileRecord,
+        manifest.LibraryTarget, manifest.FileRecord,
     )  # fmt: skip
     fields = {field.name for record in records for field in dataclasses.fields(record)}
     config = chat_config.ChatConfig("llama", "q4f16_1", {}, 1, 1, 1, pad_token_id=0, bos_token_id=0, eos_token_ids=(0,))

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoint import save_checkpoint
 
-from argosy.build import STAGES, BuildReport, Request, Stage, build, prepare
+from argosy.build import STAGES, BuildReport, BuildRequest, Stage, build, prepare
 from argosy.cli.stages import Stopping, stoppable
 from argosy.dist.artefact import open_artefact
 from argosy.dist.manifest import read_manifest
@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(checkpoint: Path, output: Path, stages: tuple[Stage, ...] = DATA, **wishes: object) -> BuildReport:
-    return build(Request(str(checkpoint), output=output, **wishes), SilentProgress(), stages)  # type: ignore[arg-type]
+    return build(BuildRequest(str(checkpoint), output=output, **wishes), SilentProgress(), stages)  # type: ignore[arg-type]
 
 
 def skipped(report: BuildReport) -> dict[str, bool]:
@@ -249,14 +249,14 @@ def test_too_small_a_disk_is_found_before_the_work(
 
 KILLED = """
 import os, signal, sys
-from argosy.build import Request, build
+from argosy.build import BuildRequest, build
 from argosy.dist.tensor_cache import TensorCacheWriter
 from argosy.support.progress import SilentProgress
 class Killer(SilentProgress):
     def report(self, stage, done, total, unit="steps"):
         if stage == {stage!r} and {least} <= done:
             os.kill(os.getpid(), signal.SIGKILL)
-build(Request(sys.argv[1], output=__import__("pathlib").Path(sys.argv[2])), Killer(), ("weights", "config"))
+build(BuildRequest(sys.argv[1], output=__import__("pathlib").Path(sys.argv[2])), Killer(), ("weights", "config"))
 """
 
 
@@ -304,7 +304,7 @@ def test_mistakes_are_found_before_anything_is_written(
 def test_a_directory_without_config_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        prepare(Request(str(tmp_path / "empty")))
+        prepare(BuildRequest(str(tmp_path / "empty")))
 
 
 def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_anything_is_written(tmp_path: Path) -> None:

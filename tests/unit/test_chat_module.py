@@ -15,8 +15,7 @@ import pytest
 from tiny_checkpoint import save_checkpoint
 
 from argosy import ArgosyError, ChatModule, GenerationConfig, StreamIterator, StreamToStdout
-from argosy.build import Request as BuildRequest
-from argosy.build import build
+from argosy.build import BuildRequest, build
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner, kv_bytes
 from argosy.runtime_bindings.engine.loading import load_library, load_weights

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_checkpoint import save_checkpoint
 
-from argosy.build import Request, build
+from argosy.build import BuildRequest, build
 from argosy.cli.app import cli
 from argosy.dist.artefact import open_artefact
 from argosy.evaluation.compare import Evaluation, evaluate
@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     text.write_text(TEXT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARGOSY_DIST", str(root))
-        build(Request(str(checkpoint), prefill_chunk=11, output=artefact), SilentProgress())
+        build(BuildRequest(str(checkpoint), prefill_chunk=11, output=artefact), SilentProgress())
         evaluate(Evaluation(artefact, text), SilentProgress())
         yield Place(checkpoint, artefact, root, text)
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_that_changed_since_is_no_reference(
 ) -> None:
     monkeypatch.setenv("ARGOSY_DIST", str(tmp_path / "empty"))
     checkpoint = save_checkpoint(tmp_path / "changing")
-    build(Request(str(checkpoint), output=tmp_path / "mine"), SilentProgress(), ("weights", "config"))
+    build(BuildRequest(str(checkpoint), output=tmp_path / "mine"), SilentProgress(), ("weights", "config"))
     save_checkpoint(checkpoint, seed=1)
     with pytest.raises(UsageError, match="is not the checkpoint any more"):
         reference_for(open_artefact(tmp_path / "mine"), SilentProgress())
@@ -155,7 +155,7 @@ def test_other_vocabularies_are_refused(place: Place, tmp_path: Path) -> None:
     letters["a"], letters["b"] = letters["b"], letters["a"]
     other = save_checkpoint(tmp_path / "other")
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    build(Request(str(other), output=tmp_path / "out"), SilentProgress(), ("weights", "config"))
+    build(BuildRequest(str(other), output=tmp_path / "out"), SilentProgress(), ("weights", "config"))
     one, two = open_artefact(place.artefact), open_artefact(tmp_path / "out")
     check_same_vocabulary(one, one, 250)
     with pytest.raises(UsageError, match=r"differ in 2 tokens"):

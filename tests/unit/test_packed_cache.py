@@ -16,7 +16,7 @@ import pytest
 from tiny_checkpoint import save_checkpoint
 
 from argosy import ChatModule
-from argosy.build import Request, build
+from argosy.build import BuildRequest, build
 from argosy.dist.artefact import open_artefact
 from argosy.dist.tensor_cache import TensorCacheWriter
 from argosy.dist.tvm_bridge import StoredParams
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def built(checkpoint: Path, output: Path, quantization: str = "q4f16_1", rounding: str = "full") -> Path:
     wishes = {"quantization": quantization, "rounding": rounding, "context_window": 64, "prefill_chunk": 16}
-    return build(Request(str(checkpoint), output=output, max_batch=1, **wishes), SilentProgress()).directory
+    return build(BuildRequest(str(checkpoint), output=output, max_batch=1, **wishes), SilentProgress()).directory
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import tvm
 from tvm.target import codegen
 
-from argosy.build import Request, build
+from argosy.build import BuildRequest, build
 from argosy.compiler.kernels.cpu.linear.instruction import INSTRUCTIONS, best_instruction
 from argosy.compiler.targets import TARGETS, check_targets, check_tensors, target_named
 from argosy.compiler.targets.cpu import link
@@ -203,7 +203,7 @@ def test_doctor_says_which_library_would_be_loaded(both: Path, monkeypatch: pyte
 def test_a_second_build_compiles_only_what_is_missing(both: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     shutil.copytree(both, made)
-    again = build(Request(str(both.parent / "tiny"), ("x86_64-v3", "cpu"), output=made), SilentProgress())
+    again = build(BuildRequest(str(both.parent / "tiny"), ("x86_64-v3", "cpu"), output=made), SilentProgress())
     assert [(stage.stage, stage.target, stage.skipped) for stage in again.stages] == [
         ("weights", None, True), ("config", None, True), ("library", "x86_64-v3", True), ("library", "cpu", False),
     ]  # fmt: skip

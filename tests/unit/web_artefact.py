@@ -9,21 +9,21 @@ from tokenizers import Tokenizer, decoders, models
 
 from argosy.dist.build_directory import BuildDirectory, open_build_directory
 from argosy.dist.chat_config import make_chat_config
-from argosy.dist.manifest import TargetRecord
+from argosy.dist.manifest import LibraryTarget
 from argosy.support.files import write_bytes_atomic
 
 NAME = "tiny-q4f32_1"
 WASM = f"{NAME}-webgpu.wasm"
 EMPTY_MODULE = b"\0asm\1\0\0\0"
-WEBGPU = TargetRecord("webgpu", "wasm32-unknown-unknown-wasm", "", (), device="webgpu")
-ARM = TargetRecord("arm64", "s390x-ibm-linux", "z15", ())  # nothing that any machine of ours runs
+WEBGPU = LibraryTarget("webgpu", "wasm32-unknown-unknown-wasm", "", (), device="webgpu")
+ARM = LibraryTarget("arm64", "s390x-ibm-linux", "z15", ())  # nothing that any machine of ours runs
 _BYTES = Tokenizer(models.BPE())
 _BYTES.decoder = decoders.ByteLevel()
 TOKENIZER = {"tokenizer.json": _BYTES.to_str().encode(), "tokenizer_config.json": b"{}"}
 BUILD = "argosy build --model tiny --target webgpu --quantization q4f32_1"
 
 
-def save_artefact(directory: Path, *targets: TargetRecord, weights: int = 50_000) -> Path:
+def save_artefact(directory: Path, *targets: LibraryTarget, weights: int = 50_000) -> Path:
     """An artefact with `weights` numbers, and with a library for each of `targets`."""
     with open_build_directory(directory, model="tiny", quantization="q4f32_1", checkpoint_digest="d") as build:
         with build.weights_writer() as writer:
@@ -39,7 +39,7 @@ def save_artefact(directory: Path, *targets: TargetRecord, weights: int = 50_000
     return directory
 
 
-def add_library(build: BuildDirectory, target: TargetRecord, content: bytes = EMPTY_MODULE) -> None:
+def add_library(build: BuildDirectory, target: LibraryTarget, content: bytes = EMPTY_MODULE) -> None:
     """A library for `target` that holds `content`."""
     assert build.manifest.weights is not None
     path = build.library_path(target.name, ".wasm" if target.device == "webgpu" else ".so")

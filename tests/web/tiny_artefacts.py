@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from tiny_checkpoint import save_checkpoint
 
-from argosy.build import Request, build
+from argosy.build import BuildRequest, build
 from argosy.support.progress import SilentProgress
 
 Artefact = Callable[[str], Path]  # a scheme -> the directory of the tiny model in it
@@ -45,6 +45,6 @@ def save_letters_checkpoint(directory: Path) -> Path:
 def build_tiny(checkpoint: Path, quantization: str, output: Path) -> Path:
     """The artefact for the browser, and a library for this machine that computes in float32."""
     wishes = {"model": str(checkpoint), "quantization": quantization, "output": output, "context_window": CONTEXT}
-    build(Request(**wishes, targets=("webgpu",)), SilentProgress())
-    build(Request(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
+    build(BuildRequest(**wishes, targets=("webgpu",)), SilentProgress())
+    build(BuildRequest(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
     return output

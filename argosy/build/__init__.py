@@ -1,0 +1,57 @@
+"""Build an artefact directory from a checkpoint: weights, config, and one library for each target.
+
+    prepare -> weights -> config -> library, once for each target
+
+`prepare` reads headers only and finds every mistake that can be found before work starts. The steps write files; a step
+whose inputs have not changed is skipped. The directory's manifest records a step once its files are complete.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from argosy.build.config import CONFIG
+from argosy.build.library import library_step
+from argosy.build.recipe import BuildRecipe, prepare
+from argosy.build.request import ACTIVATIONS, KV_DTYPES, ROUNDINGS, STAGES, BuildRequest, Stage
+from argosy.build.steps import BuildReport, BuildStep, StageReport, run_step
+from argosy.build.weights import WEIGHTS
+from argosy.dist.build_directory import open_build_directory
+from argosy.support.progress import Progress
+
+__all__ = [
+    "ACTIVATIONS", "KV_DTYPES", "ROUNDINGS", "STAGES", "BuildRecipe", "BuildReport", "BuildRequest", "BuildStep",
+    "Stage", "StageReport", "build", "prepare",
+]  # fmt: skip
+
+
+def build(request: BuildRequest, progress: Progress, stages: Sequence[Stage] = STAGES) -> BuildReport:
+    """Run those of `stages` that are not up to date.
+
+    Raises ArgosyError. Stages that are complete by then are kept, and the next build continues from them.
+    """
+    started = time.perf_counter()
+    recipe = prepare(request)
+    reports = []
+    with open_build_directory(
+        recipe.directory, model=recipe.name, quantization=recipe.scheme.name, checkpoint_digest=recipe.digest
+    ) as directory:
+        for step in _steps(stages, recipe.targets):
+            reports.append(run_step(step, recipe, directory, request, progress))
+        manifest = directory.manifest
+    complete = None not in (manifest.weights, manifest.config, *map(manifest.libraries.get, recipe.targets))
+    return BuildReport(
+        recipe.directory, recipe.name, recipe.scheme.name, recipe.targets, tuple(reports),
+        time.perf_counter() - started, complete, recipe.notes,
+    )  # fmt: skip
+
+
+def _steps(stages: Sequence[Stage], targets: Sequence[str]) -> Iterator[BuildStep]:
+    """Yield the steps of `stages`, in the order of `STAGES`."""
+    if "weights" in stages:
+        yield WEIGHTS
+    if "config" in stages:
+        yield CONFIG
+    if "library" in stages:
+        yield from map(library_step, targets)

@@ -1,0 +1,100 @@
+"""Check a build request and settle everything that it leaves open, before the first byte is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from argosy.build.request import ACTIVATIONS, KV_DTYPES, ROUNDINGS, BuildRequest
+from argosy.dist.naming import artefact_name, output_root
+from argosy.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from argosy.compiler.bounds import Bounds
+    from argosy.model_defs.checkpoint import Checkpoint
+    from argosy.model_defs.parameters import Parameter
+    from argosy.model_defs.spec import DecoderSpec
+    from argosy.quant.plan import Plan
+    from argosy.quant.scheme import Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecipe:
+    """A build request with every choice made and every input opened.
+
+    `ignorable` are prefixes of tensors that the checkpoint may hold and the model does not use; `digest` is the
+    checkpoint's.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    config: dict[str, object]
+    spec: DecoderSpec
+    parameters: tuple[Parameter, ...]
+    plan: Plan
+    scheme: Scheme
+    rounding: str
+    targets: tuple[str, ...]
+    activations: str
+    kv: str
+    bounds: Bounds
+    directory: Path
+    ignorable: tuple[str, ...]
+    digest: str
+    notes: tuple[str, ...]
+
+
+def prepare(request: BuildRequest) -> BuildRecipe:
+    """Resolve, open and check everything; write nothing.
+
+    Raises ArgosyError for whatever cannot be built.
+    """
+    from argosy.compiler.bounds import bounds_for
+    from argosy.compiler.targets import check_scheme, check_targets, check_tensors
+    from argosy.dist.catalogue import resolve_model
+    from argosy.model_defs.checkpoint import open_checkpoint
+    from argosy.model_defs.registry import ignorable, notice, parameters_of, spec_from_config
+    from argosy.quant.convert import check_sources, expected_tensors
+    from argosy.quant.plan import choose_formats
+    from argosy.quant.scheme import scheme_named
+
+    scheme = scheme_named(request.quantization)
+    activations = request.activations or scheme.activations
+    _check_choice("rounding", request.rounding, ROUNDINGS)
+    _check_choice("activations", activations, ACTIVATIONS)
+    _check_choice("KV cache dtype", request.kv, KV_DTYPES)
+    targets = check_targets(request.targets)
+    check_scheme(targets, scheme.name)
+    resolved = resolve_model(request.model)
+    checkpoint = open_checkpoint(resolved.path)
+    longest = spec_from_config(checkpoint.config)
+    bounds = bounds_for(longest, request.context_window, request.prefill_chunk, request.max_batch)
+    spec = spec_from_config(checkpoint.config, bounds.context_window)  # some rope scalings depend on the window
+    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    left_out = ignorable(checkpoint.config)
+    check_sources(parameters, checkpoint, left_out)
+    plan = choose_formats(parameters, scheme, checkpoint)
+    said = notice(checkpoint.config)
+    sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(parameters, plan)}
+    notes = (*((said,) if said else ()), *plan.notes, *check_tensors(targets, sizes))
+    return BuildRecipe(
+        name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
+        plan=plan, scheme=scheme, rounding=request.rounding, targets=targets, activations=activations, kv=request.kv,
+        bounds=bounds, directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
+        ignorable=left_out, digest=checkpoint.digest(), notes=notes,
+    )  # fmt: skip
+
+
+def _check_choice(what: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"unknown {what} `{value}`", f"one of: {', '.join(allowed)}")
+
+
+def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
+    """Return the size of a tensor."""
+    import numpy as np
+
+    return math.prod(shape) * np.dtype(dtype).itemsize
