@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from argosy.model_defs.spec import DecoderSpec
 from argosy.support.errors import UsageError
 
-PAGE_SIZE = 16  # tokens in a page of the KV cache: TVM's kernels and ours agree on it
-
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

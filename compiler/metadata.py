@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import tvm
 
-from argosy.compiler.bounds import PAGE_SIZE, Bounds
+from argosy.compiler.bounds import Bounds
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.spec import DecoderSpec
 from argosy.support.layout import weights_layout

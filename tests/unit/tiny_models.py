@@ -17,7 +17,8 @@ import transformers
 import tvm
 from tvm.runtime import ShapeTuple
 
-from argosy.compiler.bounds import PAGE_SIZE, Bounds
+from argosy.compiler.bounds import Bounds
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE
 from argosy.compiler.lower import lower
 from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets import target_named

@@ -21,21 +21,21 @@ _ERFC = (0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.186288
 def _exp(x: tirx.Expr, lanes: int) -> tirx.Expr:
     if lanes == 1:
         return T.exp(x)
-    scaled = T.Bind(T.min(x * constant(math.log2(math.e), lanes=lanes), constant(127.0, lanes=lanes)))
+    scaled = T.bind(T.min(x * constant(math.log2(math.e), lanes=lanes), constant(127.0, lanes=lanes)))
     return vector.exp2(scaled, lanes)
 
 
 def _tanh(x: tirx.Expr, lanes: int) -> tirx.Expr:
-    return T.tanh(x) if lanes == 1 else vector.tanh(T.Bind(x), lanes)
+    return T.tanh(x) if lanes == 1 else vector.tanh(T.bind(x), lanes)
 
 
 def _erf(x: tirx.Expr, lanes: int) -> tirx.Expr:
     if lanes == 1:
         return T.erf(x)
     one = constant(1.0, lanes=lanes)
-    size = T.Bind(T.max(x, -x))
-    t = T.Bind(one / (one + constant(0.5, lanes=lanes) * size))
-    tail = T.Bind(t * _exp(vector.horner(t, _ERFC, lanes) - size * size, lanes))
+    size = T.bind(T.max(x, -x))
+    t = T.bind(one / (one + constant(0.5, lanes=lanes) * size))
+    tail = T.bind(t * _exp(vector.horner(t, _ERFC, lanes) - size * size, lanes))
     return T.Select(x < constant(0.0, lanes=lanes), tail - one, one - tail)
 
 
@@ -45,7 +45,7 @@ def _silu(x: tirx.Expr, lanes: int) -> tirx.Expr:
 
 def _gelu(x: tirx.Expr, lanes: int) -> tirx.Expr:
     """x * Phi(x), with the error function (Hendrycks and Gimpel 2016)."""
-    scaled = T.Bind(x * constant(math.sqrt(0.5), lanes=lanes))
+    scaled = T.bind(x * constant(math.sqrt(0.5), lanes=lanes))
     return constant(0.5, lanes=lanes) * x * (constant(1.0, lanes=lanes) + _erf(scaled, lanes))
 
 

@@ -64,7 +64,7 @@ def _reduce(value: tirx.Expr, combine: Callable[[tirx.Expr, tirx.Expr], tirx.Exp
     while width > 1:
         low = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width)])
         high = T.Shuffle([value], [tirx.const(i, "int32") for i in range(width, 2 * width)])
-        value, width = T.Bind(combine(low, high)), width // 2
+        value, width = T.bind(combine(low, high)), width // 2
     return combine(T.Shuffle([value], [tirx.const(0, "int32")]), T.Shuffle([value], [tirx.const(1, "int32")]))
 
 

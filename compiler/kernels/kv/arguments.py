@@ -14,7 +14,7 @@ from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import Kernel, size
 from argosy.compiler.kernels.kv.cached import CachedPages, page_argument
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 
 class DecodeArguments:
@@ -171,7 +171,7 @@ def checked_empty(kernel: Kernel, shape: AttentionShape) -> Iterator[Buffer]:
     sliding = kernel.scalar("support_sliding_window", "int64")
     empty = kernel.tensor("empty", (), shape.dtype)
     with (
-        T.Assert(page_size == PAGE, f"page_size must be {PAGE}"),
+        T.Assert(page_size == PAGE_SIZE, f"page_size must be {PAGE_SIZE}"),
         T.Assert(sliding == 0, "support_sliding_window must be 0: layers with a window slide by themselves"),
     ):
         yield empty

@@ -6,12 +6,12 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import Kernel, size
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 
 def page_argument(kernel: Kernel, shape: AttentionShape) -> tirx.Buffer:
     """The pages of one layer, as the runtime sees them: `pages.py` says what is where."""
-    return kernel.tensor("pages", (size("num_pages"), 2, shape.kv_heads, PAGE, shape.head_dim), shape.dtype)
+    return kernel.tensor("pages", (size("num_pages"), 2, shape.kv_heads, PAGE_SIZE, shape.head_dim), shape.dtype)
 
 
 class CachedPages:
@@ -45,7 +45,7 @@ class CachedPages:
         """How many tokens the runtime offers."""
         num_pages = self.indptr[b + 1] - self.indptr[b]
         used = self.length_info[0, b] if self.sliding else self.length_info[b]
-        return T.if_then_else(num_pages == 0, 0, (num_pages - 1) * PAGE + used - self.offset(b))
+        return T.if_then_else(num_pages == 0, 0, (num_pages - 1) * PAGE_SIZE + used - self.offset(b))
 
     def before_window(self, b: tirx.Expr, length: tirx.Expr) -> tirx.Expr:
         """How many of the `length` offered tokens the newest one, which sequence b decodes, no longer sees.

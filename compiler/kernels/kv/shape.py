@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-PAGE = 16  # tokens in a page of the cache, and lanes of a row of scores
+PAGE_SIZE = 16  # tokens in a page of the cache, and lanes of a row of scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AttentionShape:
     @property
     def side_elements(self) -> int:
         """Elements of the keys, or of the values, of one KV head in one page."""
-        return PAGE * self.head_dim
+        return PAGE_SIZE * self.head_dim
 
     @property
     def head_elements(self) -> int:

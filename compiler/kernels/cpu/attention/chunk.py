@@ -10,7 +10,7 @@ from tvm.tirx.script.builder import ir as T
 from argosy.compiler.kernels.builder import block, scratch, when
 from argosy.compiler.kernels.cpu.attention.tile import Tiles, copied_block, copy_page_into
 from argosy.compiler.kernels.cpu.attention.worklist import TileList
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 MANY = 8  # tiles that share a copied block
 WORK_ITEMS = 24  # fewer tiles share where there would be fewer items for the threads
@@ -65,10 +65,10 @@ class ChunkTiles:
                     tiles.load_query(tile, r, self.q, token, head * group + row % group, scale, low, high)
                 T.buffer_store(span, T.min(span[0], tiles.first[tile]), [0])
                 T.buffer_store(span, T.max(span[1], tiles.end[tile]), [1])
-            size = shape.block * PAGE
+            size = shape.block * PAGE_SIZE
             with T.serial(span[0] // size, (span[1] + size - 1) // size) as i:
                 slot = T.bind(i * size)
-                with T.serial(T.min(shape.block, (span[1] - slot + PAGE - 1) // PAGE)) as j:
+                with T.serial(T.min(shape.block, (span[1] - slot + PAGE_SIZE - 1) // PAGE_SIZE)) as j:
                     copy_page_into(copied, j, shape, flat, T.bind(keys(b, head, i * shape.block + j)))
                 with T.serial(count) as tile, when(tiles.reaches(tile, slot)):
                     tiles.attend_between(tile, copied, slot)

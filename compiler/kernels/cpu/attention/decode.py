@@ -10,7 +10,7 @@ from argosy.compiler.kernels.cpu.attention.merge import FEW_ROWS
 from argosy.compiler.kernels.cpu.attention.tile import KeyBlock, Tiles
 from argosy.compiler.kernels.cpu.lanes import constant, convert, load, splat, store
 from argosy.compiler.kernels.kv.arguments import DecodeArguments
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 BLOCK = 4  # pages that are taken in together
 # A batch is cut along the keys until there are this many work items, but no part gets fewer pages than MIN_PAGES.
@@ -59,10 +59,10 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 lambda j: places[BLOCK + j],
                 lambda j: places[BLOCK + j] + shape.side_elements,
             )
-            first_block = T.bind(tile.first[0] // (BLOCK * PAGE))
-            count = T.bind(T.max((tile.end[0] + BLOCK * PAGE - 1) // (BLOCK * PAGE) - first_block, 0))
+            first_block = T.bind(tile.first[0] // (BLOCK * PAGE_SIZE))
+            count = T.bind(T.max((tile.end[0] + BLOCK * PAGE_SIZE - 1) // (BLOCK * PAGE_SIZE) - first_block, 0))
             with T.serial(first_block + count * part // parts, first_block + count * (part + 1) // parts) as i:
-                last_page = T.bind((tile.end[0] - 1) // PAGE)
+                last_page = T.bind((tile.end[0] - 1) // PAGE_SIZE)
 
                 def place(p: tirx.Expr) -> tirx.Expr:
                     """Where the keys of page p start; what lies behind the last page is hidden, and only loaded."""
@@ -70,7 +70,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
 
                 for j in range(2 * BLOCK):
                     T.buffer_store(places, place(i * BLOCK + j), [j])
-                tile.attend_between(0, pages_of_head, i * (BLOCK * PAGE))
+                tile.attend_between(0, pages_of_head, i * (BLOCK * PAGE_SIZE))
             with T.serial(rows) as r, when(first_row + r < group):
                 tile.finish(0, r, part_output, part_lse, b * parts + part, head * group + first_row + r)
 

@@ -15,14 +15,14 @@ from tvm.tirx.script.builder import ir as T
 from argosy.compiler.kernels.builder import Kernel, each, flattened, when
 from argosy.compiler.kernels.cpu.lanes import LANES, load, store
 from argosy.compiler.kernels.kv import arguments
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 FEW_TOKENS = 32  # that one thread moves in the time it takes to wake the others
 
 
 def key_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
     """Where feature x of the key in `slot` of a page is."""
-    return page * shape.page_elements + head * shape.head_elements + x * PAGE + slot
+    return page * shape.page_elements + head * shape.head_elements + x * PAGE_SIZE + slot
 
 
 def value_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
@@ -58,7 +58,7 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
 
         def append_token(i: tirx.Var) -> None:
             with when(slots[i] != -1), T.serial(shape.kv_heads) as head:
-                store_token(shape, flat, slots[i] // PAGE, slots[i] % PAGE, head, k, v, i)
+                store_token(shape, flat, slots[i] // PAGE_SIZE, slots[i] % PAGE_SIZE, head, k, v, i)
 
         each(n, FEW_TOKENS, append_token)
     return kernel.function
@@ -100,8 +100,8 @@ def compact(shape: AttentionShape) -> tirx.PrimFunc:
         flat = flattened(pages)
         with T.serial(indptr[batch]) as i, T.serial(shape.kv_heads) as head, T.serial(shape.head_dim) as x:
             for place in (key_slot, value_slot):
-                source = place(shape, moves[0, i] // PAGE, head, moves[0, i] % PAGE, x)
-                target = place(shape, moves[1, i] // PAGE, head, moves[1, i] % PAGE, x)
+                source = place(shape, moves[0, i] // PAGE_SIZE, head, moves[0, i] % PAGE_SIZE, x)
+                target = place(shape, moves[1, i] // PAGE_SIZE, head, moves[1, i] % PAGE_SIZE, x)
                 T.buffer_store(flat, flat[source], [target])
     return kernel.function
 
@@ -113,7 +113,7 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
         flat = flattened(pages)
         with T.serial(n) as i, T.serial(shape.kv_heads) as head, T.serial(shape.head_dim) as x:
             for part, place in ((k, key_slot), (v, value_slot)):
-                slot = place(shape, slots[i] // PAGE, head, slots[i] % PAGE, x)
+                slot = place(shape, slots[i] // PAGE_SIZE, head, slots[i] % PAGE_SIZE, x)
                 T.buffer_store(part, flat[slot], [layer, i, head, x])
     return kernel.function
 

@@ -12,7 +12,7 @@ from argosy.compiler.kernels.cpu.attention.chunk import ChunkTiles
 from argosy.compiler.kernels.cpu.attention.pages import store_token
 from argosy.compiler.kernels.cpu.attention.worklist import TileList
 from argosy.compiler.kernels.kv.arguments import RaggedArguments, RaggedTreeArguments
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 LONG_CHUNK = "a prefill chunk is longer than the sliding window"
 
@@ -52,13 +52,13 @@ class PackedChunk:
     def __init__(self, shape: AttentionShape, args: RaggedArguments | RaggedTreeArguments) -> None:
         self.shape = shape
         indptr = args.kv_indptr
-        self.pages = TileList(indptr, args.batch, args.n_kv, 1, PAGE)
+        self.pages = TileList(indptr, args.batch, args.n_kv, 1, PAGE_SIZE)
         self.flat = scratch(self.pages.capacity * shape.page_elements, shape.dtype)
         with T.parallel(self.pages.count * shape.kv_heads) as u:
             page = T.bind(u // shape.kv_heads)
             b, first_token = self.pages.bind(page)
             token = T.bind(indptr[b] + first_token)
-            with T.serial(T.min(PAGE, indptr[b + 1] - token)) as slot:
+            with T.serial(T.min(PAGE_SIZE, indptr[b + 1] - token)) as slot:
                 store_token(shape, self.flat, page, slot, u % shape.kv_heads, args.k, args.v, token + slot)
 
     def keys(self, b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:

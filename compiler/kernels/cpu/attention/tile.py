@@ -9,7 +9,6 @@ All arithmetic is in float32, whatever the pages hold.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,10 +28,8 @@ from argosy.compiler.kernels.cpu.lanes import (
     store,
 )
 from argosy.compiler.kernels.cpu.vector import exp2, tanh
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
-
-NEVER = -1e30  # a hidden score; also the LSE of a row that sees no key at all
-LOG2_E = math.log2(math.e)
+from argosy.compiler.kernels.kv.scores import LOG2_E, NEVER
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 # Which of the 16 keys of page j of a block row r sees: (r, j) -> a vector of booleans.
 Visible = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
@@ -64,9 +61,9 @@ def copied_block(shape: AttentionShape, pages: int) -> KeyBlock:
 def copy_page_into(block: KeyBlock, j: tirx.Expr, shape: AttentionShape, flat: tirx.Buffer, keys: tirx.Expr) -> None:
     """Page j of a copied block becomes the one whose keys of the KV head start at `flat[keys]`."""
     values = keys + shape.side_elements
-    with T.serial(shape.side_elements // PAGE) as x:
+    with T.serial(shape.side_elements // PAGE_SIZE) as x:
         for source, target in ((keys, block.keys(j)), (values, block.values(j))):
-            store(block.buffer, convert(load(flat, source + x * PAGE), "float32"), target + x * PAGE)
+            store(block.buffer, convert(load(flat, source + x * PAGE_SIZE), "float32"), target + x * PAGE_SIZE)
 
 
 class Tiles:
@@ -86,14 +83,14 @@ class Tiles:
         self.vectors_at_once = _largest_divisor(d // shape.lanes, shape.rows // rows)
         self.q = scratch((many, rows * d), "float32")
         self.o = scratch((many, rows * d), "float32")
-        self.d = scratch((many, rows * PAGE), "float32")  # a sum for each lane
-        self.m = scratch((many, PAGE), "float32")
-        self.m_new = scratch(PAGE, "float32")
-        self.shrink = scratch(PAGE, "float32")  # 2^(m - m_new)
-        self.p = scratch(rows * pages * PAGE, "float32")  # scores, then probabilities
-        self.sum_m = scratch(PAGE, "float32")
-        self.sum_d = scratch(PAGE, "float32")
-        self.sum_s = [scratch(rows * PAGE, "float32") for _ in range(self.pages_at_once)]
+        self.d = scratch((many, rows * PAGE_SIZE), "float32")  # a sum for each lane
+        self.m = scratch((many, PAGE_SIZE), "float32")
+        self.m_new = scratch(PAGE_SIZE, "float32")
+        self.shrink = scratch(PAGE_SIZE, "float32")  # 2^(m - m_new)
+        self.p = scratch(rows * pages * PAGE_SIZE, "float32")  # scores, then probabilities
+        self.sum_m = scratch(PAGE_SIZE, "float32")
+        self.sum_d = scratch(PAGE_SIZE, "float32")
+        self.sum_s = [scratch(rows * PAGE_SIZE, "float32") for _ in range(self.pages_at_once)]
         self.sum_o = [scratch(rows * shape.lanes, "float32") for _ in range(self.vectors_at_once)]
         # Row r of a tile sees the key slots low <= slot < high. Over a tile: from where to where any row sees
         # something, and from where to where every row sees all.
@@ -110,7 +107,7 @@ class Tiles:
         store(self.m, constant(NEVER), tile, 0)
         store(self.m_new, constant(NEVER), 0)
         with T.serial(self.rows) as r:
-            store(self.d, constant(0.0), tile, r * PAGE)
+            store(self.d, constant(0.0), tile, r * PAGE_SIZE)
         with T.serial(self.rows * self.shape.head_dim // lanes) as x:
             store(self.o, constant(0.0, lanes=lanes), tile, x * lanes, lanes=lanes)
         T.buffer_store(self.first, 2**31 - 1, [tile])
@@ -144,7 +141,7 @@ class Tiles:
 
     def reaches(self, tile: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:
         """Whether some row of a tile sees something of a block that starts at key slot `slot`."""
-        return T.And(self.first[tile] < slot + self.pages * PAGE, self.end[tile] > slot)
+        return T.And(self.first[tile] < slot + self.pages * PAGE_SIZE, self.end[tile] > slot)
 
     def attend_between(self, tile: tirx.Expr, block: KeyBlock, slot: tirx.Expr) -> None:
         """Takes in what the rows of a tile see, by `low` and `high`, of a block that starts at key slot `slot`."""
@@ -152,11 +149,11 @@ class Tiles:
         def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
             # One unsigned comparison does for both bounds.
             low = self.low[tile, r]
-            offset = T.ramp(slot + j * PAGE - low, 1, PAGE)
+            offset = T.ramp(slot + j * PAGE_SIZE - low, 1, PAGE_SIZE)
             width = T.Cast("uint32", T.max(self.high[tile, r] - low, 0))
-            return T.Cast(f"uint32x{PAGE}", offset) < T.broadcast(width, PAGE)
+            return T.Cast(f"uint32x{PAGE_SIZE}", offset) < T.broadcast(width, PAGE_SIZE)
 
-        size = self.pages * PAGE
+        size = self.pages * PAGE_SIZE
         used = T.bind(T.min(size, self.end[tile] - slot))
         whole = T.And(self.whole_first[tile] <= slot, self.whole_end[tile] >= slot + size)
         self.attend(tile, block, used, visible, whole)
@@ -165,7 +162,7 @@ class Tiles:
         self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr, visible: Visible, whole: tirx.Expr | None = None
     ) -> None:
         """Takes in a block of which the first `used` tokens are written. If `whole`, every row sees all of it."""
-        pages = T.bind((used + PAGE - 1) // PAGE)
+        pages = T.bind((used + PAGE_SIZE - 1) // PAGE_SIZE)
         self._score(tile, block, pages)
         if whole is None:
             self._soften(tile, pages, visible)
@@ -179,7 +176,7 @@ class Tiles:
 
     def _score(self, tile: tirx.Expr, block: KeyBlock, pages: tirx.Expr | int) -> None:
         """p = q k^T, still to be capped."""
-        d, width = self.shape.head_dim, self.pages * PAGE
+        d, width = self.shape.head_dim, self.pages * PAGE_SIZE
         at_once = range(self.pages_at_once)
         with T.serial((pages + self.pages_at_once - 1) // self.pages_at_once) as group:
             pages_now = [group * self.pages_at_once + i for i in at_once]
@@ -187,53 +184,53 @@ class Tiles:
             coming = [T.bind(block.coming_keys(j)) for j in pages_now] if block.coming_keys else []
             for total in self.sum_s:
                 with T.unroll(self.rows) as r:
-                    store(total, constant(0.0), r * PAGE)
-            features = max(1, elements_per_line(block.buffer) // PAGE)
+                    store(total, constant(0.0), r * PAGE_SIZE)
+            features = max(1, elements_per_line(block.buffer) // PAGE_SIZE)
             with T.serial(d // features) as line:
                 for start in coming:
-                    prefetch(block.buffer[start + line * features * PAGE])
+                    prefetch(block.buffer[start + line * features * PAGE_SIZE])
                 for feature in range(features):
                     x = line * features + feature
-                    keys = [T.bind(convert(load(block.buffer, start + x * PAGE), "float32")) for start in starts]
+                    keys = [T.bind(convert(load(block.buffer, start + x * PAGE_SIZE), "float32")) for start in starts]
                     with T.unroll(self.rows) as r:
                         query = T.bind(splat(self.q[tile, r * d + x]))
                         for key, total in zip(keys, self.sum_s, strict=True):
-                            store(total, load(total, r * PAGE) + query * key, r * PAGE)
+                            store(total, load(total, r * PAGE_SIZE) + query * key, r * PAGE_SIZE)
             for i, total in zip(at_once, self.sum_s, strict=True):
                 with T.unroll(self.rows) as r:
-                    column = (group * self.pages_at_once + i) * PAGE
-                    store(self.p, load(total, r * PAGE), r * width + column)
+                    column = (group * self.pages_at_once + i) * PAGE_SIZE
+                    store(self.p, load(total, r * PAGE_SIZE), r * width + column)
 
     def _soften(self, tile: tirx.Expr, pages: tirx.Expr | int, visible: Visible | None) -> None:
         """p becomes 2^(p - m) with the new maximum m, and d its running sum."""
-        softcap, width = self.shape.softcap, self.pages * PAGE
+        softcap, width = self.shape.softcap, self.pages * PAGE_SIZE
         with T.serial(self.rows) as r:
             store(self.sum_m, constant(NEVER), 0)
             with T.serial(pages) as j:
-                score = load(self.p, r * width + j * PAGE)
+                score = load(self.p, r * width + j * PAGE_SIZE)
                 if softcap is not None:
                     score = tanh(score) * constant(softcap * LOG2_E)
                 if visible is not None:
                     score = T.Select(visible(r, j), score, constant(NEVER))
                 if softcap is not None or visible is not None:
                     score = T.bind(score)
-                    store(self.p, score, r * width + j * PAGE)
+                    store(self.p, score, r * width + j * PAGE_SIZE)
                 store(self.sum_m, T.max(load(self.sum_m, 0), score), 0)
             T.buffer_store(self.m_new, T.max(self.m[tile, r], reduce_max(load(self.sum_m, 0))), [r])
         store(self.shrink, exp2(load(self.m, tile, 0) - load(self.m_new, 0)), 0)
         store(self.m, load(self.m_new, 0), tile, 0)
         with T.serial(self.rows) as r:
             m = T.bind(splat(self.m[tile, r]))
-            store(self.sum_d, load(self.d, tile, r * PAGE) * splat(self.shrink[r]), 0)
+            store(self.sum_d, load(self.d, tile, r * PAGE_SIZE) * splat(self.shrink[r]), 0)
             with T.serial(pages) as j:
-                weight = T.bind(exp2(load(self.p, r * width + j * PAGE) - m))
-                store(self.p, weight, r * width + j * PAGE)
+                weight = T.bind(exp2(load(self.p, r * width + j * PAGE_SIZE) - m))
+                store(self.p, weight, r * width + j * PAGE_SIZE)
                 store(self.sum_d, load(self.sum_d, 0) + weight, 0)
-            store(self.d, load(self.sum_d, 0), tile, r * PAGE)
+            store(self.d, load(self.sum_d, 0), tile, r * PAGE_SIZE)
 
     def _weigh(self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr) -> None:
         """o = o * 2^(m - m_new) + p v. Values not yet written may be anything, even NaN, so they are left out."""
-        d, lanes, width = self.shape.head_dim, self.shape.lanes, self.pages * PAGE
+        d, lanes, width = self.shape.head_dim, self.shape.lanes, self.pages * PAGE_SIZE
         at_once = range(self.vectors_at_once)
         with T.serial(d // lanes // self.vectors_at_once) as group:
             columns = [T.bind((group * self.vectors_at_once + i) * lanes) for i in at_once]
@@ -241,10 +238,10 @@ class Tiles:
                 with T.unroll(self.rows) as r:
                     shrunk = load(self.o, tile, r * d + column, lanes=lanes) * splat(self.shrink[r], lanes)
                     store(total, shrunk, r * lanes, lanes=lanes)
-            with T.serial((used + PAGE - 1) // PAGE) as j:
+            with T.serial((used + PAGE_SIZE - 1) // PAGE_SIZE) as j:
                 start = T.bind(block.values(j))
                 coming = T.bind(block.coming_values(j)) if block.coming_values else None
-                with T.serial(T.min(PAGE, used - j * PAGE)) as w:
+                with T.serial(T.min(PAGE_SIZE, used - j * PAGE_SIZE)) as w:
                     if coming is not None:
                         for first in range(0, at_once[-1] * lanes + 1, elements_per_line(block.buffer)):
                             prefetch(block.buffer[coming + w * d + columns[0] + first])
@@ -253,7 +250,7 @@ class Tiles:
                         for column in columns
                     ]
                     with T.unroll(self.rows) as r:
-                        weight = T.bind(splat(self.p[r * width + j * PAGE + w], lanes))
+                        weight = T.bind(splat(self.p[r * width + j * PAGE_SIZE + w], lanes))
                         for value, total in zip(values, self.sum_o, strict=True):
                             sum_so_far = load(total, r * lanes, lanes=lanes)
                             store(total, sum_so_far + weight * value, r * lanes, lanes=lanes)
@@ -272,7 +269,7 @@ class Tiles:
     ) -> None:
         """Writes o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
         d, lanes = self.shape.head_dim, self.shape.lanes
-        weight = T.bind(T.max(reduce_sum(load(self.d, tile, r * PAGE)), T.float32(1e-37)))
+        weight = T.bind(T.max(reduce_sum(load(self.d, tile, r * PAGE_SIZE)), T.float32(1e-37)))
         T.buffer_store(lse, self.m[tile, r] + T.log2(weight), [token, head])
         with T.serial(d // lanes) as x:
             value = load(self.o, tile, r * d + x * lanes, lanes=lanes) * splat(T.float32(1) / weight, lanes)

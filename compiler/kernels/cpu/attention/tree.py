@@ -15,8 +15,9 @@ from argosy.compiler.kernels.builder import Kernel, block, flattened, scratch, w
 from argosy.compiler.kernels.cpu.attention.ragged import PackedChunk, refuse_long_chunks
 from argosy.compiler.kernels.cpu.attention.tile import KeyBlock, Tiles, Visible
 from argosy.compiler.kernels.cpu.attention.worklist import TileList
+from argosy.compiler.kernels.cpu.lanes import convert, load, splat
 from argosy.compiler.kernels.kv.arguments import PagedTreeArguments, RaggedTreeArguments
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 EVERY = 2**31 - 1  # nodes that see a key which comes before the tree
 
@@ -39,13 +40,13 @@ class TreeMask:
     ) -> None:
         self.nodes = nodes
         self.indptr = indptr
-        self.first = scratch(total_pages * PAGE, "int32")
-        self.count = scratch(total_pages * PAGE, "int32")
+        self.first = scratch(total_pages * PAGE_SIZE, "int32")
+        self.count = scratch(total_pages * PAGE_SIZE, "int32")
         with T.serial(batch) as b:
             used = T.bind(length(b))
             before_tree = T.bind(used - (indptr[b + 1] - indptr[b]))
-            with T.serial((used + PAGE - 1) // PAGE * PAGE) as i:
-                slot = T.bind(first_page(b) * PAGE + i)
+            with T.serial((used + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE) as i:
+                slot = T.bind(first_page(b) * PAGE_SIZE + i)
                 node = T.bind(indptr[b] + i - before_tree)
                 T.buffer_store(self.first, 0, [slot])
                 T.buffer_store(self.count, T.if_then_else(i < before_tree, EVERY, 0), [slot])
@@ -62,9 +63,8 @@ class TreeMask:
         """Which keys of page number `page` row r sees, by its depth-first number."""
 
         def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
-            offset = T.broadcast(numbers[r], PAGE) - self.first.vload([page * PAGE], dtype=f"int32x{PAGE}")
-            count = self.count.vload([page * PAGE], dtype=f"int32x{PAGE}")
-            return T.Cast(f"uint32x{PAGE}", offset) < T.Cast(f"uint32x{PAGE}", count)
+            offset = splat(numbers[r]) - load(self.first, page * PAGE_SIZE)
+            return convert(offset, "uint32") < convert(load(self.count, page * PAGE_SIZE), "uint32")
 
         return visible
 
@@ -94,11 +94,11 @@ def _attend_tree(
             T.buffer_store(numbers, mask.number(b, query, q_len), [r])
             query_head = head * group + (first_row + r) % group
             tile.load_query(0, r, args.q, q_indptr[b] + query, query_head, args.scale, 0, used)
-        with T.serial((used + PAGE - 1) // PAGE) as p:
+        with T.serial((used + PAGE_SIZE - 1) // PAGE_SIZE) as p:
             visible = mask.visible(numbers, first_page(b) + p)
             place = T.bind(keys(b, head, p))
             page = KeyBlock(flat, 1, lambda j: place, lambda j: place + shape.side_elements)
-            tile.attend(0, page, T.bind(T.min(PAGE, used - p * PAGE)), visible)
+            tile.attend(0, page, T.bind(T.min(PAGE_SIZE, used - p * PAGE_SIZE)), visible)
         with T.serial(rows) as r, when(first_row + r < q_len * group):
             row = T.bind(first_row + r)
             tile.finish(0, r, args.output, args.lse, q_indptr[b] + row // group, head * group + row % group)

@@ -141,7 +141,7 @@ class LinearBuilder:
         mean = self._row_mean(row, lambda x: x) if norm.kind == "layer" else None
         centred = (lambda x, lanes: x) if mean is None else (lambda x, lanes: x - splat(mean, lanes))
         variance = self._row_mean(row, lambda x: centred(x, LANES) * centred(x, LANES))
-        scale = T.Bind(tirx.const(1.0, "float32") / T.sqrt(variance + tirx.const(norm.eps, "float32")))
+        scale = T.bind(tirx.const(1.0, "float32") / T.sqrt(variance + tirx.const(norm.eps, "float32")))
 
         def normalise(value: tirx.Expr, column: tirx.Expr, lanes: int = 1) -> tirx.Expr:
             weight = self._norm_vector("norm_weight", column, lanes)
@@ -161,4 +161,4 @@ class LinearBuilder:
         store(total, constant(0.0), 0)
         with T.serial(self.kernel.k // LANES) as step:
             store(total, load(total, 0) + of(convert(load(self.x, row, step * LANES), "float32")), 0)
-        return T.Bind(reduce_sum(load(total, 0)) * tirx.const(1.0 / self.kernel.k, "float32"))
+        return T.bind(reduce_sum(load(total, 0)) * tirx.const(1.0 / self.kernel.k, "float32"))

@@ -84,26 +84,26 @@ class DotLinear(LinearBuilder):
             for half in range(2):
                 column = group * GROUP + half * LANES
                 value = convert(load(self.x, row, column), "float32")
-                halves.append(T.Bind(normalise(value, column, LANES)))
-            largest = T.Bind(reduce_max(T.Bind(T.max(*(T.max(v, -v) for v in halves)))))
-            scale = T.Bind(largest * tirx.const(1.0 / (127.0 * self._steps), "float32"))
+                halves.append(T.bind(normalise(value, column, LANES)))
+            largest = T.bind(reduce_max(T.bind(T.max(*(T.max(v, -v) for v in halves)))))
+            scale = T.bind(largest * tirx.const(1.0 / (127.0 * self._steps), "float32"))
             inverse = tirx.const(127.0, "float32") / T.max(largest, tirx.const(SMALLEST, "float32"))
-            inverse = T.Bind(splat(T.Bind(inverse)))
+            inverse = T.bind(splat(T.bind(inverse)))
             T.buffer_store(self.input_scale, scale, [row, group])
             steps = tirx.const(self._steps, "int32")
             codes = []  # in the steps of the last plane
             for half, value in enumerate(halves):
-                exact = T.Bind(value * inverse)
-                near = T.Bind(T.nearbyint(exact))
-                first = T.Bind(convert(near, "int32"))
+                exact = T.bind(value * inverse)
+                near = T.bind(T.nearbyint(exact))
+                first = T.bind(convert(near, "int32"))
                 store(self.bytes[0], convert(first, "int8"), row, group * GROUP + half * LANES)
                 codes.append(first)
                 if self.planes == 2:
-                    rest = T.Bind(convert(T.nearbyint((exact - near) * constant(float(self._steps))), "int32"))
+                    rest = T.bind(convert(T.nearbyint((exact - near) * constant(float(self._steps))), "int32"))
                     store(self.bytes[1], convert(rest, "int8"), row, group * GROUP + half * LANES)
-                    codes[-1] = T.Bind(first * T.Broadcast(steps, LANES) + rest)
+                    codes[-1] = T.bind(first * T.Broadcast(steps, LANES) + rest)
             if self.layout.zero or self.kernel.fmt.has_min:
-                total = T.Bind(_sum(codes[0] + codes[1]))
+                total = T.bind(_sum(codes[0] + codes[1]))
                 if self.layout.zero:
                     T.buffer_store(self.start, total * tirx.const(-self.layout.zero, "int32"), [row, group])
                 if self.kernel.fmt.has_min:
@@ -133,8 +133,8 @@ class DotLinear(LinearBuilder):
         if height <= FEW_TOKENS:
             self._ask_ahead(block, group)
         weights = self._weights(block, group)
-        scale = T.Bind(self._by_row("scales", block, group))
-        minimum = T.Bind(self._by_row("minima", block, group)) if self.kernel.fmt.has_min else None
+        scale = T.bind(self._by_row("scales", block, group))
+        minimum = T.bind(self._by_row("minima", block, group)) if self.kernel.fmt.has_min else None
         for t in range(height):
             row = token + t
             start = self.start[row, group] if self.layout.zero else tirx.const(0, "int32")
@@ -173,12 +173,12 @@ class DotLinear(LinearBuilder):
     def _weights(self, block: tirx.Expr, group: tirx.Var) -> list[tirx.Expr]:
         """The eight weight words of a group: uint8 x 4 lanes each."""
         size = 4 * self.lanes
-        stored = [T.Bind(load(self.buffers["tiles"], block, group, j, 0, lanes=size)) for j in range(self.layout.words)]
+        stored = [T.bind(load(self.buffers["tiles"], block, group, j, 0, lanes=size)) for j in range(self.layout.words)]
         if self.kernel.fmt.bits == 8:
             return stored
         mask = constant(15, "uint8", size)
-        low = [T.Bind(T.bitwise_and(word, mask)) for word in stored]
-        return low + [T.Bind(T.bitwise_and(_shift_bytes(word, size), mask)) for word in stored]
+        low = [T.bind(T.bitwise_and(word, mask)) for word in stored]
+        return low + [T.bind(T.bitwise_and(_shift_bytes(word, size), mask)) for word in stored]
 
     def _by_row(self, name: str, block: tirx.Expr, group: tirx.Var) -> tirx.Expr:
         return convert(load(self.buffers[name], block, group, 0, lanes=self.lanes), "float32", self.lanes)
@@ -189,7 +189,7 @@ class DotLinear(LinearBuilder):
         k, lanes, row = self.kernel, self.lanes, block * self.lanes
         value = self._with_bias(load(total, t * lanes, lanes=lanes), row)
         if up is not None:
-            gate = T.Bind(value)
+            gate = T.bind(value)
             value = activate(k.activation, gate, lanes) * self._with_bias(
                 load(up, t * lanes, lanes=lanes), row + k.outputs
             )
@@ -198,7 +198,7 @@ class DotLinear(LinearBuilder):
         if k.n % lanes == 0:
             store(self.out, value, token, row, lanes=lanes)
             return
-        value = T.Bind(value)  # the last block is not full
+        value = T.bind(value)  # the last block is not full
         for lane in range(lanes):
             with T.If(row + lane < k.n), T.Then():
                 T.buffer_store(self.out, T.Shuffle([value], [tirx.const(lane, "int32")]), [token, row + lane])

@@ -93,10 +93,10 @@ class ExactLinear(LinearBuilder):
             for row, scale_and_offset in zip(weight_rows, scales, strict=True):
                 codes = u.codes(self.words, row, at * u.words)
                 weights.append(
-                    T.Bind(codes if scale_and_offset is None else codes * scale_and_offset[0] + scale_and_offset[1])
+                    T.bind(codes if scale_and_offset is None else codes * scale_and_offset[0] + scale_and_offset[1])
                 )
             for t in range(height):
-                x = T.Bind(load(self.ordered, token + t, at * LANES))
+                x = T.bind(load(self.ordered, token + t, at * LANES))
                 for weight, total in zip(weights, totals, strict=True):
                     store(total, load(total, t * LANES) + weight * x, t * LANES)
 
@@ -104,12 +104,12 @@ class ExactLinear(LinearBuilder):
         """scale and offset with weight = code * scale + offset, as vectors; None for float formats."""
         if self.unpack.fmt.bits == 0:
             return None
-        scale = T.Bind(T.Cast("float32", self.buffers["q_scale"][row, group]))
+        scale = T.bind(T.Cast("float32", self.buffers["q_scale"][row, group]))
         if self.unpack.fmt.has_min:
             offset = T.Cast("float32", self.buffers["q_min"][row, group])
         else:
             offset = scale * tirx.const(-float(self.unpack.fmt.zero), "float32")
-        return T.Bind(splat(scale)), T.Bind(splat(offset))
+        return T.bind(splat(scale)), T.bind(splat(offset))
 
     # -- outputs ------------------------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class ExactLinear(LinearBuilder):
             for r in range(half):
                 gate = self._with_bias(sums[r], output + r)
                 up = self._with_bias(sums[half + r], output + (k.outputs + r))
-                T.buffer_store(self.out, activate(k.activation, T.Bind(gate)) * up, [token, output + r])
+                T.buffer_store(self.out, activate(k.activation, T.bind(gate)) * up, [token, output + r])
             return
         for r, total in enumerate(sums):
             value = self._with_bias(total, output + r)

@@ -53,7 +53,7 @@ def _dpbusd(intrinsic: str) -> Emit:
 
     def emit(self, sums, weights, inputs):
         for weight, word in zip(weights, inputs, strict=True):
-            sums = T.Bind(_call(intrinsic, f"int32x{self.lanes}", sums, weight, _repeat(word, self.lanes)))
+            sums = T.bind(_call(intrinsic, f"int32x{self.lanes}", sums, weight, _repeat(word, self.lanes)))
         return sums
 
     return emit
@@ -72,7 +72,7 @@ def _avx2(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
         size = _call("llvm.abs", f"int8x{bytes_}", signed, tirx.const(False, "bool"))
         turned = _call("llvm.x86.avx2.psign.b", f"int8x{bytes_}", _repeat(word, self.lanes), signed)
         pairs = _call("llvm.x86.avx2.pmadd.ub.sw", words, size, turned)
-        sums = T.Bind(sums + _call("llvm.x86.avx2.pmadd.wd", lanes, pairs, ones))
+        sums = T.bind(sums + _call("llvm.x86.avx2.pmadd.wd", lanes, pairs, ones))
     return sums
 
 
@@ -83,7 +83,7 @@ def _avx2_small(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs
     for weight, word in zip(weights, inputs, strict=True):
         unsigned = T.reinterpret(f"int8x{4 * self.lanes}", weight)
         product = _call("llvm.x86.avx2.pmadd.ub.sw", words, unsigned, _repeat(word, self.lanes))
-        pairs = T.Bind(product if pairs is None else pairs + product)
+        pairs = T.bind(product if pairs is None else pairs + product)
     ones = T.Broadcast(tirx.const(1, "int16"), 2 * self.lanes)
     return sums + _call("llvm.x86.avx2.pmadd.wd", lanes, pairs, ones)
 
@@ -92,7 +92,7 @@ def _sdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
     """NEON's sdot: signed times signed, four to an int32. 4-bit codes are small enough to be signed as they are."""
     for weight, word in zip(weights, inputs, strict=True):
         signed = T.reinterpret(f"int8x{4 * self.lanes}", weight)
-        sums = T.Bind(_call("llvm.aarch64.neon.sdot", f"int32x{self.lanes}", sums, signed, _repeat(word, self.lanes)))
+        sums = T.bind(_call("llvm.aarch64.neon.sdot", f"int32x{self.lanes}", sums, signed, _repeat(word, self.lanes)))
     return sums
 
 
@@ -100,7 +100,7 @@ def _usdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Seq
     """NEON's usdot: unsigned weights times signed inputs, four to an int32."""
     for weight, word in zip(weights, inputs, strict=True):
         lanes = f"int32x{self.lanes}"
-        sums = T.Bind(_call("llvm.aarch64.neon.usdot", lanes, sums, weight, _repeat(word, self.lanes)))
+        sums = T.bind(_call("llvm.aarch64.neon.usdot", lanes, sums, weight, _repeat(word, self.lanes)))
     return sums
 
 
@@ -108,12 +108,12 @@ def _portable(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: 
     """Plain multiplications and additions of int32 vectors."""
     lanes = f"int32x{self.lanes}"
     for weight, word in zip(weights, inputs, strict=True):
-        signed = T.Bind(T.reinterpret(f"int8x{4 * self.lanes}", weight))
+        signed = T.bind(T.reinterpret(f"int8x{4 * self.lanes}", weight))
         for byte in range(4):
             first = byte * self.lanes
             rows = T.Shuffle([signed], [tirx.const(first + r, "int32") for r in range(self.lanes)])
             value = T.shift_right(T.shift_left(word, tirx.const(24 - 8 * byte, "int32")), tirx.const(24, "int32"))
-            sums = T.Bind(sums + T.Cast(lanes, rows) * T.Broadcast(value, self.lanes))
+            sums = T.bind(sums + T.Cast(lanes, rows) * T.Broadcast(value, self.lanes))
     return sums
 
 

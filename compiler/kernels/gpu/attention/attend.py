@@ -15,7 +15,7 @@ from argosy.compiler.kernels.gpu.attention.tile import SLICE, Keys, Row, Tile
 from argosy.compiler.kernels.gpu.launch import ceildiv, registers, workgroups
 from argosy.compiler.kernels.kv.arguments import DecodeArguments, PagedArguments, RaggedArguments
 from argosy.compiler.kernels.kv.cached import CachedPages
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 CHUNK_ROWS = 8  # of a prefill tile
 DECODE_ROWS = 8  # at most: query heads of a KV head that decode together
@@ -108,7 +108,7 @@ def _page_keys(
     """The key slots `low` to `high` of sequence b, counted from its first page."""
 
     def place(slot: tirx.Expr) -> tirx.Expr:
-        return cache.keys(b, head, slot // PAGE) + slot % PAGE * shape.head_dim
+        return cache.keys(b, head, slot // PAGE_SIZE) + slot % PAGE_SIZE * shape.head_dim
 
     return Keys(low, high, place, lambda at, x: flat[at + x], lambda at, x: flat[at + shape.side_elements + x])
 

@@ -11,7 +11,7 @@ from tvm.tirx.script.builder import ir as T
 from argosy.compiler.kernels.builder import Kernel, flattened, when
 from argosy.compiler.kernels.gpu.launch import each
 from argosy.compiler.kernels.kv import arguments
-from argosy.compiler.kernels.kv.shape import PAGE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 
 def slot_place(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:
@@ -29,7 +29,7 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
             token, head, x = T.bind(i // width), T.bind(i // d % shape.kv_heads), T.bind(i % d)
             slot = T.bind(slots[token])
             with when(slot >= 0):
-                place = T.bind(slot_place(shape, slot // PAGE, head, slot % PAGE) + x)
+                place = T.bind(slot_place(shape, slot // PAGE_SIZE, head, slot % PAGE_SIZE) + x)
                 T.buffer_store(flat, k[token, head, x], [place])
                 T.buffer_store(flat, v[token, head, x], [place + shape.side_elements])
     return kernel.function
@@ -67,7 +67,7 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
         flat = flattened(pages)
         with each(n * width) as i:
             token, head, x = T.bind(i // width), T.bind(i // d % shape.kv_heads), T.bind(i % d)
-            place = T.bind(slot_place(shape, slots[token] // PAGE, head, slots[token] % PAGE) + x)
+            place = T.bind(slot_place(shape, slots[token] // PAGE_SIZE, head, slots[token] % PAGE_SIZE) + x)
             T.buffer_store(k, flat[place], [layer, token, head, x])
             T.buffer_store(v, flat[place + shape.side_elements], [layer, token, head, x])
     return kernel.function

@@ -9,7 +9,6 @@ LSE = m + log2(d), which the cache's merge kernel expects. All arithmetic is in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,11 +17,10 @@ from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import when
 from argosy.compiler.kernels.gpu.launch import barrier, ceildiv, registers, shared
+from argosy.compiler.kernels.kv.scores import LOG2_E, NEVER
 from argosy.compiler.kernels.kv.shape import AttentionShape
 
 SLICE = 64  # threads that have all features of a row between them
-NEVER = -1e30  # a hidden score; also the LSE of a row that sees no key at all
-LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True, slots=True)
