@@ -37,7 +37,7 @@ def schemes() -> list[Row]:
 
 def families() -> list[Row]:
     """The architectures, by the `model_type` that a `config.json` names."""
-    from argosy.model_defs.registry import FAMILIES
+    from argosy.model_defs.families import FAMILIES
 
     return [{"name": name, "summary": family.notice or ""} for name, family in sorted(FAMILIES.items())]
 

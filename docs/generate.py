@@ -20,7 +20,8 @@ import click
 from argosy.cli.app import COMMANDS, cli
 from argosy.compiler.targets import TARGETS
 from argosy.model_defs.checkpoint.gguf_config import BUILDERS
-from argosy.model_defs.registry import FAMILIES, spec_from_config
+from argosy.model_defs.families import FAMILIES
+from argosy.model_defs.read import read_spec
 from argosy.quant.rounding import ROUNDINGS
 from argosy.quant.scheme import FORMATS, SCHEMES, Format, Scheme
 from argosy.runtime_bindings.chat.generation import GenerationConfig
@@ -55,7 +56,7 @@ def families() -> str:
     for name, family in sorted(FAMILIES.items()):
         text = inspect.getmodule(family.spec).__doc__ or ""
         said = text.strip().splitlines()[0].partition(":")[2].strip().rstrip(".")
-        wiring = spec_from_config(family.tiny_config).topology.replace("_", "-")
+        wiring = read_spec(family.tiny_config).topology.replace("_", "-")
         if family.notice:
             said = "the text part of its checkpoints; images are left out, with a note"
             gguf = count = f"as `{name}_text`"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NoReturn, TypeGuard, TypeVar
 
 from argosy.support.errors import CheckpointError, UnsupportedModelError, UsageError
+from argosy.support.text import one_line
 
 T = TypeVar("T")
 LIMIT = (1 << 31) - 1  # no size in a config is larger
@@ -119,16 +120,16 @@ class Config:
         """
         value = self.values.get(key)
         if value is not None and value not in allowed:
-            words = " or ".join(f"`{shown(a)}`" for a in allowed)
+            words = " or ".join(f"`{one_line(a)}`" for a in allowed)
             raise UnsupportedModelError(
-                f"`{key}: {shown(value)}` is not supported" + (f"; only {words} is" if words else "")
+                f"`{key}: {one_line(value)}` is not supported" + (f"; only {words} is" if words else "")
             )
 
     def choice(self, key: str, table: Mapping[str, T], default: str) -> T:
         """What `table` holds for the word at `key`; a word it does not hold is not supported."""
         word = self.text(key, default)
         if word not in table:
-            raise UnsupportedModelError(f"`{key}: {shown(word)}` is not supported", f"one of: {', '.join(table)}")
+            raise UnsupportedModelError(f"`{key}: {one_line(word)}` is not supported", f"one of: {', '.join(table)}")
         return table[word]
 
     def context_window(self, promised: int, limit: int | None = None) -> int:
@@ -152,16 +153,9 @@ class Config:
         return value
 
     def _wrong(self, key: str, value: object, wanted: str) -> NoReturn:
-        raise CheckpointError(f"`{key}` in `config.json` is `{shown(value)}`, which is not {wanted}")
+        raise CheckpointError(f"`{key}` in `config.json` is `{one_line(value)}`, which is not {wanted}")
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     """Whether `value` is a number that fits into a float; JSON has whole numbers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def shown(value: object) -> str:
-    """`value` as one short line for a message."""
-    text = repr(value) if not isinstance(value, str) else value
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -14,7 +14,7 @@ import numpy as np
 
 from argosy.model_defs.spec import DecoderSpec, NormSpec, Topology
 
-Kind = Literal["linear", "embedding", "plain"]
+ParameterKind = Literal["linear", "embedding", "plain"]
 
 # The norms of a layer by where they stand, named as the Hugging Face implementations name them.
 NORMS: dict[Topology, dict[str, str]] = {
@@ -60,7 +60,7 @@ class Parameter:
     """
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     shape: tuple[int, ...]
     sources: tuple[Source, ...]
 
@@ -70,7 +70,7 @@ class Slot:
     """A place for a tensor in the network: a `Parameter` before it is known where its values come from."""
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     shape: tuple[int, ...]
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from argosy.model_defs.config import LIMIT, Config, shown
+from argosy.model_defs.config import LIMIT, Config
 from argosy.model_defs.spec import RopeSpec
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def read_settings(
     kind = values.text("rope_type", values.text("type", "default"))
     kind = (aliases or {}).get(kind, kind)
     if kind not in ROPES:
-        raise UnsupportedModelError(f"rope type `{shown(kind)}` is not supported", f"one of: {', '.join(ROPES)}")
+        raise UnsupportedModelError(f"rope type `{one_line(kind)}` is not supported", f"one of: {', '.join(ROPES)}")
     values.only("mrope_section")
     base = values.positive("rope_theta", config.positive(theta_key, theta))
     if base <= 1:

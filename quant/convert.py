@@ -10,10 +10,11 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from argosy.quant.formats import Tensors, blocks_fit, empty, pack, pack_blocks
-from argosy.quant.inputs import Checkpoint, Parameter, Source
-from argosy.quant.plan import Plan
+from argosy.quant.inputs import ParameterSource, StoredParameter, TensorSource
+from argosy.quant.plan import StoragePlan
 from argosy.quant.scheme import Format
 from argosy.support.errors import CheckpointError
+from argosy.support.layout import TensorInfo
 from argosy.support.progress import Progress
 from argosy.support.text import shorten
 
@@ -26,7 +27,7 @@ STAGE = "convert weights"
 Sink = Callable[[str, np.ndarray], None]
 
 
-def expected_tensors(parameters: Sequence[Parameter], plan: Plan) -> list[tuple[str, tuple[int, ...], str]]:
+def expected_tensors(parameters: Sequence[StoredParameter], plan: StoragePlan) -> list[TensorInfo]:
     """(name, shape, dtype) of every tensor that `convert` emits, in its order."""
     return [
         (_tensor_name(p, suffix), shape, dtype)
@@ -35,14 +36,14 @@ def expected_tensors(parameters: Sequence[Parameter], plan: Plan) -> list[tuple[
     ]
 
 
-def _tensor_name(parameter: Parameter, suffix: str) -> str:
+def _tensor_name(parameter: StoredParameter, suffix: str) -> str:
     return parameter.name if parameter.kind == "plain" else f"{parameter.name}.{suffix}"
 
 
-def check_sources(parameters: Sequence[Parameter], checkpoint: Checkpoint, ignorable: Sequence[str]) -> None:
+def check_sources(parameters: Sequence[StoredParameter], checkpoint: TensorSource, ignorable: Sequence[str]) -> None:
     """Check that every source is in the checkpoint with its shape, and that only `ignorable` ones are left over.
 
-    `ignorable` are `fnmatch` patterns of what carries nothing, such as causal masks (`model_defs.registry.ignorable`).
+    `ignorable` are `fnmatch` patterns of tensors that carry nothing, such as causal masks (`model_defs.read.Model`).
     Raises CheckpointError naming the tensors.
     """
     sources = [source for p in parameters for source in p.sources]
@@ -85,9 +86,9 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def convert(
-    parameters: Sequence[Parameter],
-    plan: Plan,
-    checkpoint: Checkpoint,
+    parameters: Sequence[StoredParameter],
+    plan: StoragePlan,
+    checkpoint: TensorSource,
     rounding: str,
     sink: Sink,
     progress: Progress,
@@ -115,7 +116,7 @@ def convert(
         del array  # or it would be kept while the next parameter is read
 
 
-def _stored(parameter: Parameter, fmt: Format, checkpoint: Checkpoint, rounding: str) -> Tensors:
+def _stored(parameter: StoredParameter, fmt: Format, checkpoint: TensorSource, rounding: str) -> Tensors:
     """All tensors of one parameter, filled source by source."""
     out = empty(fmt, parameter.shape)
     start = 0
@@ -125,7 +126,7 @@ def _stored(parameter: Parameter, fmt: Format, checkpoint: Checkpoint, rounding:
     return out
 
 
-def _fill(source: Source, fmt: Format, checkpoint: Checkpoint, rounding: str, out: Tensors) -> int:
+def _fill(source: ParameterSource, fmt: Format, checkpoint: TensorSource, rounding: str, out: Tensors) -> int:
     """Store `source` in the first rows of `out`; how many rows it has."""
     if source.reorders_rows_only and blocks_fit(checkpoint.stored_type(source.name), fmt):
         blocks = checkpoint.read_blocks(source.name)

@@ -20,7 +20,7 @@ BLOCK_FORMATS: dict[str, Format] = {"Q4_0": INT4_F16, "Q4_1": INT4_MIN_F16, "Q8_
 Tensors = dict[str, np.ndarray]
 
 
-class Blocks(Protocol):
+class BlockMatrix(Protocol):
     """A matrix as a GGUF file stores it.
 
     `Q4_0` is (q - 8) * scale, `Q4_1` is q * scale + min, both with q uint8 in 0..15; `Q8_0` is q * scale with q int8.
@@ -184,7 +184,7 @@ def blocks_fit(kind: str, fmt: Format) -> bool:
     return fmt.bits == own.bits and (fmt.has_min or not own.has_min)
 
 
-def pack_blocks(blocks: Blocks, fmt: Format | None = None, *, name: str = "matrix") -> tuple[Format, Tensors]:
+def pack_blocks(blocks: BlockMatrix, fmt: Format | None = None, *, name: str = "matrix") -> tuple[Format, Tensors]:
     """Store a GGUF file's blocks without loss, as `fmt` (by default the smallest format that can).
 
     Every value dequantizes to exactly the file's (only -0.0 and 0.0 may trade places). A Q4_0 block with the negative

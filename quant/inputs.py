@@ -10,20 +10,20 @@ from typing import Protocol
 
 import numpy as np
 
-from argosy.quant.formats import Blocks
+from argosy.quant.formats import BlockMatrix
 
 
-class Checkpoint(Protocol):
+class TensorSource(Protocol):
     """Tensors under their Hugging Face names, read one at a time."""
 
     def names(self) -> tuple[str, ...]: ...
     def shape(self, name: str) -> tuple[int, ...]: ...
     def stored_type(self, name: str) -> str: ...
     def read(self, name: str) -> np.ndarray: ...
-    def read_blocks(self, name: str) -> Blocks | None: ...
+    def read_blocks(self, name: str) -> BlockMatrix | None: ...
 
 
-class Source(Protocol):
+class ParameterSource(Protocol):
     """A checkpoint tensor that becomes rows of a parameter."""
 
     @property
@@ -35,7 +35,7 @@ class Source(Protocol):
     def rows(self, array: np.ndarray) -> np.ndarray: ...
 
 
-class Parameter(Protocol):
+class StoredParameter(Protocol):
     """A tensor of the network: `linear` and `embedding` are matrices that may be quantized, `plain` is kept."""
 
     @property
@@ -45,4 +45,4 @@ class Parameter(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def sources(self) -> Sequence[Source]: ...
+    def sources(self) -> Sequence[ParameterSource]: ...

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from argosy.quant.formats import BLOCK_FORMATS, blocks_fit
-from argosy.quant.inputs import Checkpoint, Parameter
+from argosy.quant.inputs import StoredParameter, TensorSource
 from argosy.quant.scheme import F16, F32, INT4_MIN_F16, Format, Scheme
 from argosy.support.errors import SchemeError
 
@@ -15,7 +15,7 @@ FLOAT_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StoragePlan:
     """How a model's tensors are stored.
 
     `formats` has an entry for every linear and embedding parameter; all others are stored as `plain`.
@@ -26,12 +26,12 @@ class Plan:
     plain: Format
     notes: tuple[str, ...] = ()
 
-    def format_of(self, parameter: Parameter) -> Format:
+    def format_of(self, parameter: StoredParameter) -> Format:
         """The format that `parameter` is stored in."""
         return self.plain if parameter.kind == "plain" else self.formats[parameter.name]
 
 
-def choose_formats(parameters: Sequence[Parameter], scheme: Scheme, checkpoint: Checkpoint) -> Plan:
+def choose_formats(parameters: Sequence[StoredParameter], scheme: Scheme, checkpoint: TensorSource) -> StoragePlan:
     """The plan for storing `parameters` by `scheme`; the sources must be in the checkpoint (`check_sources`).
 
     Raises SchemeError for `keep` on a checkpoint that holds no blocks to keep.
@@ -41,7 +41,7 @@ def choose_formats(parameters: Sequence[Parameter], scheme: Scheme, checkpoint: 
     keepable = any(kinds & BLOCK_FORMATS.keys() for kinds in types.values())
     if scheme.matrix is not None:
         formats = {p.name: scheme.matrix for p in matrices}
-        return Plan(formats, scheme.plain, _requantized(types, scheme, keepable))
+        return StoragePlan(formats, scheme.plain, _requantized(types, scheme, keepable))
     if not keepable:
         found = ", ".join(sorted(set().union(*types.values())))
         raise SchemeError(
@@ -55,14 +55,14 @@ def choose_formats(parameters: Sequence[Parameter], scheme: Scheme, checkpoint: 
         f"{_matrices(count)} stored as {kinds} cannot be kept and became 16-bit floats"
         for kinds, count in _by_types(widened)
     )
-    return Plan(formats, scheme.plain, notes)
+    return StoragePlan(formats, scheme.plain, notes)
 
 
-def _stored_types(parameter: Parameter, checkpoint: Checkpoint) -> frozenset[str]:
+def _stored_types(parameter: StoredParameter, checkpoint: TensorSource) -> frozenset[str]:
     return frozenset(checkpoint.stored_type(source.name) for source in parameter.sources)
 
 
-def _kept(parameter: Parameter, kinds: frozenset[str]) -> Format | None:
+def _kept(parameter: StoredParameter, kinds: frozenset[str]) -> Format | None:
     """The format that holds everything `parameter` is made of without loss, or None."""
     if kinds == {"F16"}:
         return F16

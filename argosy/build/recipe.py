@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from argosy.model_defs.checkpoint import Checkpoint
     from argosy.model_defs.parameters import Parameter
     from argosy.model_defs.spec import DecoderSpec
-    from argosy.quant.plan import Plan
+    from argosy.quant.plan import StoragePlan
     from argosy.quant.scheme import Scheme
 
 
@@ -34,7 +34,7 @@ class BuildRecipe:
     config: dict[str, object]
     spec: DecoderSpec
     parameters: tuple[Parameter, ...]
-    plan: Plan
+    plan: StoragePlan
     scheme: Scheme
     rounding: str
     targets: tuple[str, ...]
@@ -56,7 +56,7 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     from argosy.compiler.targets import check_scheme, check_targets, check_tensors
     from argosy.dist.catalogue import resolve_model
     from argosy.model_defs.checkpoint import open_checkpoint
-    from argosy.model_defs.registry import ignorable, notice, parameters_of, spec_from_config
+    from argosy.model_defs.read import read_model, read_spec
     from argosy.quant.convert import check_sources, expected_tensors
     from argosy.quant.plan import choose_formats
     from argosy.quant.scheme import scheme_named
@@ -70,21 +70,19 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     check_scheme(targets, scheme.name)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
-    longest = spec_from_config(checkpoint.config)
+    longest = read_spec(checkpoint.config)
     bounds = bounds_for(longest, request.context_window, request.prefill_chunk, request.max_batch)
-    spec = spec_from_config(checkpoint.config, bounds.context_window)  # some rope scalings depend on the window
-    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
-    left_out = ignorable(checkpoint.config)
-    check_sources(parameters, checkpoint, left_out)
-    plan = choose_formats(parameters, scheme, checkpoint)
-    said = notice(checkpoint.config)
-    sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(parameters, plan)}
-    notes = (*((said,) if said else ()), *plan.notes, *check_tensors(targets, sizes))
+    model = read_model(checkpoint, bounds.context_window)  # some rope scalings depend on the window
+    check_sources(model.parameters, checkpoint, model.ignorable)
+    plan = choose_formats(model.parameters, scheme, checkpoint)
+    sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(model.parameters, plan)}
+    notes = (*((model.notice,) if model.notice else ()), *plan.notes, *check_tensors(targets, sizes))
     return BuildRecipe(
-        name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=spec, parameters=parameters,
+        name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=model.spec,
+        parameters=model.parameters,
         plan=plan, scheme=scheme, rounding=request.rounding, targets=targets, activations=activations, kv=request.kv,
         bounds=bounds, directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
-        ignorable=left_out, digest=checkpoint.digest(), notes=notes,
+        ignorable=model.ignorable, digest=checkpoint.digest(), notes=notes,
     )  # fmt: skip
 
 

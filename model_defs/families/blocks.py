@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from argosy.model_defs.config import Config, shown
+from argosy.model_defs.config import Config
 from argosy.model_defs.rope import RopeSettings, rope_spec
 from argosy.model_defs.spec import (
     Activation,
@@ -16,6 +16,7 @@ from argosy.model_defs.spec import (
     Topology,
 )
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 # Hugging Face's words for the activations; the tanh forms of gelu differ only in how they are written.
 ACTIVATIONS: dict[str, Activation] = {
@@ -75,7 +76,7 @@ def sliding(config: Config, default: tuple[bool, ...]) -> tuple[bool, ...]:
         return default
     for word in words:
         if word not in ("full_attention", "sliding_attention"):
-            raise UnsupportedModelError(f"layer type `{shown(word)}` is not supported")
+            raise UnsupportedModelError(f"layer type `{one_line(word)}` is not supported")
     return tuple(word == "sliding_attention" for word in words)
 
 

@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
@@ -17,7 +18,8 @@ from zoo.file_bytes import F32, STRING, U32, Tensor, array, tiny_gguf, typed
 
 from argosy.model_defs.checkpoint import gguf_file, open_checkpoint
 from argosy.model_defs.checkpoint.gguf_file import UNREADABLE
-from argosy.model_defs.registry import FAMILIES, parameters_of, spec_from_config
+from argosy.model_defs.families import FAMILIES
+from argosy.model_defs.read import read_model, read_spec
 from argosy.support.errors import CheckpointError
 
 READABLE = [kind for kind in GGMLQuantizationType if kind.name not in UNREADABLE]
@@ -128,11 +130,12 @@ def _write_family(path: Path, model_type: str) -> tuple[dict, dict[str, np.ndarr
     """A GGUF file of a random tiny model, named by `gguf`'s own table; the config and the tensors it was made from."""
     architecture, changes = FAMILY_ROWS[model_type]
     config = {**FAMILIES[model_type].tiny_config, **changes}
-    spec = spec_from_config(config)
+    model = read_model(SimpleNamespace(config=config, names=tuple))
+    spec = model.spec
     rng = np.random.default_rng(5)
     tensors = {
         source.name: rng.standard_normal(source.shape).astype(np.float32)
-        for parameter in parameters_of(spec, config)
+        for parameter in model.parameters
         for source in parameter.sources
     }
     attention = spec.attention
@@ -187,7 +190,7 @@ def test_families_come_back(model_type: str, tmp_path: Path) -> None:
         else:
             np.testing.assert_array_equal(got, values)
     assert json.loads(json.dumps(checkpoint.config)) == checkpoint.config
-    assert spec_from_config(checkpoint.config) == spec_from_config(config)
+    assert read_spec(checkpoint.config) == read_spec(config)
 
 
 def test_there_is_a_row_for_every_family() -> None:
@@ -221,10 +224,10 @@ def test_rope_factors_reach_the_network(tmp_path: Path) -> None:
     factors = np.array([1, 1, 1, 2, 3, 8, 8, 8], np.float32)
     extra = Tensor("rope_freqs.weight", (8,), factors.tobytes())
     file = tiny_gguf()
-    plain = spec_from_config(open_checkpoint_config(tmp_path, file)).ropes[0]
+    plain = read_spec(open_checkpoint_config(tmp_path, file)).ropes[0]
     config = open_checkpoint_config(tmp_path, replace(file, tensors=(*file.tensors, extra)))
     for window in (None, 16):
-        rope = spec_from_config(config, window).ropes[0]
+        rope = read_spec(config, window).ropes[0]
         expected = np.array(plain.inverse_frequencies) / factors
         np.testing.assert_allclose(rope.inverse_frequencies, expected, rtol=1e-6)
         assert rope.magnitude == 1.0
@@ -232,16 +235,14 @@ def test_rope_factors_reach_the_network(tmp_path: Path) -> None:
 
 def test_rope_scaling(tmp_path: Path) -> None:
     file = tiny_gguf().set("llama.rope.freq_base", typed(F32, 5e5))
-    plain = spec_from_config(open_checkpoint_config(tmp_path, file)).ropes[0]
+    plain = read_spec(open_checkpoint_config(tmp_path, file)).ropes[0]
     assert plain.inverse_frequencies[1] == pytest.approx(5e5 ** (-2 / 16))
     scaled = file.set("llama.rope.scaling.type", typed(STRING, "linear")).set(
         "llama.rope.scaling.factor", typed(F32, 4)
     )
-    linear = spec_from_config(open_checkpoint_config(tmp_path, scaled)).ropes[0]
+    linear = read_spec(open_checkpoint_config(tmp_path, scaled)).ropes[0]
     np.testing.assert_allclose(linear.inverse_frequencies, np.array(plain.inverse_frequencies) / 4, rtol=1e-6)
-    old = spec_from_config(open_checkpoint_config(tmp_path, file.set("llama.rope.scale_linear", typed(F32, 4)))).ropes[
-        0
-    ]
+    old = read_spec(open_checkpoint_config(tmp_path, file.set("llama.rope.scale_linear", typed(F32, 4)))).ropes[0]
     assert old == linear
     yarn = scaled.set("llama.rope.scaling.type", typed(STRING, "yarn"))
     yarn = yarn.set("llama.rope.scaling.original_context_length", typed(U32, 16))
@@ -274,9 +275,9 @@ def test_phi3_long_factors(tmp_path: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     checkpoint = open_checkpoint(tmp_path / "y.gguf")
-    plain = np.array(spec_from_config(config).ropes[0].inverse_frequencies)
+    plain = np.array(read_spec(config).ropes[0].inverse_frequencies)
     for window, factors in ((32, short), (64, long)):
-        rope = spec_from_config(checkpoint.config, window).ropes[0]
+        rope = read_spec(checkpoint.config, window).ropes[0]
         np.testing.assert_allclose(rope.inverse_frequencies, plain / factors, rtol=1e-6)
         assert rope.magnitude == 1.25
     assert not any("factors" in name for name in checkpoint.names())

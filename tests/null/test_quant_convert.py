@@ -12,7 +12,7 @@ import pytest
 from argosy.model_defs.parameters import Parameter, Source
 from argosy.quant.convert import check_sources, convert, expected_tensors
 from argosy.quant.formats import unpack
-from argosy.quant.plan import Plan, choose_formats
+from argosy.quant.plan import StoragePlan, choose_formats
 from argosy.quant.scheme import F16, F32, INT4_F16, INT4_MIN_F16, INT8_F16, SCHEMES, Scheme
 from argosy.support.errors import CheckpointError, SchemeError
 from argosy.support.progress import SilentProgress
@@ -110,7 +110,7 @@ class FakeCheckpoint:
 
 def run(
     parameters: tuple[Parameter, ...], scheme: Scheme, checkpoint: FakeCheckpoint, rounding: str = "full"
-) -> tuple[Plan, dict[str, np.ndarray]]:
+) -> tuple[StoragePlan, dict[str, np.ndarray]]:
     """Convert, checking that what comes is what was announced."""
     plan = choose_formats(parameters, scheme, checkpoint)
     tensors: dict[str, np.ndarray] = {}
@@ -125,7 +125,7 @@ def run(
     return plan, tensors
 
 
-def decoded(parameter: Parameter, plan: Plan, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def decoded(parameter: Parameter, plan: StoragePlan, tensors: dict[str, np.ndarray]) -> np.ndarray:
     fmt = plan.format_of(parameter)
     if parameter.kind == "plain":
         return tensors[parameter.name].astype(np.float32)

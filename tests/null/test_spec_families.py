@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argosy.model_defs.families import FAMILIES
 from argosy.model_defs.parameters import layer_norms
-from argosy.model_defs.registry import FAMILIES, ignorable, notice, parameters_of, spec_from_config
+from argosy.model_defs.read import Model, read_model, read_spec
 from argosy.model_defs.rope import ROPES
 from argosy.quant.convert import check_sources
 from argosy.support.errors import ArgosyError, CheckpointError, UnsupportedModelError, UsageError
@@ -21,6 +23,10 @@ from argosy.support.errors import ArgosyError, CheckpointError, UnsupportedModel
 
 def tiny(family: str, **changes: object) -> dict[str, object]:
     return {**copy.deepcopy(dict(FAMILIES[family].tiny_config)), **changes}
+
+
+def described(config: dict[str, object], names: Iterable[str] = ()) -> Model:
+    return read_model(NamesOnly(dict.fromkeys(names, ()), config))
 
 
 # family -> topology, norm, feed-forward, norms of a layer, tensors of one layer, windows
@@ -41,11 +47,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tiny_config(family: str) -> None:
-    spec = spec_from_config(tiny(family))
+    model = described(tiny(family))
+    spec = model.spec
     topology, norm, feed_forward, norms, tensors, windows = EXPECTED[family]
     assert (spec.topology, spec.norm.kind, spec.feed_forward.kind) == (topology, norm, feed_forward)
     assert len(layer_norms(spec)) == norms
-    assert sum(p.name.startswith("model.layers.0.") for p in parameters_of(spec, tiny(family))) == tensors
+    assert sum(p.name.startswith("model.layers.0.") for p in model.parameters) == tensors
     assert {layer.window for layer in spec.layers} == windows
     assert spec.context_window == 128
 
@@ -55,7 +62,7 @@ def test_sources_fill_their_parameters(family: str) -> None:
     """Adapted and put below each other, arrays of the shapes of the sources have the shape of the parameter."""
     config = tiny(family)
     seen: list[str] = []
-    for parameter in parameters_of(spec_from_config(config), config):
+    for parameter in described(config).parameters:
         rows = [source.rows(np.zeros(source.shape)) for source in parameter.sources]
         assert np.concatenate(rows).shape == parameter.shape, parameter
         seen += [source.name for source in parameter.sources]
@@ -64,7 +71,7 @@ def test_sources_fill_their_parameters(family: str) -> None:
 
 def test_each_head_of_a_norm_has_its_source() -> None:
     config = tiny("stablelm", qk_layernorm=True)
-    parameters = {p.name: p for p in parameters_of(spec_from_config(config), config)}
+    parameters = {p.name: p for p in described(config).parameters}
     k_norm = parameters["model.layers.1.self_attn.k_norm.weight"]
     assert k_norm.shape == (2, 16)
     assert [s.name for s in k_norm.sources] == [
@@ -73,13 +80,13 @@ def test_each_head_of_a_norm_has_its_source() -> None:
 
 
 def test_digest_is_stable_and_tells_specs_apart() -> None:
-    spec = spec_from_config(tiny("llama"))
-    assert spec.digest() == spec_from_config(tiny("llama")).digest()
+    spec = read_spec(tiny("llama"))
+    assert spec.digest() == read_spec(tiny("llama")).digest()
     others = [
-        spec_from_config(tiny("llama"), 64),
-        spec_from_config(tiny("llama", rms_norm_eps=1e-5)),
-        spec_from_config(tiny("llama", rope_theta=10001.0)),
-        spec_from_config(tiny("mistral")),
+        read_spec(tiny("llama"), 64),
+        read_spec(tiny("llama", rms_norm_eps=1e-5)),
+        read_spec(tiny("llama", rope_theta=10001.0)),
+        read_spec(tiny("mistral")),
     ]
     assert len({s.digest() for s in (spec, *others)}) == 5
     # Written down once: a change means that libraries made before do not fit configs read now.
@@ -99,15 +106,15 @@ def test_digest_is_stable_and_tells_specs_apart() -> None:
 )
 def test_names_follow_the_spelling_of_the_checkpoint(family: str, names: list[str], expected: set[str]) -> None:
     config = tiny(family)
-    used = {s.name for p in parameters_of(spec_from_config(config), config, names) for s in p.sources}
+    used = {s.name for p in described(config, names).parameters for s in p.sources}
     assert expected <= used
 
 
 class NamesOnly:
-    """A checkpoint of which only the names and shapes are asked."""
+    """A checkpoint that has a config, and names and shapes of tensors, but no values."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
+    def __init__(self, shapes: dict[str, tuple[int, ...]], config: dict[str, object]) -> None:
+        self.shapes, self.config = shapes, config
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.shapes)
@@ -119,16 +126,15 @@ class NamesOnly:
 @pytest.mark.parametrize("front", ["model.language_model.", "language_model.model."])
 def test_the_text_half_of_a_model_that_sees_is_found(front: str) -> None:
     config = tiny("gemma3")
-    spec = spec_from_config(config)
-    text = {s.name: s.shape for p in parameters_of(spec, config) for s in p.sources}
+    text = {s.name: s.shape for p in described(config).parameters for s in p.sources}
     shapes = {name.replace("model.", front, 1): shape for name, shape in text.items()}
     tower = front.replace("language_model.model.", "").replace("language_model.", "") + "vision_tower.vision_model."
     shapes |= {f"{tower}embeddings.patch_embedding.bias": (8,), "language_model.lm_head.weight": (128, 64)}
-    checkpoint = NamesOnly(shapes)
-    parameters = parameters_of(spec, config, checkpoint.names())
-    check_sources(parameters, checkpoint, ignorable(config))
+    checkpoint = NamesOnly(shapes, config)
+    model = read_model(checkpoint)
+    check_sources(model.parameters, checkpoint, model.ignorable)
     with pytest.raises(CheckpointError, match="audio_tower"):
-        check_sources(parameters, NamesOnly({**shapes, "audio_tower.bias": (8,)}), ignorable(config))
+        check_sources(model.parameters, NamesOnly({**shapes, "audio_tower.bias": (8,)}, config), model.ignorable)
 
 
 @pytest.mark.parametrize(
@@ -143,17 +149,18 @@ def test_the_text_half_of_a_model_that_sees_is_found(front: str) -> None:
 )
 def test_derived_tables_of_old_checkpoints_are_left_out(family: str, table: str) -> None:
     config = tiny(family)
-    parameters = parameters_of(spec_from_config(config), config)
-    shapes = {s.name: s.shape for p in parameters for s in p.sources}
-    check_sources(parameters, NamesOnly({**shapes, table: (1,)}), ignorable(config))
+    model = described(config)
+    shapes = {s.name: s.shape for p in model.parameters for s in p.sources}
+    check_sources(model.parameters, NamesOnly({**shapes, table: (1,)}, config), model.ignorable)
     for name in shapes:  # and nothing that matters is among them
-        assert not any(fnmatchcase(name, pattern) for pattern in ignorable(config))
+        assert not any(fnmatchcase(name, pattern) for pattern in model.ignorable)
 
 
 def test_what_is_left_out_is_said() -> None:
-    assert "model.vision_tower.*" in ignorable(tiny("gemma3"))
-    assert "vision" in (notice(tiny("gemma3")) or "")
-    assert notice(tiny("llama")) is None
+    model = described(tiny("gemma3"))
+    assert "model.vision_tower.*" in model.ignorable
+    assert "vision" in (model.notice or "")
+    assert described(tiny("llama")).notice is None
 
 
 def test_sparse_gemma3_config_means_the_published_model() -> None:
@@ -166,7 +173,7 @@ def test_sparse_gemma3_config_means_the_published_model() -> None:
         "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
         "sliding_window": 1024,
     }
-    spec = spec_from_config({"model_type": "gemma3", "text_config": text})
+    spec = read_spec({"model_type": "gemma3", "text_config": text})
     assert (spec.attention.heads, spec.attention.kv_heads, spec.attention.head_dim) == (8, 4, 256)
     assert (spec.vocab_size, spec.tied_embeddings, spec.context_window) == (262208, True, 131072)
     assert [i for i, layer in enumerate(spec.layers) if layer.window is None] == [5, 11, 17, 23, 29]
@@ -181,13 +188,13 @@ def test_sparse_gemma3_config_means_the_published_model() -> None:
 def test_null_and_absent_windows_differ() -> None:
     absent = {k: v for k, v in tiny("mistral").items() if k != "sliding_window"}
     absent["max_position_embeddings"] = 8192
-    assert spec_from_config(absent).window == 4096
-    assert spec_from_config({**absent, "sliding_window": None}).window is None
+    assert read_spec(absent).window == 4096
+    assert read_spec({**absent, "sliding_window": None}).window is None
 
 
 def test_a_window_that_hides_nothing_is_none() -> None:
-    assert spec_from_config(tiny("mistral", sliding_window=64), 64).window is None
-    assert spec_from_config(tiny("mistral", sliding_window=64), 65).window == 64
+    assert read_spec(tiny("mistral", sliding_window=64), 64).window is None
+    assert read_spec(tiny("mistral", sliding_window=64), 65).window == 64
 
 
 REFUSED = [
@@ -211,7 +218,7 @@ REFUSED = [
 @pytest.mark.parametrize(("family", "changes", "word"), REFUSED)
 def test_what_is_not_implemented_is_refused_by_name(family: str, changes: dict[str, object], word: str) -> None:
     with pytest.raises(UnsupportedModelError, match=word):
-        spec_from_config(tiny(family, **changes))
+        read_spec(tiny(family, **changes))
 
 
 MALFORMED = [
@@ -235,13 +242,13 @@ MALFORMED = [
 @pytest.mark.parametrize(("family", "changes", "word"), MALFORMED)
 def test_what_is_malformed_is_named(family: str, changes: dict[str, object], word: str) -> None:
     with pytest.raises(CheckpointError, match=word):
-        spec_from_config(tiny(family, **changes))
+        read_spec(tiny(family, **changes))
 
 
 @pytest.mark.parametrize("window", [0, -1, 129])
 def test_a_context_window_out_of_range_is_a_usage_error(window: int) -> None:
     with pytest.raises(UsageError, match=str(window)):
-        spec_from_config(tiny("gpt2"), window)
+        read_spec(tiny("gpt2"), window)
 
 
 JSON = st.recursive(
@@ -273,7 +280,7 @@ NUMBERS = st.sampled_from([5e-324, 1e-9, 0.5, 1, 2.5, 64, 1e30, 1e308]) | st.flo
 def test_no_rope_setting_gives_anything_but_numbers_or_one_sentence(kind: str, section: dict[str, object]) -> None:
     factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8} if kind == "longrope" else {}
     try:
-        spec = spec_from_config(tiny("phi3", rope_scaling={"rope_type": kind, **section, **factors}))
+        spec = read_spec(tiny("phi3", rope_scaling={"rope_type": kind, **section, **factors}))
     except ArgosyError:
         return
     for rope in spec.ropes:
@@ -288,10 +295,10 @@ def test_no_config_gives_anything_but_a_spec_or_one_sentence(data: st.DataObject
     keys = st.sampled_from([*target, *EXTRA_KEYS])
     target.update(data.draw(st.dictionaries(keys, JSON, min_size=1, max_size=3)))
     try:
-        spec = spec_from_config(config)
+        model = described(config)
     except ArgosyError as error:
         assert "\n" not in error.message
         assert error.message[0].islower() or error.message[0] == "`"
     else:
-        assert len(parameters_of(spec, config)) > 0
-        assert all(value == value for value in dataclasses.astuple(spec.attention))
+        assert len(model.parameters) > 0
+        assert all(value == value for value in dataclasses.astuple(model.spec.attention))

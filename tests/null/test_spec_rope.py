@@ -9,7 +9,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.registry import FAMILIES, spec_from_config
+from argosy.model_defs.families import FAMILIES
+from argosy.model_defs.read import read_spec
 from argosy.model_defs.rope import ROPES, read_settings, rope_spec
 from argosy.model_defs.spec import RopeSpec
 from argosy.support.errors import CheckpointError, UnsupportedModelError
@@ -109,8 +110,8 @@ def test_what_was_trained_outside_the_section_has_priority() -> None:
 
 def test_the_context_may_be_as_long_as_the_extension() -> None:
     tiny = {**FAMILIES["qwen2"].tiny_config, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
-    assert spec_from_config(tiny).context_window == 128
-    assert spec_from_config(tiny, 512).context_window == 512
+    assert read_spec(tiny).context_window == 128
+    assert read_spec(tiny, 512).context_window == 512
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tiny_models import CHUNK, TinyLibrary, build_library, nmse, reference_logits, save_model
 
-from argosy.model_defs.registry import FAMILIES
+from argosy.model_defs.families import FAMILIES
 
 TOLERANCE = {"f32": 1e-11, "f16": 1e-6}  # normalised mean square error of logits, by what the cache keeps
 STEPS = 12

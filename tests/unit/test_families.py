@@ -11,7 +11,7 @@ import transformers
 from tiny_models import TinyLibrary, build_library, nmse, reference_logits, save_model
 from transformers.models.gemma3 import modeling_gemma3
 
-from argosy.model_defs.registry import FAMILIES
+from argosy.model_defs.families import FAMILIES
 
 TOLERANCE = 1e-9  # exact gelu and its tanh form are further apart than that; rounding gives 1e-12
 PROMPT, STEPS = 40, 32

@@ -7,7 +7,7 @@ import pytest
 
 from argosy.dist.catalogue import resolve_model
 from argosy.model_defs.checkpoint import Checkpoint, open_checkpoint
-from argosy.model_defs.registry import ignorable, parameters_of, spec_from_config
+from argosy.model_defs.read import read_model
 from argosy.quant.convert import convert, expected_tensors
 from argosy.quant.formats import Tensors, unpack
 from argosy.quant.plan import choose_formats
@@ -21,8 +21,8 @@ def checkpoint() -> Checkpoint:
 
 
 def test_keep_stores_every_weight_exactly(checkpoint: Checkpoint) -> None:
-    spec = spec_from_config(checkpoint.config)
-    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    model = read_model(checkpoint)
+    parameters = model.parameters
     plan = choose_formats(parameters, SCHEMES["keep"], checkpoint)
     assert {fmt.name for fmt in plan.formats.values()} == {"int4_min_f16", "int8_f16"}
     assert plan.notes == ()
@@ -48,14 +48,13 @@ def test_keep_stores_every_weight_exactly(checkpoint: Checkpoint) -> None:
             first += len(values)
         parameter, stored = next(waiting, parameter), {}
 
-    convert(parameters, plan, checkpoint, "full", sink, SilentProgress(), ignorable=ignorable(checkpoint.config))
+    convert(parameters, plan, checkpoint, "full", sink, SilentProgress(), ignorable=model.ignorable)
     assert emitted == expected_tensors(parameters, plan)
     assert next(waiting, None) is None
 
 
 def test_rounding_again_is_announced(checkpoint: Checkpoint) -> None:
-    spec = spec_from_config(checkpoint.config)
-    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    parameters = read_model(checkpoint).parameters
     assert choose_formats(parameters, SCHEMES["q4f16_1"], checkpoint).notes == (
         "120 matrices stored as Q4_1, requantized to q4f16_1; use --quantization keep to lose nothing",
         "1 matrix stored as Q8_0, requantized to q4f16_1; use --quantization keep to lose nothing",

@@ -9,7 +9,7 @@ from tiny_models import build_library, nmse, reference_logits, save_model
 
 from argosy.model_defs.checkpoint import open_checkpoint
 from argosy.model_defs.families import FAMILIES
-from argosy.model_defs.registry import ignorable, parameters_of, spec_from_config
+from argosy.model_defs.read import read_model
 from argosy.quant.convert import convert
 from argosy.quant.formats import unpack
 from argosy.quant.plan import choose_formats
@@ -23,8 +23,8 @@ IDS = [3, 17, 91, 4, 55, 23, 8, 120, 9, 64, 2, 77, 31, 5, 101, 13, 40, 66, 7, 19
 def _use_dequantized_weights(model: torch.nn.Module, directory: Path, quantization: str, rounding: str) -> None:
     """Puts into `model` what the stored tensors of the checkpoint in `directory` stand for."""
     checkpoint = open_checkpoint(directory)
-    spec = spec_from_config(checkpoint.config)
-    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    described = read_model(checkpoint)
+    parameters = described.parameters
     plan = choose_formats(parameters, scheme_named(quantization), checkpoint)
     stored: dict[str, np.ndarray] = {}
     convert(
@@ -34,7 +34,7 @@ def _use_dequantized_weights(model: torch.nn.Module, directory: Path, quantizati
         rounding,
         stored.__setitem__,
         SilentProgress(),
-        ignorable=ignorable(checkpoint.config),
+        ignorable=described.ignorable,
     )
     state = model.state_dict()
     for parameter in parameters:

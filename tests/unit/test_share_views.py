@@ -10,7 +10,7 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 
 from argosy.compiler.passes.share_views import ShareViews
-from argosy.model_defs.registry import FAMILIES
+from argosy.model_defs.families import FAMILIES
 from tests.unit.tiny_models import build_library, save_model
 
 

@@ -1,15 +1,18 @@
-"""A tiny random llama checkpoint, made without torch: a directory goes in, config, weights and tokenizer come out."""
+"""Write tiny random checkpoints without torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from argosy.model_defs.registry import FAMILIES, parameters_of, spec_from_config
+from argosy.model_defs.families import FAMILIES
+from argosy.model_defs.read import read_model
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -17,21 +20,26 @@ TEMPLATE = (
 )
 
 
-def save_checkpoint(directory: Path, seed: int = 0, scale: float = 1.0) -> Path:
-    """Write a Hugging Face directory of llama's tiny config, with a byte-level tokenizer and a chat template.
+def save_checkpoint(
+    directory: Path, seed: int = 0, scale: float = 1.0, config: Mapping[str, object] | None = None
+) -> Path:
+    """Write a Hugging Face directory of `config` (llama's tiny one by default), with a byte-level tokenizer and a chat
+    template.
 
-    `scale` multiplies the weights.
+    `scale` multiplies everything but biases: large ones would make the network's answer the same for every input.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    config = dict(FAMILIES["llama"].tiny_config)
+    config = dict(FAMILIES["llama"].tiny_config if config is None else config)
     vocabulary = _save_tokenizer(directory)
     config |= {"vocab_size": vocabulary, "eos_token_id": vocabulary - 1, "bos_token_id": vocabulary - 2}
     (directory / "config.json").write_text(json.dumps(config))
     random = np.random.default_rng(seed)
-    parameters = parameters_of(spec_from_config(config), config)
+    parameters = read_model(SimpleNamespace(config=config, names=tuple)).parameters
     sources = {source.name: source.shape for parameter in parameters for source in parameter.sources}
-    spread = np.float32(0.1 * scale)
-    tensors = {name: random.standard_normal(shape, np.float32) * spread for name, shape in sources.items()}
+    tensors = {
+        name: random.standard_normal(shape, np.float32) * np.float32(0.1 if name.endswith("bias") else 0.1 * scale)
+        for name, shape in sources.items()
+    }
     save_file(tensors, directory / "model.safetensors")
     return directory
 

@@ -24,7 +24,7 @@ from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets import target_named
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.checkpoint import open_checkpoint
-from argosy.model_defs.registry import ignorable, parameters_of, spec_from_config
+from argosy.model_defs.read import read_model
 from argosy.model_defs.spec import DecoderSpec
 from argosy.quant.convert import convert, expected_tensors
 from argosy.quant.plan import choose_formats
@@ -145,12 +145,11 @@ def compile_model(
 ) -> CompiledModel:
     """The checkpoint in `directory`, converted and compiled for `target` in memory."""
     checkpoint = open_checkpoint(directory)
-    spec = spec_from_config(checkpoint.config, context_window)
-    parameters = parameters_of(spec, checkpoint.config, checkpoint.names())
+    model = read_model(checkpoint, context_window)
+    spec, parameters = model.spec, model.parameters
     plan = choose_formats(parameters, scheme_named(quantization), checkpoint)
     arrays: dict[str, np.ndarray] = {}
-    left_out = ignorable(checkpoint.config)
-    convert(parameters, plan, checkpoint, rounding, arrays.__setitem__, SilentProgress(), ignorable=left_out)
+    convert(parameters, plan, checkpoint, rounding, arrays.__setitem__, SilentProgress(), ignorable=model.ignorable)
     bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
     mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
     assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"

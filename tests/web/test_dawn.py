@@ -16,7 +16,7 @@ from adapter import emulated, owner_of, shaders
 from tiny_models import compile_model, save_model
 
 from argosy.compiler.targets import target_named
-from argosy.model_defs.registry import FAMILIES
+from argosy.model_defs.families import FAMILIES
 
 pytestmark = pytest.mark.skipif(missing_lavapipe() is not None, reason=str(missing_lavapipe()))
 

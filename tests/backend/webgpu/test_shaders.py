@@ -32,7 +32,7 @@ from argosy.compiler.kernels.cpu.linear import LinearKernel
 from argosy.compiler.kernels.gpu import logits, sampling
 from argosy.compiler.kernels.gpu.linear import GpuLinear
 from argosy.compiler.targets import target_named
-from argosy.model_defs.registry import FAMILIES
+from argosy.model_defs.families import FAMILIES
 from argosy.quant import formats
 from argosy.quant.scheme import F16, F32, INT4_F16, INT4_F32, Format
 
