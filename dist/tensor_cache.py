@@ -1,8 +1,7 @@
-"""Named arrays go in, MLC's `tensor-cache.json` and `params_shard_N.bin` come out, and the other way round.
+"""Write and read weights as MLC's `tensor-cache.json` and `params_shard_N.bin`.
 
-The format is the one that TVM (`vm.builtin.tensor_cache.load`), MLC and WebLLM read, with two additions that they
-ignore: a SHA-256 beside each shard's MD5, and tensors that start at multiples of 64 bytes, so that a memory map can be
-used as it is.
+TVM (`vm.builtin.tensor_cache.load`), MLC and WebLLM read this format. We add two things that they ignore: a SHA-256
+beside each shard's MD5, and tensors that start at multiples of 64 bytes, so that a memory map can be used in place.
 """
 
 from __future__ import annotations
@@ -22,22 +21,23 @@ from typing import BinaryIO
 import numpy as np
 
 from argosy.dist.records import Fields, read_json
+from argosy.support.bounded_file import BoundedFile, path_line
 from argosy.support.errors import ArtefactError
 from argosy.support.files import disk_space_guard, publish, temp_path, write_json_atomic
 from argosy.support.layout import weights_layout
-from argosy.support.text import human_size, shorten
+from argosy.support.text import one_line
 
 CACHE_NAME = "tensor-cache.json"
 LEGACY_CACHE_NAME = "ndarray-cache.json"  # what MLC called it before 2025
 SHARD_BYTES = 32 << 20
-ALIGNMENT = 64  # TVM's kAllocAlignment: a pointer that is aligned so is taken without a copy
+ALIGNMENT = 64  # TVM's kAllocAlignment: memory aligned to it is used without a copy
 
 DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord:
-    """Where one tensor lies in its shard. `format` is `raw`, or MLC's `f32-to-bf16`: the upper halves of float32."""
+    """A tensor's place in its shard. `format` is `raw`, or MLC's `f32-to-bf16`: the upper halves of float32."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,13 +48,13 @@ class TensorRecord:
 
     @property
     def stored_as_halves(self) -> bool:
-        """Whether the bytes are upper halves; MLC writes the word on tensors of other types too, to no effect."""
+        """Whether the bytes are upper halves; MLC marks tensors of other types the same way, to no effect."""
         return self.format == "f32-to-bf16" and self.dtype == "float32"
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One `params_shard_N.bin`; MLC's own shards have no SHA-256."""
+    """One `params_shard_N.bin`; MLC writes no SHA-256."""
 
     file: str
     nbytes: int
@@ -64,14 +64,14 @@ class Shard:
 
 
 class TensorCacheWriter:
-    """Writes tensors to disk as they come and holds none of them.
+    """Writes tensors to disk one by one, keeping none in memory.
 
     with TensorCacheWriter(directory) as writer:
         writer.add("model.norm.weight", array)
         writer.finish()
 
-    Shards have temporary names until `finish`, so what the directory held before stays valid until then; a block that
-    ends without it leaves nothing behind. A tensor larger than `shard_bytes` gets a shard of its own.
+    Shards have temporary names until `finish`, so the directory's old content stays valid until then; a block that ends
+    without it leaves nothing behind. A tensor larger than `shard_bytes` gets a shard of its own.
     """
 
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
@@ -114,7 +114,7 @@ class TensorCacheWriter:
             self._write(data.reshape(-1).view(np.uint8).data)
 
     def finish(self) -> tuple[str, ...]:
-        """Give the shards their names, write `tensor-cache.json` last, remove shards of an older conversion.
+        """Give the shards their names, write `tensor-cache.json`, remove shards of an older conversion.
 
         Returns the names of all files.
         """
@@ -143,7 +143,7 @@ class TensorCacheWriter:
     def _write(self, data: bytes | memoryview) -> None:
         assert self._file is not None
         rest = memoryview(data)
-        while rest:  # an unbuffered write may be short; the next one then says why
+        while rest:  # an unbuffered write may be short; the next one then fails with the reason
             rest = rest[self._file.write(rest) :]
         self._sha256.update(data)
         self._md5.update(data)
@@ -163,7 +163,7 @@ class TensorCacheWriter:
 
 @dataclass(frozen=True, slots=True)
 class TensorCache:
-    """A checked `tensor-cache.json`: no record points outside its shard, file names are plain, names are unique."""
+    """A checked `tensor-cache.json`: tensors lie inside their shards, file names are plain, names are unique."""
 
     directory: Path
     shards: tuple[Shard, ...]
@@ -171,22 +171,22 @@ class TensorCache:
 
     @property
     def records(self) -> dict[str, TensorRecord]:
-        """Every tensor by name, in the order of storage."""
+        """All tensors by name, in the order of storage."""
         return {record.name: record for shard in self.shards for record in shard.records}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all shards."""
+        """The size of all shards in bytes."""
         return sum(shard.nbytes for shard in self.shards)
 
     def layout(self) -> str:
-        """The weights layout, to be compared with a library's."""
+        """Return the fingerprint of the weights, which must equal the library's."""
         return weights_layout((r.name, r.shape, r.dtype) for r in self.records.values())
 
     def load(self, verify: bool = True) -> MappedTensors:
-        """Every tensor by name, as views of private memory maps: nothing is copied, and writing never reaches the file.
+        """Map all tensors: views of private memory maps, so nothing is copied and writing never reaches the file.
 
-        `verify` reads every byte and compares the digests first. Raises ArtefactError for a shard that is missing, has
+        `verify` first reads every byte to compare the digests. Raises ArtefactError for a shard that is missing, has
         another size, or was altered.
         """
         maps = [self._map(shard) for shard in self.shards]
@@ -196,21 +196,11 @@ class TensorCache:
         return MappedTensors((r, data) for shard, data in zip(self.shards, maps, strict=True) for r in shard.records)
 
     def _map(self, shard: Shard) -> mmap.mmap:
-        path = self.directory / shard.file
-        try:
-            with open(path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size != shard.nbytes:
-                    sizes = f"{size} bytes instead of {shard.nbytes} ({human_size(shard.nbytes)})"
-                    raise ArtefactError(f"`{path}` has {sizes}", self.hint)
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except FileNotFoundError:
-            raise ArtefactError(f"`{path}` is missing", self.hint) from None
-        except OSError as error:
-            raise ArtefactError(f"`{path}` cannot be read: {error.strerror}", self.hint) from None
+        with BoundedFile(self.directory / shard.file, ArtefactError, self.hint, missing="is missing") as file:
+            return file.map(shard.nbytes)
 
     def _check(self, shard: Shard, data: mmap.mmap) -> None:
-        """Compare digests; hashlib lets go of the interpreter, so threads share the work."""
+        """Compare the digest; hashlib releases the GIL, so threads run in parallel."""
         with contextlib.suppress(AttributeError, OSError):
             data.madvise(mmap.MADV_WILLNEED)
         if shard.sha256 is not None:
@@ -219,7 +209,7 @@ class TensorCache:
             sound = shard.md5 is None or hashlib.md5(data, usedforsecurity=False).hexdigest() == shard.md5
         if not sound:
             path = self.directory / shard.file
-            raise ArtefactError(f"`{path}` was altered: its digest is not the recorded one", self.hint)
+            raise ArtefactError(f"`{path_line(path)}` was altered: its digest is not the recorded one", self.hint)
 
 
 class MappedTensors(dict[str, np.ndarray]):
@@ -233,13 +223,15 @@ class MappedTensors(dict[str, np.ndarray]):
             self._places[record.name] = record, data
 
     def release(self, name: str) -> None:
-        """Lets the system take back the pages that hold nothing but this tensor. It can still be read; that reads the
-        file again. What was written to it is lost."""
+        """Return to the system the pages that hold nothing but this tensor.
+
+        Reading it afterwards reads the file again; what was written to it is lost.
+        """
         record, data = self._places[name]
         start = -(-record.offset // mmap.PAGESIZE) * mmap.PAGESIZE
         length = (record.offset + record.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
         if length > 0:
-            with contextlib.suppress(AttributeError, OSError):  # a system that has no such call
+            with contextlib.suppress(AttributeError, OSError):  # not every system has this call
                 data.madvise(mmap.MADV_DONTNEED, start, length)
 
 
@@ -252,7 +244,7 @@ def _view(data: mmap.mmap, record: TensorRecord) -> np.ndarray:
 
 
 def cache_file(directory: Path) -> Path | None:
-    """The tensor cache of `directory` under its present or its former name, or None."""
+    """Return the tensor cache of `directory`, under its present or its former name, or None."""
     for name in (CACHE_NAME, LEGACY_CACHE_NAME):
         if os.path.isfile(directory / name):
             return directory / name
@@ -260,9 +252,9 @@ def cache_file(directory: Path) -> Path | None:
 
 
 def read_tensor_cache(directory: Path, hint: str | None = None) -> TensorCache:
-    """Read and check the tensor cache in `directory`; `hint` is what every error about it suggests.
+    """Read and check the tensor cache in `directory`.
 
-    Raises ArtefactError.
+    Raises ArtefactError with `hint`.
     """
     path = cache_file(directory)
     fields = read_json(path or directory / CACHE_NAME, hint)
@@ -275,14 +267,14 @@ def read_tensor_cache(directory: Path, hint: str | None = None) -> TensorCache:
         files.add(shard.file)
         for record in shard.records:
             if record.name in names:
-                raise fields.error("records", f"name the tensor {shorten(record.name)} twice")
+                raise fields.error("records", f"name the tensor `{one_line(record.name)}` twice")
             names.add(record.name)
     return TensorCache(directory, shards, hint)
 
 
 def _shard(fields: Fields) -> Shard:
     if fields.text("format") != "raw-shard":
-        raise fields.error(f"{fields.where}.format", f"is {shorten(fields.text('format'))} and not raw-shard")
+        raise fields.error(f"{fields.where}.format", f"is `{one_line(fields.text('format'))}`, not `raw-shard`")
     nbytes = fields.integer("nbytes", minimum=1)
     records = tuple(_record(record, nbytes) for record in fields.children("records"))
     sha256 = fields.sha256("sha256") if "sha256" in fields.values else None
@@ -295,17 +287,18 @@ def _record(fields: Fields, shard_bytes: int) -> TensorRecord:
         fields.integer("nbytes", minimum=0), fields.integer("byteOffset", minimum=0),
     )  # fmt: skip
     if not 0 < len(record.name) <= 512 or not record.name.isprintable():
-        raise fields.error(f"{fields.where}.name", f"is {shorten(record.name)} and not a tensor's name")
+        raise fields.error(f"{fields.where}.name", f"is `{one_line(record.name)}`, not a tensor's name")
     if record.dtype not in DTYPES:
-        raise fields.error(f"{fields.where}.dtype", f"is {shorten(record.dtype)} and not one of {', '.join(DTYPES)}")
+        raise fields.error(f"{fields.where}.dtype", f"is `{one_line(record.dtype)}`, not one of {', '.join(DTYPES)}")
     if record.format not in ("raw", "f32-to-bf16"):
-        raise fields.error(f"{fields.where}.format", f"is {shorten(record.format)} and not raw")
+        raise fields.error(f"{fields.where}.format", f"is `{one_line(record.format)}`, not `raw`")
     if len(record.shape) > 8 or any(dim < 0 for dim in record.shape):
-        raise fields.error(f"{fields.where}.shape", f"is {shorten(list(record.shape))} and not a shape")
+        raise fields.error(f"{fields.where}.shape", f"is `{one_line(list(record.shape))}`, not a shape")
     itemsize = 2 if record.stored_as_halves else np.dtype(record.dtype).itemsize
     if math.prod(record.shape) * itemsize != record.nbytes:
-        problem = f"is {record.nbytes}, which does not fit the shape {list(record.shape)}"
+        problem = f"is `{record.nbytes}`, which does not fit the shape {list(record.shape)}"
         raise fields.error(f"{fields.where}.nbytes", problem)
     if record.offset + record.nbytes > shard_bytes:
-        raise fields.error(f"{fields.where}.byteOffset", f"is {record.offset}: the tensor would end beyond its shard")
+        problem = f"is `{record.offset}`: the tensor would end beyond its shard"
+        raise fields.error(f"{fields.where}.byteOffset", problem)
     return record

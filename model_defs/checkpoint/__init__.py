@@ -1,4 +1,4 @@
-"""Reading checkpoints: a path from a stranger goes in, checked tensors under their Hugging Face names come out."""
+"""Read Hugging Face directories and GGUF files through one interface, checking everything they claim."""
 
 from argosy.model_defs.checkpoint.base import Blocks, Checkpoint
 from argosy.model_defs.checkpoint.locate import open_checkpoint

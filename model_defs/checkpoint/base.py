@@ -1,4 +1,4 @@
-"""What every checkpoint offers: names, shapes, one tensor at a time, tokenizer files and a digest come out."""
+"""The interface of all checkpoints: names, shapes, tensors one at a time, tokenizer files, a digest."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Literal
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.storage import printable
+from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError
+from argosy.support.text import one_line
 
-SAMPLE = 4096  # bytes that the digest takes from the beginning, the middle and the end of each tensor
+SAMPLE = 4096  # bytes the digest covers at the beginning, the middle and the end of each tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """A quantized (n, k) matrix as its file has it: groups of 32 along k.
+    """A quantized (n, k) matrix as stored in its file: groups of 32 along k.
 
     `q` is (n, k) uint8 in 0..15 for Q4_0 and Q4_1, int8 for Q8_0; `scale` and `min` are (n, k / 32) float16.
     Value: (q - 8) * scale for Q4_0, q * scale + min for Q4_1, q * scale for Q8_0.
@@ -32,7 +33,7 @@ class Blocks:
     min: np.ndarray | None = None
 
     def values(self) -> np.ndarray:
-        """The matrix as float32 (n, k)."""
+        """Return the matrix as float32 (n, k)."""
         n, k = self.q.shape
         q = self.q.astype(np.float32).reshape(n, k // 32, 32)
         if self.kind == "Q4_0":
@@ -43,16 +44,16 @@ class Blocks:
         return q.reshape(n, k)
 
     def rows(self, order: np.ndarray) -> Blocks:
-        """The same matrix with its rows in another order."""
+        """Return the matrix with its rows in another order."""
         return Blocks(self.kind, self.q[order], self.scale[order], None if self.min is None else self.min[order])
 
 
 class Checkpoint(ABC):
-    """An opened checkpoint. Its headers are checked; tensors are read when they are asked for, one at a time.
+    """An open checkpoint, whose headers have been checked; tensors are read on demand, one at a time.
 
-    `config` is what a Hugging Face `config.json` says (built from the metadata for a GGUF file). All names are Hugging
-    Face names. Reading goes through `pread`-like calls rather than a mapping, so a file that shrinks while it is read
-    is an error and not a crash, and memory holds one tensor.
+    `config` is the content of `config.json`, or its equivalent built from a GGUF file's metadata. All names are Hugging
+    Face names. Tensors are read, not mapped, so memory holds one of them, and a file that shrinks meanwhile is an error
+    and not a crash.
     """
 
     def __init__(self, path: Path, format: Literal["safetensors", "bin", "gguf"], config: dict[str, object]) -> None:
@@ -62,48 +63,49 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def names(self) -> tuple[str, ...]:
-        """The names of all tensors."""
+        """Return the names of all tensors."""
 
     @abstractmethod
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of `name` as Hugging Face has it."""
+        """Return the shape of `name` in Hugging Face's order."""
 
     @abstractmethod
     def stored_type(self, name: str) -> str:
-        """How `name` is stored: "F32", "F16", "BF16", "Q4_1", ..."""
+        """Return how `name` is stored: "F32", "F16", "BF16", "Q4_1", ..."""
 
     @abstractmethod
     def read(self, name: str) -> np.ndarray:
-        """The values of `name`: float16 and float32 as stored, every other kind of float and all blocks as float32.
+        """Read the values of `name`: float16 and float32 as stored, other floats and all blocks as float32.
 
         Raises CheckpointError for an unknown name and for a file that ends early.
         """
 
     def read_blocks(self, name: str) -> Blocks | None:
-        """The blocks of `name`, or None where it is not stored in Q4_0, Q4_1 or Q8_0 blocks along its last axis."""
+        """Read the blocks of `name`; None unless it is stored in Q4_0, Q4_1 or Q8_0 blocks along its last axis."""
         return None
 
     @abstractmethod
     def tokenizer_files(self) -> dict[str, bytes]:
-        """File name -> content: always `tokenizer.json`, and `tokenizer_config.json` with the chat template inside.
+        """Return the tokenizer's files by name: always `tokenizer.json` and `tokenizer_config.json`.
 
-        Beside them what the checkpoint has of `generation_config.json`, `special_tokens_map.json` and
-        `chat_template.jinja`. Raises CheckpointError or UnsupportedModelError where a tokenizer cannot be had.
+        `generation_config.json`, `special_tokens_map.json` and `chat_template.jinja` are included if the checkpoint has
+        them; a GGUF file's chat template is in `tokenizer_config.json`. Raises CheckpointError or UnsupportedModelError
+        if there is no usable tokenizer.
         """
 
     @abstractmethod
     def _identity(self) -> Iterator[bytes]:
-        """What the digest takes besides the tensors."""
+        """Yield what the digest covers besides the tensors."""
 
     @abstractmethod
     def _sample(self, name: str, size: int) -> bytes:
-        """At most `size` raw bytes each from the beginning, the middle and the end of `name`."""
+        """Read at most `size` raw bytes each from the beginning, the middle and the end of `name`."""
 
     def digest(self) -> str:
-        """SHA-256 (hex) that tells checkpoints apart without reading all of them.
+        """Return a SHA-256 (hex) that tells checkpoints apart without reading them whole.
 
-        It covers the config, the tokenizer, and of every tensor the name, shape, type and 12 KB of its bytes:
-        beginning, middle and end. It does not depend on the path or on file times, and does not stop a forger.
+        It covers the config, the tokenizer, and every tensor's name, shape, type and 12 KB of its bytes: beginning,
+        middle and end. It does not depend on the path or on file times, and it does not stop a forger.
         """
         state = hashlib.sha256(self.format.encode())
         for part in self._identity():
@@ -115,12 +117,12 @@ class Checkpoint(ABC):
 
     def _unknown(self, name: str) -> CheckpointError:
         return CheckpointError(
-            f"checkpoint `{printable(self.path)}` has no tensor `{printable(name)}`", "see `Checkpoint.names()`"
+            f"checkpoint `{path_line(self.path)}` has no tensor `{one_line(name)}`", "see `Checkpoint.names()`"
         )
 
 
 def sample_ranges(length: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Offsets and sizes of the beginning, the middle and the end of `length` bytes, at most `size` each."""
+    """Return (offset, size) of the beginning, the middle and the end of `length` bytes, at most `size` each."""
     if length <= 3 * size:
         return ((0, length),)
     return ((0, size), ((length - size) // 2, size), (length - size, size))

@@ -1,4 +1,4 @@
-"""A GGUF file goes in, a checkpoint with Hugging Face names, config and tokenizer comes out."""
+"""Present a GGUF file as a checkpoint with Hugging Face names, config and tokenizer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from argosy.model_defs.checkpoint.base import Blocks, Checkpoint
 from argosy.model_defs.checkpoint.gguf_config import config_from
-from argosy.model_defs.checkpoint.gguf_file import GgufFile, TensorInfo
+from argosy.model_defs.checkpoint.gguf_file import GgufFile, GgufTensor
 from argosy.model_defs.checkpoint.gguf_names import Translated, row_order, spelling_of, translate
 from argosy.model_defs.checkpoint.gguf_tokenizer import tokenizer_files
-from argosy.model_defs.checkpoint.storage import printable
+from argosy.support.bounded_file import AGAIN, path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 COMPARED = 1 << 20  # bytes compared at a time
 
@@ -38,7 +39,7 @@ class GgufCheckpoint(Checkpoint):
             for translated in translate(spelling, source, info.shape, layers):
                 self._tensors[translated.name] = translated
         for name in self._tensors:
-            self._order(name)  # rows that do not divide into heads are refused now
+            self._order(name)  # refuse rows that do not divide into heads early
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._tensors)
@@ -64,7 +65,7 @@ class GgufCheckpoint(Checkpoint):
         return values if order is None else values[order]
 
     def read_blocks(self, name: str) -> Blocks | None:
-        """See `Checkpoint.read_blocks`; GPT-2's matrices give None, because their blocks lie along the other axis."""
+        """See `Checkpoint.read_blocks`; None for GPT-2's matrices, whose blocks lie along the other axis."""
         info, order = self._info(name), self._order(name)
         if self._translated(name).change not in ("none", "rope_q", "rope_k", "ungrouped_qkv") or len(info.shape) != 2:
             return None
@@ -88,7 +89,7 @@ class GgufCheckpoint(Checkpoint):
             raise self._unknown(name)
         return self._tensors[name]
 
-    def _info(self, name: str) -> TensorInfo:
+    def _info(self, name: str) -> GgufTensor:
         return self.file.tensors[self._translated(name).source]
 
     def _order(self, name: str) -> np.ndarray | None:
@@ -99,25 +100,25 @@ class GgufCheckpoint(Checkpoint):
 
 
 def _architecture(file: GgufFile, path: Path) -> str:
-    """`general.architecture` of a file that holds a whole model."""
+    """Return `general.architecture`, refusing files that do not hold a whole model."""
     if file.metadata.get("split.count", 0) not in (0, 1):
         raise UnsupportedModelError(
-            f"`{printable(path)}` is one part of a split GGUF file",
+            f"`{path_line(path)}` is one part of a split GGUF file",
             "join the parts: llama-gguf-split --merge FIRST OUT",
         )
     kind = file.metadata.get("general.type", "model")
     if kind != "model":
         raise UnsupportedModelError(
-            f"`{printable(path)}` holds a GGUF `{printable(kind)}`, not a model", "name the model's file"
+            f"`{path_line(path)}` holds a GGUF `{one_line(kind)}`, not a model", "name the model's file"
         )
     architecture = file.metadata.get("general.architecture")
     if not isinstance(architecture, str):
-        raise CheckpointError(f"`{printable(path)}` has no `general.architecture`", "download or copy the file again")
-    return printable(architecture)
+        raise CheckpointError(f"`{path_line(path)}` has no `general.architecture`", AGAIN)
+    return one_line(architecture)
 
 
 def _is_tied(file: GgufFile) -> bool:
-    """Is the output matrix the embedding: absent, or a copy of it?"""
+    """Whether the output matrix is the embedding: absent, or a copy of it."""
     output, embedding = (file.tensors.get(f"{name}.weight") for name in ("output", "token_embd"))
     if output is None or embedding is None:
         return output is None
@@ -125,15 +126,16 @@ def _is_tied(file: GgufFile) -> bool:
         return False
     for at in range(0, output.size, COMPARED):
         size = min(COMPARED, output.size - at)
-        if file.file.bytes_at(output.start + at, size) != file.file.bytes_at(embedding.start + at, size):
+        if file.file.read(output.start + at, size) != file.file.read(embedding.start + at, size):
             return False
     return True
 
 
-def _blocks(file: GgufFile, info: TensorInfo) -> Blocks | None:
-    """The blocks of a matrix, (n, k): 32 values each, first the scale, then for Q4_1 the minimum, then the values.
+def _blocks(file: GgufFile, info: GgufTensor) -> Blocks | None:
+    """Unpack the blocks of an (n, k) matrix, or return None if it is not stored in blocks.
 
-    The low nibbles of a 4-bit block are its first 16 values, the high nibbles the other 16.
+    A block of 32 values is stored as the scale, for Q4_1 the minimum, then the values. The low nibbles of a 4-bit block
+    are its first 16 values, the high nibbles the other 16.
     """
     kind = info.kind.name
     if kind not in ("Q4_0", "Q4_1", "Q8_0"):

@@ -1,6 +1,6 @@
-"""A GGUF file's metadata goes in, the Hugging Face config that says the same comes out.
+"""Convert a GGUF file's metadata to a Hugging Face config.
 
-A key under the architecture's own prefix that no line here asks for would change the model, so it is refused.
+A key under the architecture's prefix that nothing here reads may change the model, so it is refused.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.gguf_file import GgufFile, Value
-from argosy.model_defs.checkpoint.storage import printable
+from argosy.model_defs.checkpoint.gguf_file import GgufFile, MetadataValue
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 LIMIT = 1 << 31
-# Keys that say nothing about the computation, or nothing that the tensors do not say.
+# Keys that do not affect the computation, or repeat what the tensors show.
 SILENT = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
 GEMMA3_LARGEST = 62  # layers of the 27B model, whose attention scale is hidden / heads and is not in the file
-GEMMA3_PATTERN = 6  # every sixth layer sees everything
+GEMMA3_PATTERN = 6  # every sixth layer has full attention
 
 
 class Metadata:
-    """Typed access to the metadata of one architecture, which remembers what was asked for."""
+    """Typed access to the metadata of one architecture; remembers which keys were read."""
 
-    def __init__(self, values: Mapping[str, Value], architecture: str) -> None:
+    def __init__(self, values: Mapping[str, MetadataValue], architecture: str) -> None:
         self.values = values
         self.architecture = architecture
-        self._asked = {f"{architecture}.{key}" for key in SILENT}
+        self._read = {f"{architecture}.{key}" for key in SILENT}
 
-    def get(self, key: str) -> Value | None:
-        """The value at `<architecture>.key`, or None."""
-        self._asked.add(f"{self.architecture}.{key}")
+    def get(self, key: str) -> MetadataValue | None:
+        """Return the value at `<architecture>.key`, or None."""
+        self._read.add(f"{self.architecture}.{key}")
         return self.values.get(f"{self.architecture}.{key}")
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """The whole number above zero at `key`; an array that says the same for every layer counts."""
+        """Return the positive integer at `key`, which may be an array with the same value for every layer."""
         value = self.get(key)
         if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu" and (value == value[0]).all():
             value = int(value[0])
@@ -53,7 +53,7 @@ class Metadata:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """The finite number at `key`."""
+        """Return the finite number at `key`."""
         value = self.get(key)
         if value is None and default is not None:
             return default
@@ -61,11 +61,11 @@ class Metadata:
             raise CheckpointError(f"the GGUF file lacks `{self.architecture}.{key}`", "convert it again with llama.cpp")
         if type(value) not in (int, float) or not math.isfinite(value):
             raise self._wrong(key, value, "a finite number")
-        # GGUF rounds to 32 bits: 1e-5 reads back as 9.99999974e-06. The shortest decimal that rounds to it was meant.
+        # GGUF rounds to 32 bits: 1e-5 reads back as 9.99999974e-06. Recover the shortest decimal that rounds to it.
         return float(str(np.float32(value)))
 
     def flag(self, key: str, default: bool) -> bool:
-        """The truth value at `key`."""
+        """Return the boolean at `key`."""
         value = self.get(key)
         if value is None:
             return default
@@ -74,31 +74,31 @@ class Metadata:
         return value
 
     def only(self, key: str, allowed: object) -> None:
-        """Refuse any other value at `key` than `allowed`."""
+        """Refuse any value at `key` but `allowed`."""
         value = self.get(key)
         if value is not None and not (np.isscalar(value) and value == allowed):
             raise UnsupportedModelError(
-                f"`{self.architecture}.{key}` is `{printable(value)}`, only `{allowed}` is supported",
+                f"`{self.architecture}.{key}` is `{one_line(value)}`, only `{allowed}` is supported",
                 "use another model",
             )
 
     def refuse_rest(self) -> None:
-        """Refuse keys of the architecture that nothing asked for."""
+        """Refuse keys of the architecture that were not read."""
         for key in self.values:
-            if key.startswith(f"{self.architecture}.") and key not in self._asked:
+            if key.startswith(f"{self.architecture}.") and key not in self._read:
                 raise UnsupportedModelError(
-                    f"the GGUF file asks for `{printable(key)}`, which is not supported", "use another model"
+                    f"the GGUF file asks for `{one_line(key)}`, which is not supported", "use another model"
                 )
 
     def _wrong(self, key: str, value: object, wanted: str) -> CheckpointError:
         return CheckpointError(
-            f"`{self.architecture}.{key}` is `{printable(value)}`, which is not {wanted}", "the file is damaged"
+            f"`{self.architecture}.{key}` is `{one_line(value)}`, which is not {wanted}", "the file is damaged"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What every architecture has."""
+class Dimensions:
+    """The sizes that every architecture states."""
 
     layers: int
     hidden: int
@@ -109,10 +109,9 @@ class Shape:
 
 
 def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, object]:
-    """The Hugging Face config of a checked file.
+    """Build the Hugging Face config of a checked file.
 
-    Raises CheckpointError for missing and malformed values, UnsupportedModelError for values that ask for more than
-    the family has.
+    Raises CheckpointError for missing and malformed values, UnsupportedModelError for features that the family lacks.
     """
     meta = Metadata(file.metadata, architecture)
     meta.only("expert_count", 0)
@@ -121,7 +120,7 @@ def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, obje
     hidden, heads = meta.integer("embedding_length"), meta.integer("attention.head_count")
     head_dim = meta.integer("attention.key_length", max(hidden // heads, 1))
     meta.only("attention.value_length", head_dim)
-    shape = Shape(
+    shape = Dimensions(
         meta.integer("block_count"),
         hidden,
         heads,
@@ -130,7 +129,7 @@ def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, obje
         meta.integer("context_length"),
     )
     if "token_embd.weight" not in file.tensors:
-        raise CheckpointError("the GGUF file has no tensor `token_embd.weight`", "it may hold a part of a model only")
+        raise CheckpointError("the GGUF file has no tensor `token_embd.weight`", "it may hold only a part of a model")
     config = {
         "vocab_size": file.tensors["token_embd.weight"].shape[0],
         "tie_word_embeddings": tied,
@@ -141,13 +140,13 @@ def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, obje
     return config
 
 
-def _token_ids(values: Mapping[str, Value]) -> dict[str, object]:
+def _token_ids(values: Mapping[str, MetadataValue]) -> dict[str, object]:
     ids = {f"{name}_token_id": values.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
     return {key: value for key, value in ids.items() if type(value) is int}
 
 
-def _common(meta: Metadata, shape: Shape, file: GgufFile, model_type: str) -> dict[str, object]:
-    """The keys of llama and its relatives."""
+def _common(meta: Metadata, shape: Dimensions, file: GgufFile, model_type: str) -> dict[str, object]:
+    """Return the keys of llama and its relatives."""
     return {
         "model_type": model_type,
         "hidden_size": shape.hidden,
@@ -166,17 +165,17 @@ def _rms(meta: Metadata) -> dict[str, object]:
     return {"rms_norm_eps": meta.number("attention.layer_norm_rms_epsilon")}
 
 
-def _rope(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
-    """`rope_theta`, `partial_rotary_factor` and `rope_scaling`."""
+def _rope(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
+    """Return `rope_theta`, `partial_rotary_factor` and `rope_scaling`."""
     rotary = meta.integer("rope.dimension_count", shape.head_dim)
     out: dict[str, object] = {"rope_theta": meta.number("rope.freq_base", 10000.0)}
     share = rotary / shape.head_dim
-    # int(head_dim * share) must give `rotary` again. Always there: families differ in what its absence means.
+    # int(head_dim * share) must be `rotary` again. Never left out: families differ in the default.
     out["partial_rotary_factor"] = share if int(shape.head_dim * share) == rotary else math.nextafter(share, 2)
     scaling = _rope_scaling(meta, shape)
     factors = _rope_factors(file, "rope_freqs.weight", rotary // 2)
     if factors is not None:
-        # llama 3's scaling comes as finished divisors, which "longrope" takes as they are.
+        # llama 3's scaling is stored as computed divisors, which "longrope" uses as they are.
         if scaling is not None:
             raise UnsupportedModelError("`rope_freqs.weight` beside rope scaling is not supported", "use another model")
         scaling = {"rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0}
@@ -186,8 +185,8 @@ def _rope(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     return out
 
 
-def _rope_scaling(meta: Metadata, shape: Shape) -> dict[str, object] | None:
-    """The `rope_scaling` that the metadata asks for, but for factors that lie in tensors."""
+def _rope_scaling(meta: Metadata, shape: Dimensions) -> dict[str, object] | None:
+    """Return the `rope_scaling` that the metadata describe, without factors that are stored as tensors."""
     kind = meta.get("rope.scaling.type")
     factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 1.0))
     original = meta.integer("rope.scaling.original_context_length", shape.positions)
@@ -210,12 +209,12 @@ def _rope_scaling(meta: Metadata, shape: Shape) -> dict[str, object] | None:
     if kind in (None, "none", "longrope"):  # longrope's factors are tensors; phi3 reads them
         return None
     raise UnsupportedModelError(
-        f"rope scaling `{printable(kind)}` is not supported", "one of: none, linear, yarn, longrope"
+        f"rope scaling `{one_line(kind)}` is not supported", "one of: none, linear, yarn, longrope"
     )
 
 
 def _rope_factors(file: GgufFile, name: str, count: int) -> list[float] | None:
-    """The divisors of the rope frequencies that the tensor `name` holds, or None where there is none."""
+    """Read the divisors of the rope frequencies from the tensor `name`, or return None if there is none."""
     info = file.tensors.get(name)
     if info is None:
         return None
@@ -227,7 +226,7 @@ def _rope_factors(file: GgufFile, name: str, count: int) -> list[float] | None:
     return values.tolist()
 
 
-def _llama(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _llama(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     return {
         **_common(meta, shape, file, "llama"),
         **_rms(meta),
@@ -236,11 +235,11 @@ def _llama(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     }
 
 
-def _qwen2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _qwen2(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     return {**_common(meta, shape, file, "qwen2"), **_rms(meta)}
 
 
-def _qwen3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _qwen3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     return {
         **_common(meta, shape, file, "qwen3"),
         **_rms(meta),
@@ -248,12 +247,12 @@ def _qwen3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     }
 
 
-def _olmo2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _olmo2(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     return {**_common(meta, shape, file, "olmo2"), **_rms(meta), "attention_bias": "blk.0.attn_q.bias" in file.tensors}
 
 
-def _gemma3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
-    """What the file leaves out is fixed for the published models: the layer pattern and the local rope base."""
+def _gemma3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
+    """The layer pattern and the local rope base, if absent, are those of the published models."""
     pattern = meta.get("attention.sliding_window_pattern")
     if isinstance(pattern, np.ndarray) and len(pattern) == shape.layers:
         local = [bool(value) for value in pattern]
@@ -280,7 +279,7 @@ def _gemma3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     return config
 
 
-def _phi3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _phi3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     config = {**_common(meta, shape, file, "phi3"), **_rms(meta)}
     rotary = meta.integer("rope.dimension_count", shape.head_dim)
     factors = [_rope_factors(file, f"rope_factors_{name}.weight", rotary // 2) for name in ("short", "long")]
@@ -298,7 +297,7 @@ def _phi3(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     return config
 
 
-def _stablelm(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _stablelm(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     return {
         **_common(meta, shape, file, "stablelm"),
         "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),
@@ -308,7 +307,7 @@ def _stablelm(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]
     }
 
 
-def _gptneox(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _gptneox(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     config = _common(meta, shape, file, "gpt_neox")
     share = config.pop("partial_rotary_factor")
     return {
@@ -322,7 +321,7 @@ def _gptneox(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     }
 
 
-def _gpt2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
+def _gpt2(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
     return {
         "model_type": "gpt2",
         "n_embd": shape.hidden,
@@ -335,7 +334,7 @@ def _gpt2(meta: Metadata, shape: Shape, file: GgufFile) -> dict[str, object]:
     }
 
 
-BUILDERS: dict[str, Callable[[Metadata, Shape, GgufFile], dict[str, object]]] = {
+BUILDERS: dict[str, Callable[[Metadata, Dimensions, GgufFile], dict[str, object]]] = {
     "llama": _llama,
     "qwen2": _qwen2,
     "qwen3": _qwen3,

@@ -1,8 +1,7 @@
-"""How GGUF spells tensors: a GGUF name goes in, the Hugging Face name and what was done to the values come out.
+"""Translate GGUF tensor names to Hugging Face names, and tell what the conversion to GGUF did to the values.
 
-One table per family of spellings; what families share is shared. Which tensors the conversion to GGUF changes was read
-off llama.cpp: it permutes the rows of q and k for `llama` only, ungroups GPT-NeoX's q, k and v, transposes GPT-2's
-matrices, and adds 1 to Gemma's norms.
+The changes are those of llama.cpp's converter: it permutes the rows of q and k for `llama` only, ungroups GPT-NeoX's
+q, k and v, transposes GPT-2's matrices, and adds 1 to Gemma's norms.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.storage import printable
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 Change = Literal["none", "rope_q", "rope_k", "ungrouped_qkv", "transposed", "plus_one", "stacked_heads"]
 
@@ -42,10 +41,10 @@ def _without(table: Mapping[str, str], *keys: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """One architecture's names: `outer` once in a model, `layer` in each block, which is called `prefix`.N. there.
+    """One architecture's names: `outer` occur once in a model, `layer` in every block, below `prefix`.N.
 
-    `changes` says, by GGUF name, what the conversion to GGUF did to the values. `consumed` are tensors that go into
-    the config.
+    `changes` maps GGUF names to what the conversion to GGUF did to the values. `consumed` tensors become part of the
+    config.
     """
 
     layer: Mapping[str, str]
@@ -122,7 +121,7 @@ SPELLINGS: dict[str, Spelling] = {
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A Hugging Face tensor and the GGUF tensor it comes from. `head` picks one row of stacked heads."""
+    """A Hugging Face tensor and the GGUF tensor that holds it; `head` is its row among stacked heads."""
 
     name: str
     source: str
@@ -131,7 +130,7 @@ class Translated:
 
 
 def spelling_of(architecture: str) -> Spelling:
-    """The names of `architecture`.
+    """Return the names of `architecture`.
 
     Raises UnsupportedModelError for one without a table.
     """
@@ -143,9 +142,9 @@ def spelling_of(architecture: str) -> Spelling:
 
 
 def translate(spelling: Spelling, source: str, shape: tuple[int, ...], layers: int) -> tuple[Translated, ...]:
-    """The Hugging Face tensors that the GGUF tensor `source` holds; none where it is consumed by the config.
+    """Return the Hugging Face tensors that the GGUF tensor `source` holds, none if the config consumes it.
 
-    Raises CheckpointError for a name the architecture does not have.
+    Raises UnsupportedModelError for a name the architecture does not have.
     """
     if source in spelling.consumed:
         return ()
@@ -162,13 +161,13 @@ def translate(spelling: Spelling, source: str, shape: tuple[int, ...], layers: i
                 return tuple(Translated(f"{name.format(i)}.{leaf}", source, change, i) for i in range(shape[0]))
             return (Translated(f"{name}.{leaf}", source, change),)
     raise UnsupportedModelError(
-        f"tensor `{printable(source)}` is not one that this architecture is known to have",
+        f"tensor `{one_line(source)}` is not one that this architecture is known to have",
         "leaving it out would change the model; convert it again with a current llama.cpp",
     )
 
 
 def row_order(change: Change, rows: int, heads: int, kv_heads: int) -> np.ndarray | None:
-    """Which stored row each Hugging Face row is, or None where the order is the same.
+    """Return the stored row of every Hugging Face row, or None if the order is the same.
 
     q and k of llama: GGUF pairs neighbouring rows of a head, Hugging Face pairs row i with row i + head_dim / 2.
     GPT-NeoX: GGUF has all of q, then k, then v; Hugging Face has q, k and v of the first head, of the second, ...

@@ -1,4 +1,4 @@
-"""A GGUF file's tokenizer metadata goes in, the tokenizer files of a Hugging Face directory come out."""
+"""Convert a GGUF file's tokenizer metadata to the tokenizer files of a Hugging Face directory."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from enum import IntEnum
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.gguf_file import Value
+from argosy.model_defs.checkpoint.gguf_file import MetadataValue
 from argosy.model_defs.checkpoint.pre_tokenizers import pre_tokenizer_named
-from argosy.model_defs.checkpoint.storage import printable
 from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, merges_of_scores, sentencepiece_bpe
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 PREFIX = "tokenizer.ggml."
 DAMAGED = "download it or convert it again"
-LONGEST_PIECE = 1024  # characters; finding the merges of a piece takes time that grows with the square
-# Tokens that end an answer though the file may name only one of them as end of sequence.
+LONGEST_PIECE = 1024  # characters; finding the merges of a piece takes quadratic time
+# Tokens that end an answer, even if the file names only one of them as the end of sequence.
 ENDS_OF_TURN = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
 PHI3_KEEPS_SPACE = ("<unk>", "<s>", "<|endoftext|>")
 
 
-class Kind(IntEnum):
-    """`tokenizer.ggml.token_type`."""
+class TokenKind(IntEnum):
+    """The values of `tokenizer.ggml.token_type`."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -36,7 +36,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The vocabulary: texts, kinds and scores by id; `ids` by text, without the fillers of a padded vocabulary."""
+    """A vocabulary: texts, kinds and scores by id; `ids` by text, without the padding of the vocabulary."""
 
     texts: list[str]
     kinds: list[int]
@@ -44,14 +44,16 @@ class Tokens:
     ids: dict[str, int]
 
 
-def tokenizer_files(values: Mapping[str, Value], architecture: str, rows: int, positions: int) -> dict[str, bytes]:
-    """`tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
+def tokenizer_files(
+    values: Mapping[str, MetadataValue], architecture: str, rows: int, positions: int
+) -> dict[str, bytes]:
+    """Build `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
 
-    `rows` is the embedding's number of rows, `positions` the context length.
+    `rows` is the number of rows of the embedding, `positions` the context length.
     """
     model = values.get(PREFIX + "model")
     if model not in WRITERS:
-        what = "has no tokenizer" if model is None else f"has a tokenizer of kind `{printable(model)}`"
+        what = "has no tokenizer" if model is None else f"has a tokenizer of kind `{one_line(model)}`"
         raise UnsupportedModelError(f"the GGUF file {what}", f"supported: {', '.join(WRITERS)}")
     tokens = _tokens(values, rows)
     special = {name: _token_id(values, f"{key}_token_id", tokens) for name, key in SPECIAL.items()}
@@ -93,32 +95,32 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def _tokens(values: Mapping[str, Value], rows: int) -> Tokens:
-    """The vocabulary, its parts checked against each other and against the embedding."""
+def _tokens(values: Mapping[str, MetadataValue], rows: int) -> Tokens:
+    """Read the vocabulary, checking its parts against one another and against the embedding."""
     texts = _texts(values, "tokens")
     if len(texts) > rows:
         raise CheckpointError(f"the GGUF file has `{len(texts)}` tokens, but an embedding of {rows} rows", DAMAGED)
-    kinds = _numbers(values, "token_type", len(texts), Kind.NORMAL)
+    kinds = _numbers(values, "token_type", len(texts), TokenKind.NORMAL)
     scores = _numbers(values, "scores", len(texts), 0.0)
     ids: dict[str, int] = {}
     for i, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
-        if not text or (kind == Kind.UNUSED and text == f"[PAD{i}]"):
+        if not text or (kind == TokenKind.UNUSED and text == f"[PAD{i}]"):
             continue
         if text in ids:
-            raise CheckpointError(f"the GGUF file has the token `{printable(text)}` twice", DAMAGED)
+            raise CheckpointError(f"the GGUF file has the token `{one_line(text)}` twice", DAMAGED)
         ids[text] = i
     return Tokens(texts, [int(kind) for kind in kinds], scores, ids)
 
 
-def _texts(values: Mapping[str, Value], key: str) -> list[str]:
+def _texts(values: Mapping[str, MetadataValue], key: str) -> list[str]:
     value = values.get(PREFIX + key)
     if not isinstance(value, list) or not value:
         raise CheckpointError(f"the GGUF file has no list of strings at `{PREFIX}{key}`", DAMAGED)
     return value
 
 
-def _numbers(values: Mapping[str, Value], key: str, count: int, default: float) -> list[float]:
-    """The list of `count` finite numbers at `key`, or `default` for each."""
+def _numbers(values: Mapping[str, MetadataValue], key: str, count: int, default: float) -> list[float]:
+    """Return the list of `count` finite numbers at `key`; `default` repeated if there is none."""
     value = values.get(PREFIX + key)
     if value is None:
         return [default] * count
@@ -127,44 +129,44 @@ def _numbers(values: Mapping[str, Value], key: str, count: int, default: float) 
     return value.tolist()
 
 
-def _token_id(values: Mapping[str, Value], key: str, tokens: Tokens) -> int | None:
-    """The token that `key` names, or None."""
+def _token_id(values: Mapping[str, MetadataValue], key: str, tokens: Tokens) -> int | None:
+    """Return the id at `key`, or None."""
     value = values.get(PREFIX + key)
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < len(tokens.texts) or tokens.texts[value] not in tokens.ids:
-        raise CheckpointError(f"`{PREFIX}{key}` is `{printable(value)}`, which is not a token", DAMAGED)
+        raise CheckpointError(f"`{PREFIX}{key}` is `{one_line(value)}`, which is not a token", DAMAGED)
     return value
 
 
-def _frame_flags(values: Mapping[str, Value], model: str) -> tuple[bool, bool]:
-    """Are the beginning and the end of a text marked? Where the file does not say, llama.cpp's defaults hold."""
+def _frame_flags(values: Mapping[str, MetadataValue], model: str) -> tuple[bool, bool]:
+    """Whether the beginning and the end of a text get special tokens; llama.cpp's defaults if the file is silent."""
     default = model == "llama" or pre_tokenizer_named(values.get(PREFIX + "pre")).add_bos
     flags = []
     for key, fallback in (("add_bos_token", default), ("add_eos_token", False)):
         value = values.get(PREFIX + key, fallback)
         if type(value) is not bool:
-            raise CheckpointError(f"`{PREFIX}{key}` is `{printable(value)}`, which is not true or false", DAMAGED)
+            raise CheckpointError(f"`{PREFIX}{key}` is `{one_line(value)}`, which is not true or false", DAMAGED)
         flags.append(value)
     return flags[0], flags[1]
 
 
 def _added(tokens: Tokens, architecture: str, model: str) -> list[Added]:
-    """Control tokens are special; user-defined ones are text that must stay whole."""
-    strips = architecture == "phi3" and model == "llama"  # its tokens swallow the space after them
+    """List the added tokens: control tokens are special, user-defined ones are text that must not be split."""
+    strips = architecture == "phi3" and model == "llama"  # they absorb the space after them
     return [
         Added(
             i,
             text,
-            special=tokens.kinds[i] != Kind.USER_DEFINED,
-            rstrip=strips and tokens.kinds[i] == Kind.CONTROL and text not in PHI3_KEEPS_SPACE,
+            special=tokens.kinds[i] != TokenKind.USER_DEFINED,
+            rstrip=strips and tokens.kinds[i] == TokenKind.CONTROL and text not in PHI3_KEEPS_SPACE,
         )
         for text, i in tokens.ids.items()
-        if tokens.kinds[i] in (Kind.CONTROL, Kind.USER_DEFINED, Kind.UNKNOWN)
+        if tokens.kinds[i] in (TokenKind.CONTROL, TokenKind.USER_DEFINED, TokenKind.UNKNOWN)
     ]
 
 
-def _chat_template(values: Mapping[str, Value]) -> dict[str, object]:
+def _chat_template(values: Mapping[str, MetadataValue]) -> dict[str, object]:
     template = values.get("tokenizer.chat_template")
     if template is None:
         return {}
@@ -174,33 +176,33 @@ def _chat_template(values: Mapping[str, Value]) -> dict[str, object]:
 
 
 def _write_byte_level(
-    values: Mapping[str, Value], tokens: Tokens, added: list[Added], before: list[str], after: list[str]
+    values: Mapping[str, MetadataValue], tokens: Tokens, added: list[Added], before: list[str], after: list[str]
 ) -> bytes:
-    """The tokenizer of a file that says `gpt2`: byte-level BPE with the merges in the file."""
+    """Build the tokenizer of model `gpt2`: byte-level BPE with the merges in the file."""
     merges = _texts(values, "merges")
     for merge in merges:
         left, space, right = merge.partition(" ")
         if not space or " " in right or not {left, right, left + right} <= tokens.ids.keys():
-            raise CheckpointError(f"the merge `{printable(merge)}` does not join two tokens to a third", DAMAGED)
+            raise CheckpointError(f"the merge `{one_line(merge)}` does not join two tokens to a third", DAMAGED)
     pre = pre_tokenizer_named(values.get(PREFIX + "pre"))
     return byte_level_bpe(tokens.ids, merges, added, pre, before, after)
 
 
 def _write_sentencepiece(
-    values: Mapping[str, Value], tokens: Tokens, added: list[Added], before: list[str], after: list[str]
+    values: Mapping[str, MetadataValue], tokens: Tokens, added: list[Added], before: list[str], after: list[str]
 ) -> bytes:
-    """The tokenizer of a file that says `llama`: sentencepiece BPE, whose merges follow from the scores."""
+    """Build the tokenizer of model `llama`: sentencepiece BPE, whose merges follow from the scores."""
     if PREFIX + "scores" not in values:
         raise CheckpointError(f"the GGUF file has no `{PREFIX}scores`", DAMAGED)
     if longest := next((text for text in tokens.ids if len(text) > LONGEST_PIECE), None):
-        raise CheckpointError(f"the token `{printable(longest)}` has {len(longest)} characters", DAMAGED)
-    plain = {text: i for text, i in tokens.ids.items() if tokens.kinds[i] == Kind.NORMAL}
+        raise CheckpointError(f"the token `{one_line(longest)}` has {len(longest)} characters", DAMAGED)
+    plain = {text: i for text, i in tokens.ids.items() if tokens.kinds[i] == TokenKind.NORMAL}
     scores = {text: tokens.scores[i] for text, i in plain.items() if len(text) > 1}
     merges = merges_of_scores(tokens.ids, scores, frozenset(plain))
     prefix = values.get(PREFIX + "add_space_prefix", True)
     if type(prefix) is not bool:
-        raise CheckpointError(f"`{PREFIX}add_space_prefix` is `{printable(prefix)}`, not true or false", DAMAGED)
-    unknown = next((text for text, i in tokens.ids.items() if tokens.kinds[i] == Kind.UNKNOWN), None)
+        raise CheckpointError(f"`{PREFIX}add_space_prefix` is `{one_line(prefix)}`, not true or false", DAMAGED)
+    unknown = next((text for text, i in tokens.ids.items() if tokens.kinds[i] == TokenKind.UNKNOWN), None)
     return sentencepiece_bpe(tokens.ids, merges, added, unknown, prefix, before, after)
 
 

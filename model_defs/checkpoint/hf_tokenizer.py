@@ -1,4 +1,4 @@
-"""The tokenizer files of a Hugging Face directory go in, checked and completed tokenizer files come out."""
+"""Read, check and complete the tokenizer files of a Hugging Face directory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from argosy.model_defs.checkpoint.pre_tokenizers import PRE_TOKENIZERS
-from argosy.model_defs.checkpoint.storage import parse_object, printable, read_small
+from argosy.model_defs.checkpoint.storage import parse_object, read_small
 from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, verify
+from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 PASSED = ("generation_config.json", "special_tokens_map.json")
 TOKENIZER_INPUTS = (
@@ -23,7 +25,7 @@ TOKENIZER_INPUTS = (
     *PASSED,
 )
 FLAGS = ("special", "lstrip", "rstrip", "normalized", "single_word")
-# Tokenizers that come as vocab.json and merges.txt, by `tokenizer_class` or `model_type`: how they cut words.
+# Pre-tokenizers of models published as vocab.json and merges.txt, by `tokenizer_class` or `model_type`.
 BYTE_LEVEL = {"GPT2": "gpt-2", "gpt2": "gpt-2", "Qwen2": "qwen2", "qwen2": "qwen2", "Qwen3": "qwen2", "qwen3": "qwen2"}
 
 
@@ -44,56 +46,56 @@ def tokenizer_files(directory: Path, config: Mapping[str, object]) -> dict[str, 
 
 
 def _object(path: Path) -> dict[str, object] | None:
-    """The JSON object in a file, or None where there is no file."""
-    return parse_object(read_small(path), f"`{printable(path)}`") if path.exists() else None
+    """Read the JSON object in a file, or return None if there is no file."""
+    return parse_object(read_small(path), f"`{path_line(path)}`") if path.exists() else None
 
 
 def _template(directory: Path) -> str | None:
-    """The chat template from its own file, which comes before the one in `tokenizer_config.json`."""
+    """Read the chat template from its own file, which overrides the one in `tokenizer_config.json`."""
     path = directory / "chat_template.jinja"
     if path.exists():
         try:
             return read_small(path).decode("utf-8")
         except UnicodeDecodeError:
-            raise CheckpointError(f"`{printable(path)}` is not UTF-8 text", "download it again") from None
+            raise CheckpointError(f"`{path_line(path)}` is not UTF-8 text", "download it again") from None
     template = (_object(directory / "chat_template.json") or {}).get("chat_template")
     return template if isinstance(template, str) else None
 
 
 def _tokenizer(directory: Path, settings: Mapping[str, object], config: Mapping[str, object]) -> bytes:
-    """`tokenizer.json`, as it is or made from older files."""
+    """Read `tokenizer.json`, or build it from older files."""
     path = directory / "tokenizer.json"
     if path.exists():
         data = read_small(path)
-        parse_object(data, f"`{printable(path)}`")
-        verify(data, f"`{printable(path)}`")
+        parse_object(data, f"`{path_line(path)}`")
+        verify(data, f"`{path_line(path)}`")
         return data
     if (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
         return _from_vocab_and_merges(directory, settings, config)
     hint = "it should hold tokenizer.json"
     if (directory / "tokenizer.model").exists():
         hint = (
-            "tokenizer.model alone is not enough: make the other with transformers: "
+            "tokenizer.model alone is not enough: make tokenizer.json with transformers: "
             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
         )
-    raise CheckpointError(f"`{printable(directory)}` has no `tokenizer.json`", hint)
+    raise CheckpointError(f"`{path_line(directory)}` has no `tokenizer.json`", hint)
 
 
 def _from_vocab_and_merges(directory: Path, settings: Mapping[str, object], config: Mapping[str, object]) -> bytes:
-    """A byte-level tokenizer from `vocab.json`, `merges.txt` and the special tokens the other files name."""
+    """Build a byte-level tokenizer from `vocab.json`, `merges.txt` and the special tokens in other files."""
     name = str(settings.get("tokenizer_class") or config.get("model_type"))
     name = name.removesuffix("Fast").removesuffix("Tokenizer")
     if name not in BYTE_LEVEL:
         raise UnsupportedModelError(
-            f"a tokenizer of class `{printable(name)}` cannot be made from vocab.json and merges.txt",
+            f"a tokenizer of class `{one_line(name)}` cannot be made from vocab.json and merges.txt",
             "add tokenizer.json: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
     path = directory / "vocab.json"
-    vocab = parse_object(read_small(path), f"`{printable(path)}`")
+    vocab = parse_object(read_small(path), f"`{path_line(path)}`")
     if not vocab or not all(type(i) is int and 0 <= i < 1 << 31 for i in vocab.values()):
-        raise CheckpointError(f"`{printable(path)}` does not map tokens to numbers", "download it again")
+        raise CheckpointError(f"`{path_line(path)}` does not map tokens to numbers", "download it again")
     if len(set(vocab.values())) != len(vocab):
-        raise CheckpointError(f"`{printable(path)}` gives one number to two tokens", "download it again")
+        raise CheckpointError(f"`{path_line(path)}` gives one number to two tokens", "download it again")
     added = _added_tokens(directory, settings, vocab)
     vocab |= {token.content: token.id for token in added}
     merges = _merges(directory / "merges.txt", vocab)
@@ -102,44 +104,44 @@ def _from_vocab_and_merges(directory: Path, settings: Mapping[str, object], conf
 
 
 def _merges(path: Path, vocab: Mapping[str, object]) -> list[str]:
-    """The lines of `merges.txt` without its heading."""
+    """Read the lines of `merges.txt` without its heading."""
     try:
         lines = read_small(path).decode("utf-8").split("\n")
     except UnicodeDecodeError:
-        raise CheckpointError(f"`{printable(path)}` is not UTF-8 text", "download it again") from None
+        raise CheckpointError(f"`{path_line(path)}` is not UTF-8 text", "download it again") from None
     merges = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :] if line.strip()]
     for merge in merges:
         left, space, right = merge.partition(" ")
         if not space or " " in right or not {left, right, left + right} <= vocab.keys():
             raise CheckpointError(
-                f"the merge `{printable(merge)}` in `{printable(path)}` does not join two tokens to a third",
+                f"the merge `{one_line(merge)}` in `{path_line(path)}` does not join two tokens to a third",
                 "download it again",
             )
     return merges
 
 
 def added_text(token: object) -> str:
-    """The text of a special token, which older files write as an object."""
+    """Return the text of a special token, which older files write as an object."""
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) else ""
 
 
 def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mapping[str, object]) -> list[Added]:
-    """Added tokens from `tokenizer_config.json`, `added_tokens.json` and the names of special tokens."""
+    """Collect the added tokens of `tokenizer_config.json`, `added_tokens.json` and `special_tokens_map.json`."""
     found: dict[str, Added] = {}
     decoder = settings.get("added_tokens_decoder")
     for key, value in decoder.items() if isinstance(decoder, dict) else ():
         text = added_text(value)
         if not key.isascii() or not key.isdigit() or len(key) > 9 or not text:
             raise CheckpointError(
-                f"`added_tokens_decoder` has the entry `{printable(key)}`, which is no token", "download it again"
+                f"`added_tokens_decoder` has the entry `{one_line(key)}`, which is not a token", "download it again"
             )
         flags = {flag: isinstance(value, dict) and value.get(flag) is True for flag in FLAGS}
         found[text] = Added(int(key), text, **flags)
     for text, i in (_object(directory / "added_tokens.json") or {}).items():
         if type(i) is not int or not 0 <= i < 1 << 31:
-            raise CheckpointError(f"`added_tokens.json` gives `{printable(text)}` no number", "download it again")
+            raise CheckpointError(f"`added_tokens.json` gives `{one_line(text)}` no number", "download it again")
         found.setdefault(text, Added(i, text, special=True))
     named = {**(_object(directory / "special_tokens_map.json") or {}), **settings}
     for key, value in named.items():
@@ -149,5 +151,5 @@ def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mappin
     taken = {i: text for text, i in vocab.items()}
     for token in found.values():
         if taken.setdefault(token.id, token.content) != token.content:
-            raise CheckpointError(f"token `{printable(token.content)}` has the number of another", "download it again")
+            raise CheckpointError(f"token `{one_line(token.content)}` has the number of another", "download it again")
     return list(found.values())

@@ -1,4 +1,4 @@
-"""A Hugging Face directory goes in (`config.json`, weights, tokenizer files), a checkpoint comes out."""
+"""Present a Hugging Face directory (`config.json`, weights, tokenizer files) as a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import numpy as np
 from argosy.model_defs.checkpoint.base import Checkpoint
 from argosy.model_defs.checkpoint.hf_tokenizer import TOKENIZER_INPUTS, tokenizer_files
 from argosy.model_defs.checkpoint.safetensors_file import SafetensorsFile
-from argosy.model_defs.checkpoint.storage import parse_object, printable, read_small
+from argosy.model_defs.checkpoint.storage import parse_object, read_small
 from argosy.model_defs.checkpoint.torch_file import TorchFile
+from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 
 class TensorFile(Protocol):
@@ -29,7 +31,7 @@ class TensorFile(Protocol):
     def sample(self, name: str, size: int) -> bytes: ...
 
 
-# In the order of preference: one file or the index of its shards, and what reads each shard.
+# In order of preference: a single file, the index of its shards, and the class that reads each.
 WEIGHTS: tuple[tuple[str, str, Callable[[Path], TensorFile]], ...] = (
     ("model.safetensors", "model.safetensors.index.json", SafetensorsFile),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", TorchFile),
@@ -40,10 +42,10 @@ class HuggingFaceCheckpoint(Checkpoint):
     """A directory as `save_pretrained` writes it."""
 
     def __init__(self, path: Path) -> None:
-        config = parse_object(read_small(path / "config.json"), f"`{printable(path / 'config.json')}`")
+        config = parse_object(read_small(path / "config.json"), f"`{path_line(path / 'config.json')}`")
         if isinstance(quantized := config.get("quantization_config"), dict):
             raise UnsupportedModelError(
-                f"`{printable(path)}` is already quantized with `{printable(quantized.get('quant_method'))}`",
+                f"`{path_line(path)}` is already quantized with `{one_line(quantized.get('quant_method'))}`",
                 "use the original checkpoint, or a GGUF file",
             )
         self._files = _open_weights(path)
@@ -53,7 +55,7 @@ class HuggingFaceCheckpoint(Checkpoint):
             for name in file.names():
                 if name in self._where:
                     raise CheckpointError(
-                        f"tensor `{printable(name)}` is in two shards of `{printable(path)}`", "download it again"
+                        f"tensor `{one_line(name)}` is in two shards of `{path_line(path)}`", "download it again"
                     )
                 self._where[name] = file
 
@@ -89,40 +91,40 @@ class HuggingFaceCheckpoint(Checkpoint):
 
 
 def _open_weights(path: Path) -> tuple[TensorFile, ...]:
-    """The opened weight files of a directory."""
+    """Open the weight files of a directory."""
     for single, index, reader in WEIGHTS:
         if (path / single).exists():
             return (reader(path / single),)
         if (path / index).exists():
             return _open_shards(path, index, reader)
     expected = " or ".join(f"`{name}`" for row in WEIGHTS for name in row[:2])
-    raise CheckpointError(f"`{printable(path)}` holds no weights", _weights_hint(path, expected))
+    raise CheckpointError(f"`{path_line(path)}` holds no weights", _weights_hint(path, expected))
 
 
 def _weights_hint(path: Path, expected: str) -> str:
-    """What is there in place of weights, for a person who picked the wrong directory."""
+    """Say what the directory holds in place of weights."""
     if (path / "adapter_config.json").exists():
         return "it is an adapter: merge it into its base model first (peft: merge_and_unload)"
     if gguf := sorted(path.glob("*.gguf")):
-        return f"name the GGUF file itself: --model {printable(gguf[0])}"
+        return f"name the GGUF file itself: --model {path_line(gguf[0])}"
     return f"it should hold {expected}"
 
 
 def _open_shards(path: Path, index: str, reader: Callable[[Path], TensorFile]) -> tuple[TensorFile, ...]:
-    """The files that an index names, each holding what the index says."""
-    what = f"`{printable(path / index)}`"
+    """Open the files that an index names, checking that each holds the tensors the index lists."""
+    what = f"`{path_line(path / index)}`"
     hint = "download or copy the directory again"
     weight_map = parse_object(read_small(path / index), what).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{what} has no `weight_map`", hint)
     for name in weight_map.values():
         if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
-            raise CheckpointError(f"{what} names the shard `{printable(name)}`, which is not a plain file name", hint)
+            raise CheckpointError(f"{what} names the shard `{one_line(name)}`, which is not a plain file name", hint)
     shards = {name: reader(path / name) for name in sorted(set(weight_map.values()))}
     held = {name: frozenset(shard.names()) for name, shard in shards.items()}
     for tensor, name in weight_map.items():
         if tensor not in held[name]:
             raise CheckpointError(
-                f"{what} says that `{printable(name)}` holds `{printable(tensor)}`, but it does not", hint
+                f"{what} says that `{one_line(name)}` holds `{one_line(tensor)}`, but it does not", hint
             )
     return tuple(shards.values())

@@ -1,4 +1,4 @@
-"""How byte-level BPE models cut text into words: a name goes in, the cuts as `tokenizer.json` writes them come out.
+"""How byte-level BPE models split text into words before merging.
 
 The names are llama.cpp's (`tokenizer.ggml.pre`); the expressions are those of the models' own `tokenizer.json`.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from argosy.model_defs.checkpoint.storage import printable
 from argosy.support.errors import UnsupportedModelError
+from argosy.support.text import one_line
 
 ENDINGS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -27,10 +27,10 @@ TEKKEN = (
 
 @dataclass(frozen=True, slots=True)
 class PreTokenizer:
-    """Cuts applied one after the other, each to the pieces the one before left.
+    """Splits, applied in order, each to the pieces left by the one before.
 
-    `ignore_merges`: a word that is in the vocabulary is taken whole, whatever the merges say. `nfc`: text is composed
-    (Unicode NFC) first. `add_bos`: what a file that does not say means.
+    `ignore_merges`: a word in the vocabulary becomes one token, whatever the merges. `nfc`: text is normalized to
+    Unicode NFC first. `add_bos`: the default of `add_bos_token` for files that lack it.
     """
 
     patterns: tuple[str, ...]
@@ -39,7 +39,7 @@ class PreTokenizer:
     add_bos: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """The `pre_tokenizer` of a `tokenizer.json`."""
+        """Return the `pre_tokenizer` of a `tokenizer.json`."""
         splits: list[dict[str, object]] = [
             {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
             for pattern in self.patterns
@@ -82,9 +82,9 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
 
 
 def pre_tokenizer_named(name: object) -> PreTokenizer:
-    """The pre-tokenizer that a file names.
+    """Return the pre-tokenizer called `name`.
 
-    Raises UnsupportedModelError for a missing or unknown name: guessing would cut words where the model never saw it.
+    Raises UnsupportedModelError for a missing or unknown name: a guess would split words unlike the model's training.
     """
     if name is None:
         raise UnsupportedModelError(
@@ -93,6 +93,6 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
         )
     if not isinstance(name, str) or name not in PRE_TOKENIZERS:
         raise UnsupportedModelError(
-            f"pre-tokenizer `{printable(name)}` is not supported", f"supported: {', '.join(PRE_TOKENIZERS)}"
+            f"pre-tokenizer `{one_line(name)}` is not supported", f"supported: {', '.join(PRE_TOKENIZERS)}"
         )
     return PRE_TOKENIZERS[name]

@@ -1,4 +1,4 @@
-"""Vocabularies, merges and special tokens go in, a `tokenizer.json` for the `tokenizers` library comes out."""
+"""Write `tokenizer.json` for the `tokenizers` library from a vocabulary, merges and special tokens."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from argosy.model_defs.checkpoint.pre_tokenizers import PreTokenizer
-from argosy.model_defs.checkpoint.storage import printable
 from argosy.support.errors import CheckpointError
+from argosy.support.text import one_line
 
 SPACE = "\u2581"  # how sentencepiece writes a space
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A token that is found in the text before anything else. `special` ones are left out of decoded text."""
+    """A token matched before the text is split. `special` ones are left out of decoded text."""
 
     id: int
     content: str
@@ -26,7 +26,7 @@ class Added:
     single_word: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """The entry in `added_tokens`."""
+        """Return the entry in `added_tokens`."""
         return {
             "id": self.id,
             "content": self.content,
@@ -46,7 +46,7 @@ def byte_level_bpe(
     before: Sequence[str] = (),
     after: Sequence[str] = (),
 ) -> bytes:
-    """A tokenizer like GPT-2's: words, then bytes, then merges. `before` and `after` frame every text."""
+    """Build a tokenizer like GPT-2's: words, then bytes, then merges. `before` and `after` frame every text."""
     trim = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     frame = _frame(before, after, vocab)
     return _written(
@@ -68,7 +68,7 @@ def sentencepiece_bpe(
     before: Sequence[str] = (),
     after: Sequence[str] = (),
 ) -> bytes:
-    """A tokenizer like llama 2's: spaces are letters, merges run over the whole text, unknown letters become bytes."""
+    """Build a tokenizer like Llama 2's: spaces are letters, merges cross words, unknown letters become bytes."""
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     steps: list[dict[str, object]] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
     steps += [{"type": "ByteFallback"}, {"type": "Fuse"}]
@@ -87,10 +87,10 @@ def sentencepiece_bpe(
 
 
 def merges_of_scores(vocab: Mapping[str, int], scores: Mapping[str, float], parts: frozenset[str]) -> list[str]:
-    """The merges that a sentencepiece vocabulary implies, best first.
+    """List the merges that a sentencepiece vocabulary implies, best first.
 
-    A piece can be made of any two `parts` that it is the sum of; pieces with higher scores are made earlier. `scores`
-    holds the pieces that may be made.
+    A piece is merged from any two `parts` that add up to it; pieces with higher scores come first. `scores` holds the
+    pieces that may be merged.
     """
     found = []
     for piece, score in scores.items():
@@ -103,7 +103,7 @@ def merges_of_scores(vocab: Mapping[str, int], scores: Mapping[str, float], part
 
 
 def verify(text: bytes, what: str) -> None:
-    """Raise CheckpointError, naming `what`, where the `tokenizers` library does not accept `text`."""
+    """Raise CheckpointError, naming `what`, if the `tokenizers` library does not accept `text`."""
     from tokenizers import Tokenizer
 
     try:
@@ -111,7 +111,7 @@ def verify(text: bytes, what: str) -> None:
     except BaseException as error:  # a panic in its Rust code is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        reason = printable(str(error).split("\n")[0])
+        reason = one_line(str(error).split("\n")[0], 120)
         raise CheckpointError(f"{what} is not a working tokenizer: {reason}", "download or convert it again") from None
 
 
@@ -137,7 +137,7 @@ def _model(
 
 
 def _frame(before: Sequence[str], after: Sequence[str], vocab: Mapping[str, int]) -> dict[str, object] | None:
-    """The post-processor that puts special tokens around a text, or None where there are none."""
+    """Return the post-processor that puts special tokens around a text, or None if there are none."""
     if not before and not after:
         return None
 
@@ -156,7 +156,7 @@ def _frame(before: Sequence[str], after: Sequence[str], vocab: Mapping[str, int]
 
 
 def _written(added: Iterable[Added], **parts: object) -> bytes:
-    """The file, checked by loading it."""
+    """Serialize the tokenizer, and check that it loads."""
     whole = {
         "version": "1.0",
         "truncation": None,

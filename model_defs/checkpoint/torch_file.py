@@ -1,4 +1,4 @@
-"""One PyTorch `.bin` file goes in, its tensors come out one by one; nothing in it is executed (`weights_only`)."""
+"""Read tensors from a PyTorch `.bin` file without executing anything in it (`weights_only`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from argosy.model_defs.checkpoint.base import sample_ranges
-from argosy.model_defs.checkpoint.storage import StoredFile, printable
+from argosy.model_defs.checkpoint.storage import open_file
+from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.text import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -33,39 +35,39 @@ TYPES = {
 
 
 class TorchFile:
-    """A file that `torch.save` wrote, holding a dict of tensors.
+    """A dict of tensors written by `torch.save`.
 
-    Files older than PyTorch 1.6 are not zip archives and cannot be mapped: they are held in memory as a whole.
+    Files older than PyTorch 1.6 are not zip archives and cannot be mapped: they are loaded into memory whole.
     """
 
     stored = "bin"
 
     def __init__(self, path: Path) -> None:
-        file = StoredFile(path)
-        archive = file.size >= 4 and file.bytes_at(0, 4) == b"PK\3\4"
+        with open_file(path) as file:
+            archive = file.size >= 4 and file.read(0, 4) == b"PK\3\4"
         self.tensors = _load(path, archive)
 
     def names(self) -> tuple[str, ...]:
-        """The names of its tensors."""
+        """Return the names of all tensors."""
         return tuple(self.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of `name`."""
+        """Return the shape of `name`."""
         return tuple(self.tensors[name].shape)
 
     def stored_type(self, name: str) -> str:
-        """The dtype of `name` in the safetensors spelling."""
+        """Return the dtype of `name` as safetensors spells it."""
         return TYPES[str(self.tensors[name].dtype)]
 
     def read(self, name: str) -> np.ndarray:
-        """The values of `name`; bfloat16 and float64 become float32."""
+        """Read the values of `name`; bfloat16 and float64 become float32."""
         tensor = self.tensors[name]
         if self.stored_type(name) in ("BF16", "F64"):
             tensor = tensor.float()
         return np.array(tensor.numpy(), order="C")  # a copy: it must not keep the mapping alive
 
     def sample(self, name: str, size: int) -> bytes:
-        """Raw bytes from the beginning, the middle and the end of `name`."""
+        """Read raw bytes from the beginning, the middle and the end of `name`."""
         import torch
 
         flat = self.tensors[name].reshape(-1)
@@ -75,49 +77,49 @@ class TorchFile:
 
 
 def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
-    """The checked contents of the file."""
+    """Load and check the tensors of the file."""
     try:
         import torch
     except ImportError:
         raise CheckpointError(
-            f"`{printable(path)}` is a PyTorch file, and reading it needs torch", "pip install 'argosy[torch]'"
+            f"`{path_line(path)}` is a PyTorch file, and reading it needs torch", "pip install 'argosy[torch]'"
         ) from None
     try:
         if archive:
             _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats; what matters is checked below
+            warnings.simplefilter("ignore")  # about formats; the content is checked below
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError:  # its text advises to load the file unsafely
-        what = f"`{printable(path)}` holds more than tensors, or is damaged"
+    except pickle.UnpicklingError:  # whose text suggests loading the file unsafely
+        what = f"`{path_line(path)}` holds more than tensors, or is damaged"
         raise CheckpointError(what, "nothing in it was executed; use a safetensors checkpoint") from None
-    except Exception as error:  # whatever else a broken file provokes
-        reason = printable(str(error).split("\n")[0]).rstrip(".") or type(error).__name__
-        raise CheckpointError(f"`{printable(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
+    except Exception as error:  # torch raises anything on a damaged file
+        reason = one_line(str(error).split("\n")[0], 120).rstrip(".") or type(error).__name__
+        raise CheckpointError(f"`{path_line(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
     return _checked(loaded, path)
 
 
 def _check_archive(path: Path) -> None:
-    """Every member is stored uncompressed and inside the file: a mapping reads them in place."""
+    """Check that all members are uncompressed and inside the file: a mapping reads them in place."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED or member.header_offset + member.file_size > size:
                 raise CheckpointError(
-                    f"`{printable(path)}` is a damaged archive at `{printable(member.filename)}`", AGAIN
+                    f"`{path_line(path)}` is a damaged archive at `{one_line(member.filename)}`", AGAIN
                 )
 
 
 def _checked(loaded: object, path: Path) -> dict[str, torch.Tensor]:
-    """`loaded`, if it is a dict of dense tensors of known types."""
+    """Check that `loaded` is a dict of dense tensors of known types."""
     import torch
 
     if not isinstance(loaded, dict):
-        raise CheckpointError(f"`{printable(path)}` holds a {type(loaded).__name__}, not a dict of tensors", AGAIN)
+        raise CheckpointError(f"`{path_line(path)}` holds a {type(loaded).__name__}, not a dict of tensors", AGAIN)
     for name, tensor in loaded.items():
-        label = f"entry `{printable(name)}` of `{printable(path)}`"
+        label = f"entry `{one_line(name)}` of `{path_line(path)}`"
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise CheckpointError(f"{label} is a {type(tensor).__name__}, not a named tensor", AGAIN)
         dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized

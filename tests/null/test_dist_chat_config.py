@@ -87,10 +87,10 @@ def test_a_config_of_mlc_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"vocab_size": 0}, "`vocab_size` is 0 and not at least 1"), ({"vocab_size": None}, "`vocab_size` is None"),
-        ({"context_window_size": "2k"}, "`context_window_size` is '2k'"), ({"temperature": "hot"}, "not a number"),
+        ({"vocab_size": 0}, "`vocab_size` is `0`, not at least 1"), ({"vocab_size": None}, "`vocab_size` is `None`"),
+        ({"context_window_size": "2k"}, "`context_window_size` is `'2k'`"), ({"temperature": "hot"}, "not a number"),
         ({"temperature": float("nan")}, "not a number"), ({"top_p": True}, "not a number"),
-        ({"eos_token_id": "2"}, "`eos_token_id` is '2'"), ({"eos_token_id": ["2"]}, "list of whole numbers"),
+        ({"eos_token_id": "2"}, "`eos_token_id` is `'2'`"), ({"eos_token_id": ["2"]}, "list of whole numbers"),
         ({"tokenizer_files": "tokenizer.json"}, "not a list"), ({"model_config": []}, "not an object"),
         ({"tokenizer_files": ["../../etc/passwd"]}, r"`tokenizer_files\[0\]` is .* not a plain file name"),
         ({"conv_template": 7}, "not an object"), ({"prefill_chunk_size": -1}, "not at least 1"),

@@ -251,7 +251,8 @@ def _tokenizers() -> Iterator[Entry]:
     )
     clash = b'{"added_tokens_decoder": {"2": {"content": "<s>", "special": true}}}'
     yield "added-token-clash", older(vocab).set("tokenizer_config.json", clash), "number of another"
-    yield "added-token-no-number", older(vocab).set("tokenizer_config.json", clash.replace(b'"2"', b'"x"')), "no token"
+    unnumbered = clash.replace(b'"2"', b'"x"')
+    yield "added-token-no-number", older(vocab).set("tokenizer_config.json", unnumbered), "not a token"
 
 
 class _Evil:
