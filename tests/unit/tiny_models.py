@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import transformers
 import tvm
+from compile_once import compile_once
 from tvm.runtime import ShapeTuple
 
 from argosy.compiler.bounds import Bounds
@@ -153,9 +154,15 @@ def compile_model(
     bounds = Bounds(spec.context_window, min(CHUNK, spec.window or CHUNK, spec.context_window), MAX_BATCH)
     mod, packed = lower(spec, plan.formats, plan.plain, target, bounds)
     assert packed == expected_tensors(parameters, plan), "graph and conversion disagree about the parameters"
-    for phase in pipeline(target):
-        mod = run(mod, phase, target)
-    executable = tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
+
+    def executable_of(mod: tvm.IRModule) -> tvm.runtime.Executable:
+        for phase in pipeline(target):
+            mod = run(mod, phase, target)
+        return tvm.compile(mod, target=target.tvm_target, relax_pipeline=tvm.transform.Sequential([]))
+
+    formats = tuple((name, fmt.name) for name, fmt in plan.formats.items())
+    recipe = (spec.digest(), formats, plan.plain.name, bounds)
+    executable = compile_once(recipe, target, lambda: executable_of(mod))
     return CompiledModel(spec, bounds, executable, [arrays[name] for name, _, _ in packed])
 
 
