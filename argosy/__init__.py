@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from argosy.runtime_bindings.chat.answer import Reply
     from argosy.runtime_bindings.chat.generation import GenerationConfig
-    from argosy.runtime_bindings.chat.module import ChatModule, Reply
+    from argosy.runtime_bindings.chat.model import LoadedModel
+    from argosy.runtime_bindings.chat.module import ChatModule
     from argosy.runtime_bindings.chat.stream import StreamIterator, StreamToStdout
     from argosy.support.errors import ArgosyError
 
@@ -17,11 +19,12 @@ _NAMES = {
     "ArgosyError": "argosy.support.errors",
     "ChatModule": "argosy.runtime_bindings.chat.module",
     "GenerationConfig": "argosy.runtime_bindings.chat.generation",
-    "Reply": "argosy.runtime_bindings.chat.module",
+    "LoadedModel": "argosy.runtime_bindings.chat.model",
+    "Reply": "argosy.runtime_bindings.chat.answer",
     "StreamIterator": "argosy.runtime_bindings.chat.stream",
     "StreamToStdout": "argosy.runtime_bindings.chat.stream",
 }
-__all__ = ["ArgosyError", "ChatModule", "GenerationConfig", "Reply", "StreamIterator", "StreamToStdout"]
+__all__ = ["ArgosyError", "ChatModule", "GenerationConfig", "LoadedModel", "Reply", "StreamIterator", "StreamToStdout"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,8 @@ import click
 from argosy.cli import console
 
 if TYPE_CHECKING:
-    from argosy.runtime_bindings.chat.module import ChatModule, Reply
+    from argosy.runtime_bindings.chat.answer import Reply
+    from argosy.runtime_bindings.chat.module import ChatModule
 
 # How an answer may end before the model itself ended it, and what a person is told then.
 ENDINGS = {

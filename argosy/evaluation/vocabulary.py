@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from argosy.dist.artefact import Artefact
-from argosy.runtime_bindings.chat.module import load_tokenizer
 from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
-from argosy.runtime_bindings.chat.tokenizer import Tokenizer
+from argosy.runtime_bindings.chat.tokenizer import Tokenizer, load_tokenizer
 from argosy.support.errors import UsageError
 
 

@@ -1,22 +1,23 @@
-"""Turns of a conversation go in; the token ids of the prompt that asks for the next answer come out."""
+"""Keep the turns of a conversation, and encode them as prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.template import ChatTemplate, Message
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.runtime_bindings.engine.engine import common_prefix
 from argosy.support.errors import ContextFullError
 
-# Part of the context window that a sliding conversation leaves free for the answer, unless less than that is asked for.
+# A sliding conversation leaves this fraction of the context window (1/4) free for the answer, or `max_tokens` if less.
 ANSWER_SHARE = 4
 SYSTEM_ROLES = ("system", "developer")
 
 
 class Conversation:
-    """Turns, and how they become tokens. Only `commit` adds a turn, so that a failed answer leaves no trace."""
+    """The turns of a conversation. Only `commit` adds to them, so that an answer that fails leaves no trace."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, system: str | None) -> None:
         self._tokenizer = tokenizer
@@ -27,38 +28,51 @@ class Conversation:
         self.reset(None)
 
     def reset(self, system: str | None) -> None:
-        """Forgets the turns. `system`: a new system prompt; None brings back the last one set, an empty text none."""
+        """Forget the turns. `system` sets a new system prompt, and removes it if empty; None keeps the last one set."""
         self._system = self._system if system is None else system
         self._preamble = [{"role": "system", "content": self._system}] if self._system else []
         self.turns = []
 
     def with_question(self, question: str) -> list[Message]:
-        """What to ask next: the system prompt, the turns so far and a new one of the user."""
+        """Return the system prompt, the turns so far, and a new one by the user."""
         return [*self._preamble, *self.turns, {"role": "user", "content": question}]
 
     def commit(self, messages: Sequence[Message], answer: str) -> None:
-        """Takes `messages` and their answer as the conversation so far, with the system prompt that they begin with."""
-        first = next((i for i, each in enumerate(messages) if each["role"] not in SYSTEM_ROLES), len(messages))
+        """Make `messages` and their answer the conversation so far, with the system prompt that they begin with."""
+        roles = [message["role"] for message in messages]
+        first = next((index for index, role in enumerate(roles) if role not in SYSTEM_ROLES), len(roles))
         self._preamble = list(messages[:first])
         self.turns = [*messages[first:], {"role": "assistant", "content": answer}]
 
-    def tokens(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[int]:
-        """The prompt up to where the answer begins."""
+    def prompt(
+        self, messages: Sequence[Message], variables: Mapping[str, Any], config: GenerationConfig, window: int
+    ) -> tuple[list[int], int]:
+        """Encode `messages` up to where the answer begins.
+
+        Returns the token ids, and how many of them must stay if the context slides. If it may slide, the prompt is
+        shortened to leave room for an answer in `window` tokens.
+        """
+        if config.on_context_full != "slide":
+            return self._tokens(messages, variables), 0
+        tokens = self._fitted(messages, variables, window, config.max_tokens)
+        return tokens, min(self._protected(messages, tokens, variables), window // 2)
+
+    def _tokens(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[int]:
         return self._tokenizer.encode(self._template.render(messages, **variables))
 
-    def fitted(
+    def _fitted(
         self, messages: Sequence[Message], variables: Mapping[str, Any], window: int, max_tokens: int | None
     ) -> list[int]:
-        """`tokens`, without as many of the oldest turns as it takes to leave room for an answer in `window` tokens.
+        """Encode `messages` without the oldest turns, as many as it takes to leave room for an answer.
 
-        System messages and the last question stay; ContextFullError if even they are too long.
+        System messages and the last question stay. Raises ContextFullError if even they are too long.
         """
         room = window // ANSWER_SHARE if max_tokens is None else min(max_tokens, window // ANSWER_SHARE)
-        first = [each for each in messages if each["role"] in SYSTEM_ROLES]
-        rest = [each for each in messages if each["role"] not in SYSTEM_ROLES]
+        first = [message for message in messages if message["role"] in SYSTEM_ROLES]
+        rest = [message for message in messages if message["role"] not in SYSTEM_ROLES]
         while True:
-            tokens = self.tokens([*first, *rest], variables)
-            following = next((i for i, each in enumerate(rest) if i > 0 and each["role"] == "user"), None)
+            tokens = self._tokens([*first, *rest], variables)
+            following = next((i for i, message in enumerate(rest) if i > 0 and message["role"] == "user"), None)
             if len(tokens) <= window - room or (following is None and len(tokens) <= window):
                 return tokens
             if following is None:
@@ -66,7 +80,7 @@ class Conversation:
                 raise ContextFullError(f"the question with the system prompt has {sizes}", "shorten it")
             rest = rest[following:]
 
-    def protected(self, messages: Sequence[Message], tokens: Sequence[int], variables: Mapping[str, Any]) -> int:
-        """How many of the first tokens are the system prompt and what the template puts before the first question."""
-        first = [each for each in messages if each["role"] in SYSTEM_ROLES]
-        return common_prefix(tokens, self.tokens([*first, {"role": "user", "content": "."}], variables))
+    def _protected(self, messages: Sequence[Message], tokens: Sequence[int], variables: Mapping[str, Any]) -> int:
+        """Count the tokens of the system prompt and of what the template puts before the first question."""
+        first = [message for message in messages if message["role"] in SYSTEM_ROLES]
+        return common_prefix(tokens, self._tokens([*first, {"role": "user", "content": "."}], variables))

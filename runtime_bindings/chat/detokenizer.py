@@ -1,4 +1,4 @@
-"""The tokens of an answer go in one by one; whole characters come out as soon as they are complete."""
+"""Decode an answer token by token, emitting each character as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_SPACE = "\u2581"  # sentencepiece writes spaces so
+_SPACE = "\u2581"  # sentencepiece's stand-in for a space
 _REPLACEMENT = "\ufffd"
 
 
 class Detokenizer(Protocol):
-    """Turns an answer's tokens into text; what it gives, put together, is the decoded answer."""
+    """Decodes the tokens of an answer; the pieces that it returns add up to the decoded answer."""
 
     def add(self, token: int) -> str:
-        """The characters that `token` completes: often a word, sometimes nothing."""
+        """Return the characters that `token` completes: often a word, sometimes nothing."""
 
     def finish(self) -> str:
-        """What is left at the end: U+FFFD for bytes that never became a character."""
+        """Return the rest at the end of the answer: U+FFFD for bytes that are not a whole character."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRule:
-    """How a tokenizer whose tokens are bytes spells them, and how many spaces it drops at the start of a text."""
+    """How a byte-based tokenizer spells bytes, and how many spaces it drops at the start of a text."""
 
     convert: Callable[[str], bytes]
     leading_spaces: int
 
 
 def byte_rule(decoder: object) -> ByteRule | None:
-    """The rule of a `decoder` in tokenizer.json: GPT-2's byte-level one, or sentencepiece's with byte fallback.
+    """Recognise a `decoder` of tokenizer.json: GPT-2's byte-level one, or sentencepiece's with byte fallback.
 
-    None for decoders that cannot be told token by token, such as WordPiece.
+    Returns None for decoders that cannot decode token by token, such as WordPiece.
     """
     if not isinstance(decoder, dict):
         return None
@@ -53,7 +53,7 @@ def byte_rule(decoder: object) -> ByteRule | None:
 
 
 def _byte_table() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes: printable ones are themselves, the others follow from U+0100."""
+    """Map GPT-2's stand-ins to bytes: printable bytes stand for themselves, the others are numbered from U+0100."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -63,10 +63,9 @@ _BYTES = _byte_table()
 
 
 def _byte_level(token: str) -> bytes:
-    """A token with a character that stands for no byte is an added one, written as it is."""
     try:
         return bytes(_BYTES[character] for character in token)
-    except KeyError:
+    except KeyError:  # an added token is spelled literally
         return token.encode()
 
 
@@ -76,7 +75,7 @@ def _sentencepiece(token: str) -> bytes:
 
 
 class ByteDetokenizer:
-    """Puts bytes together until they are UTF-8. The cost of a token does not grow with the answer."""
+    """Gathers bytes until they form UTF-8 characters. The cost of a token does not grow with the answer."""
 
     def __init__(self, bytes_of: Callable[[int], bytes], leading_spaces: int) -> None:
         self._bytes_of = bytes_of
@@ -100,9 +99,8 @@ class ByteDetokenizer:
 
 
 class WindowDetokenizer:
-    """For any tokenizer: decodes the last tokens with and without the new one, and gives the difference once it ends
-    in a whole character. The tokens before the new one are there because how a token reads may depend on the one
-    before it."""
+    """Decodes with any tokenizer: the last tokens with and without the new one, to emit the difference once it ends in
+    a whole character. The text of a token may depend on the one before it, so a new token is never decoded alone."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode

@@ -1,9 +1,10 @@
-"""What a person asks of an answer goes in; a checked, immutable record comes out."""
+"""Hold the settings that an answer is generated with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from argosy.dist.chat_config import ChatConfig
 from argosy.runtime_bindings.engine.params import SamplingParams, refuse
@@ -16,12 +17,12 @@ MAX_STOP_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationConfig(SamplingParams):
-    """How an answer is generated: what `SamplingParams` says, and where it ends.
+    """The settings of an answer: `SamplingParams`, and what ends it.
 
-    `max_tokens`: None goes on until the model stops or the context is full. `stop`: strings before which the answer
-    ends; they may lie across tokens. `ignore_eos`: the model's own end of answer does not end it. `on_context_full`:
-    "stop" ends the answer with reason "context", "slide" forgets the oldest turns, then the oldest tokens, but not
-    the system prompt.
+    With `max_tokens` None, the answer goes on until the model ends it or the context is full. `stop` holds strings
+    before which it ends; they may span tokens. With `ignore_eos` it goes on past the model's own end. When the context
+    is full, `on_context_full="stop"` ends the answer with reason "context"; "slide" drops the oldest turns, then the
+    oldest tokens, but keeps the system prompt.
     """
 
     max_tokens: int | None = None
@@ -45,7 +46,7 @@ class GenerationConfig(SamplingParams):
 
 
 def model_defaults(config: ChatConfig) -> GenerationConfig:
-    """What the model's makers recommend, as the artefact's chat config has it."""
+    """Return the settings that the model's makers recommend, from the artefact's chat configuration."""
     return GenerationConfig(
         temperature=config.temperature,
         top_p=config.top_p,
@@ -57,13 +58,13 @@ def model_defaults(config: ChatConfig) -> GenerationConfig:
     )
 
 
-def resolve(asked: GenerationConfig | Mapping[str, object] | None, defaults: GenerationConfig) -> GenerationConfig:
-    """A whole config as it is; a table of single settings over the model's defaults; nothing: the defaults."""
-    if asked is None:
+def resolve(given: GenerationConfig | Mapping[str, Any] | None, defaults: GenerationConfig) -> GenerationConfig:
+    """Return a whole configuration as it is, and complete a mapping of single settings, or None, with `defaults`."""
+    if given is None:
         return defaults
-    if isinstance(asked, GenerationConfig):
-        return asked
-    if isinstance(asked, Mapping):
-        return defaults.replace(**asked)
-    kind = type(asked).__name__
+    if isinstance(given, GenerationConfig):
+        return given
+    if isinstance(given, Mapping):
+        return defaults.replace(**given)
+    kind = type(given).__name__
     raise RequestError(f"`generation_config` is a `{kind}`, it must be a GenerationConfig or a table of settings")

@@ -1,60 +1,47 @@
-"""An artefact directory goes in; a model comes out that streams its answers and remembers the conversation."""
+"""Hold a conversation with a model, and stream its answers."""
 
 from __future__ import annotations
 
-import time
+import threading
+import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, overload
 
-from argosy.dist.artefact import Artefact, open_artefact
+from argosy.runtime_bindings.chat.answer import Answer, Reply
 from argosy.runtime_bindings.chat.conversation import Conversation
-from argosy.runtime_bindings.chat.generation import GenerationConfig, model_defaults, resolve
+from argosy.runtime_bindings.chat.generation import GenerationConfig, resolve
+from argosy.runtime_bindings.chat.model import LoadedModel
 from argosy.runtime_bindings.chat.stats import ChatStats
-from argosy.runtime_bindings.chat.stops import StopStrings
-from argosy.runtime_bindings.chat.stream import ProgressCallback, checked_interval
-from argosy.runtime_bindings.chat.template import ChatTemplate, Message, check_messages, select_template
-from argosy.runtime_bindings.chat.tokenizer import Tokenizer
-from argosy.runtime_bindings.engine.engine import Engine
-from argosy.runtime_bindings.engine.library_runner import LibraryRunner
-from argosy.runtime_bindings.engine.loading import load_library, load_weights
-from argosy.runtime_bindings.engine.memory import memory_use
-from argosy.runtime_bindings.engine.request import Event, FinishReason, Request, RequestStats
-from argosy.runtime_bindings.engine.sampler import TokenLogprob
-from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
-from argosy.support.errors import RequestError, TargetError, UsageError
+from argosy.runtime_bindings.chat.stream import ProgressCallback, deliver
+from argosy.runtime_bindings.chat.template import Message, check_messages
+from argosy.runtime_bindings.engine.request import Request, RequestStats
+from argosy.support.errors import RequestError, UsageError
 
 Generation = GenerationConfig | Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer as it ended. `tokens` are those of `text` and of a stop string, if one ended it; `logprobs` one for
-    each."""
-
-    text: str
-    finish_reason: FinishReason
-    tokens: tuple[int, ...]
-    logprobs: tuple[TokenLogprob, ...]
-    prompt_tokens: int
-    stats: RequestStats
+Prompt = str | Sequence[Mapping[str, Any]]
 
 
 class ChatModule:
-    """A model with its conversation.
+    """A conversation with a model.
 
-    `generate` with a text adds a turn to the conversation; with a list of messages it replaces the conversation. What
-    the KV cache has of it already is not computed again. A model without a chat template, or with `chat=False`, only
-    continues texts: `completes_only` says so, and every prompt stands alone.
+    `generate` with a text adds a turn to the conversation; with a list of messages it replaces the conversation.
+    Tokens whose keys and values are still in the KV cache are not computed again. A model without a chat template, or
+    with `chat=False`, only continues texts: `completes_only` is true, and every prompt stands alone.
 
-    Not for several threads at once, but for `cancel`.
+    Conversations that share a LoadedModel may answer at the same time, in different threads. One conversation gives
+    one answer at a time: `generate` and `reset_chat` raise RequestError while it does. `cancel`, `stats` and
+    `messages` may be used at any time, also by a callback.
+
+    A conversation keeps its part of the KV cache until it is closed, as a context manager or by `close`, or garbage
+    collected.
     """
 
     def __init__(
         self,
-        model: str | Path,
+        model: LoadedModel | str | Path,
         device: str = "cpu",
         threads: int | None = None,
         *,
@@ -64,40 +51,37 @@ class ChatModule:
         context_window_size: int | None = None,
         cache_packed: bool = False,
     ) -> None:
-        """`model`: an artefact directory. `target`: which of its libraries, by default the one that suits this
-        machine best. `context_window_size`: less than it was built for, to save memory. `cache_packed`: weights that
-        the library wants in another layout are kept in that layout beside the artefact, for the next load; where that
-        cannot be, there is a Python warning. ArtefactError where something is amiss."""
-        if device != "cpu":
-            raise TargetError(f"this runtime does not drive the device `{device}`", 'use device="cpu"')
-        started = time.perf_counter()
-        self.artefact: Artefact = open_artefact(model)
-        self.tokenizer = load_tokenizer(self.artefact)
-        template = select_template(self.tokenizer.config.get("chat_template")) if chat else None
-        self._threads = configure_threads(threads)
-        library = load_library(self.artefact, target)
-        _check_window(context_window_size, library.metadata.context_window_size)
-        weights = load_weights(self.artefact, library, cache_packed)
-        self._runner = LibraryRunner(library, weights, context_window=context_window_size)
-        self._engine = Engine(self._runner)
-        self._sequence = self._engine.open_sequence()
-        self._conversation: Conversation | None = None
-        if template is not None:
-            chat_template = ChatTemplate(template, self.tokenizer.special_tokens)
-            self._conversation = Conversation(self.tokenizer, chat_template, system)
-        elif system:
-            raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place", "leave it out")
-        self.default_config = model_defaults(self.artefact.config)
-        self.last: Reply | None = None
-        self._cancelled = False
-        self._load_seconds = time.perf_counter() - started
+        """Begin a conversation, with `system` as its system prompt.
 
-    # -- talking
+        `model` is a loaded model, or an artefact directory to load one from. `device`, `threads`, `target`,
+        `context_window_size` and `cache_packed` are options of `LoadedModel.load`, which raises what is amiss.
+        """
+        if isinstance(model, LoadedModel):
+            _check_unset(device=device != "cpu", threads=threads is not None, target=target is not None,
+                         context_window_size=context_window_size is not None, cache_packed=cache_packed)  # fmt: skip
+            self.model = model
+        else:
+            self.model = LoadedModel.load(
+                model, device, threads=threads, target=target, context_window_size=context_window_size,
+                cache_packed=cache_packed,
+            )  # fmt: skip
+        self.artefact = self.model.artefact
+        self.tokenizer = self.model.tokenizer
+        self.default_config = self.model.default_config
+        self.last: Reply | None = None
+        template = self.model.template if chat else None
+        self._conversation = None if template is None else Conversation(self.tokenizer, template, system)
+        if self._conversation is None and system:
+            raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place", "leave it out")
+        self._answering = threading.Lock()
+        self._cancelled = False
+        self._sequence = self.model.engine.open_sequence()
+        self._release = weakref.finalize(self, self.model.engine.close_sequence, self._sequence)
+        self._release.atexit = False
 
     @property
     def completes_only(self) -> bool:
-        """Whether the model continues texts and does not chat: it has no chat template, or `chat=False` was asked
-        for."""
+        """Whether the model continues texts and does not chat: it has no chat template, or `chat` is false."""
         return self._conversation is None
 
     @property
@@ -105,10 +89,15 @@ class ChatModule:
         """The conversation so far, without the system prompt; empty for a model that only completes."""
         return [] if self._conversation is None else [*self._conversation.turns]
 
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The tokens with which the model ends its answers."""
+        return self.model.stop_tokens
+
     @overload
     def generate(
         self,
-        prompt: str | Sequence[Mapping[str, Any]],
+        prompt: Prompt,
         progress_callback: ProgressCallback | None = None,
         generation_config: Generation = None,
         *,
@@ -119,7 +108,7 @@ class ChatModule:
     @overload
     def generate(
         self,
-        prompt: str | Sequence[Mapping[str, Any]],
+        prompt: Prompt,
         progress_callback: ProgressCallback | None = None,
         generation_config: Generation = None,
         *,
@@ -129,196 +118,138 @@ class ChatModule:
 
     def generate(
         self,
-        prompt: str | Sequence[Mapping[str, Any]],
+        prompt: Prompt,
         progress_callback: ProgressCallback | None = None,
         generation_config: Generation = None,
         *,
         stream: bool = False,
         template_variables: Mapping[str, Any] | None = None,
     ) -> str | Iterator[str]:
-        """The answer; with `stream`, an iterator over its pieces. `last` holds it afterwards with all that is known
-        of it.
+        """Return the answer or, with `stream`, an iterator over its pieces. Afterwards `last` is its full record.
 
-        `generation_config`: a whole one, or a table of what differs from `default_config`. `template_variables` go to
-        the chat template, such as `tools` or `enable_thinking`. `cancel()`, from a signal handler or another thread,
-        ends the answer between two tokens with reason "cancelled"; what was said until then stays in the
-        conversation, as it does when the iterator is closed early. After an exception the conversation is as it was
-        before. RequestError and ContextFullError for what cannot be done.
+        `generation_config` is a whole configuration, or a mapping of the settings that differ from `default_config`.
+        `template_variables` are passed to the chat template, such as `tools` or `enable_thinking`.
+
+        `cancel()`, from a signal handler or another thread, ends the answer between two tokens with the reason
+        "cancelled", and so does closing the iterator; the conversation keeps the text up to there. After an exception
+        it is what it was before. Raises RequestError and ContextFullError for what the model cannot do.
         """
-        config = resolve(generation_config, self.default_config)
-        messages, request = self._prepare(prompt, config, template_variables or {})
-        pieces = self._pieces(messages, request, config)
+        with self._exclusive():
+            config = resolve(generation_config, self.default_config)
+            messages, request = self._prepare(prompt, config, template_variables or {})
+        answer = Answer(self.tokenizer, config, len(request.prompt))
+        pieces = self._pieces(messages, request, answer)
         if stream:
             if progress_callback is not None:
                 raise RequestError("`progress_callback` and `stream` exclude each other", "leave one of them out")
             return pieces
-        _report(pieces, progress_callback)
-        assert self.last is not None
-        return self.last.text
+        deliver(pieces, progress_callback)
+        return answer.reply.text
 
     def cancel(self) -> None:
-        """Ends the answer that is being generated, after the present token; nothing happens if there is none."""
+        """End the answer under way after its current token. Without one, do nothing."""
         self._cancelled = True
 
     def reset_chat(self, system: str | None = None) -> None:
-        """Forgets the conversation. `system`: a new system prompt; None keeps the last one set, an empty one
-        removes it."""
-        self.last = None
-        if self._conversation is None:
-            if system:
-                raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place")
-            return
-        self._conversation.reset(system)
+        """Forget the conversation. `system` sets a new system prompt, and removes it if empty; None keeps the one that
+        was last set."""
+        with self._exclusive():
+            if self._conversation is not None:
+                self._conversation.reset(system)
+            self.last = None
+        if self._conversation is None and system:
+            raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place")
 
     def stats(self) -> ChatStats:
-        """Figures of the last answer, and of memory; as text, one line."""
-        answer = RequestStats() if self.last is None else self.last.stats
-        used = len(self._engine.cached_tokens(self._sequence))
-        library = self._runner.library
-        return ChatStats(
-            answer, memory_use(), self._runner.weight_bytes, self._runner.kv_bytes, used,
-            self._runner.limits.context_window, self._load_seconds, self._threads,
-            library.file, library.target, library.metadata.activations, library.metadata.kv_dtype,
-        )  # fmt: skip
+        """Return the figures of the last answer, and of memory. As a string they are one line."""
+        self._check_open()
+        last, used = self.last, self.model.engine.count_cached_tokens(self._sequence)
+        return self.model.stats(RequestStats() if last is None else last.stats, used)
+
+    def close(self) -> None:
+        """Cancel an answer under way, and give the conversation's part of the KV cache back."""
+        self._release()
+
+    def __enter__(self) -> ChatModule:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     # -- inside
 
     def _prepare(
-        self, prompt: str | Sequence[Mapping[str, Any]], config: GenerationConfig, variables: Mapping[str, Any]
+        self, prompt: Prompt, config: GenerationConfig, variables: Mapping[str, Any]
     ) -> tuple[list[Message], Request]:
-        """What to compute. The messages are empty for a plain completion."""
+        """Return the conversation with the new question, empty for a plain completion, and the request to compute."""
         messages: list[Message] = []
         protect = 0
-        if self._conversation is None:
-            if not isinstance(prompt, str):
-                raise RequestError(f"`{self.artefact.name}` has no chat template and takes a text, not messages")
-            tokens = self.tokenizer.encode(prompt, add_special_tokens=True) or self._beginning()
+        if self._conversation is not None:
+            messages = self._conversation.with_question(prompt) if isinstance(prompt, str) else check_messages(prompt)
+            tokens, protect = self._conversation.prompt(messages, variables, config, self.model.context_window)
+        elif isinstance(prompt, str):
+            tokens = self.model.encode_text(prompt)
         else:
-            of = self._conversation
-            messages = of.with_question(prompt) if isinstance(prompt, str) else check_messages(prompt)
-            if config.on_context_full == "slide":
-                window = self._runner.limits.context_window
-                tokens = of.fitted(messages, variables, window, config.max_tokens)
-                protect = min(of.protected(messages, tokens, variables), window // 2)
-            else:
-                tokens = of.tokens(messages, variables)
-        stops = frozenset() if config.ignore_eos else self.stop_tokens
+            raise RequestError(f"`{self.artefact.name}` has no chat template and takes a text, not messages")
         request = Request(
-            prompt=tokens, sampling=config, max_tokens=config.max_tokens, stop_tokens=stops,
+            prompt=tokens, sampling=config, max_tokens=config.max_tokens,
+            stop_tokens=frozenset() if config.ignore_eos else self.stop_tokens,
             on_context_full=config.on_context_full, protect=protect, sequence=self._sequence,
         )  # fmt: skip
         return messages, request
 
-    @property
-    def stop_tokens(self) -> frozenset[int]:
-        """Tokens with which the model ends its answers."""
-        named = self.tokenizer.id_of(self.tokenizer.special_tokens.get("eos_token", ""))
-        return frozenset(self.artefact.config.eos_token_ids) | (frozenset() if named is None else {named})
+    def _pieces(self, messages: list[Message], request: Request, answer: Answer) -> Generator[str, None, None]:
+        """Compute the answer, and yield its text as it becomes certain, in pieces that may be empty."""
+        engine = self.model.engine
+        with self._exclusive():
+            self._cancelled = False
+            identity = engine.add(request)
+            try:
+                while not answer.ended:
+                    ends = self._cancelled or answer.stopped
+                    event = engine.cancel(identity) if ends else engine.advance(identity)
+                    if event is not None:
+                        yield answer.add(event)
+            except GeneratorExit:
+                if not answer.ended:
+                    answer.close(engine.cancel(identity))
+                self._conclude(messages, answer)
+                raise
+            except BaseException:
+                engine.cancel(identity)
+                raise
+            self._conclude(messages, answer)
 
-    def _beginning(self) -> list[int]:
-        """The prompt for an empty text: the token that begins a text."""
-        bos = self.artefact.config.bos_token_id
-        if bos is None:
-            raise RequestError("`prompt` is empty, and this model has no token that begins a text", "give it a word")
-        return [bos]
-
-    def _pieces(
-        self, messages: list[Message], request: Request, config: GenerationConfig
-    ) -> Generator[str, None, None]:
-        """Runs the engine until the request ends; the pieces of text as they get certain, possibly empty ones."""
-        self._cancelled = False
-        identity = self._engine.add(request)
-        detokenizer, stops = self.tokenizer.detokenizer(), StopStrings(config.stop)
-        events: list[Event] = []
-        text = ""
-        ended: Event | None = None
-        try:
-            while ended is None:
-                for event in [self._engine.cancel(identity)] if self._cancelled else self._engine.step():
-                    assert event is not None and event.request == identity
-                    events.append(event)
-                    if event.token is not None and event.finish != "stop":
-                        piece = stops.add(detokenizer.add(event.token))
-                        text += piece
-                        yield piece
-                    if stops.found is not None and event.finish is None:
-                        event = self._engine.cancel(identity) or event
-                    ended = event if event.finish is not None else None
-            piece = stops.add(detokenizer.finish()) + stops.finish()
-            text += piece
-            yield piece
-        except GeneratorExit:
-            ended = ended or self._engine.cancel(identity)
-            self._conclude(messages, request, events, ended, stops, text)
-            raise
-        except BaseException:
-            self._engine.cancel(identity)
-            raise
-        self._conclude(messages, request, events, ended, stops, text)
-
-    def _conclude(
-        self,
-        messages: list[Message],
-        request: Request,
-        events: list[Event],
-        ended: Event | None,
-        stops: StopStrings,
-        text: str,
-    ) -> None:
-        """Remembers the answer as `last` and in the conversation; raises the error that ended it, if one did."""
-        assert ended is not None and ended.finish is not None and ended.stats is not None
-        if ended.error is not None:
-            raise ended.error
-        said = [event for event in events if event.token is not None and event.finish != "stop"]
-        self.last = Reply(
-            text,
-            "stop" if stops.found is not None else ended.finish,
-            tuple(event.token for event in said if event.token is not None),
-            tuple(event.logprob for event in said if event.logprob is not None),
-            len(request.prompt),
-            ended.stats,
-        )
+    def _conclude(self, messages: list[Message], answer: Answer) -> None:
+        """Record the answer as `last` and in the conversation, or raise the error that ended it."""
+        if answer.error is not None:
+            raise answer.error
+        self.last = answer.reply
         if self._conversation is not None:
-            self._conversation.commit(messages, text)
+            self._conversation.commit(messages, self.last.text)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep others from changing the conversation. Raises RequestError if somebody else does this already."""
+        self._check_open()
+        if not self._answering.acquire(blocking=False):
+            raise RequestError(
+                f"`{self.artefact.name}` is already answering in this conversation",
+                "wait for that answer or close its iterator, or make another ChatModule over the same LoadedModel",
+            )
+        try:
+            yield
+        finally:
+            self._answering.release()
+
+    def _check_open(self) -> None:
+        if not self._release.alive:
+            raise RequestError(f"this conversation with `{self.artefact.name}` is closed", "make another ChatModule")
 
 
-def load_tokenizer(artefact: Artefact) -> Tokenizer:
-    """The tokenizer of an artefact; its `tokenizer_config.json` and `chat_template.jinja` are used where it has
-    them."""
-    names = artefact.config.tokenizer_files
-    config = artefact.tokenizer_path("tokenizer_config.json") if "tokenizer_config.json" in names else None
-    tokenizer = Tokenizer.load(artefact.tokenizer_path("tokenizer.json"), config)
-    if "chat_template.jinja" in names:
-        tokenizer.config["chat_template"] = artefact.tokenizer_path("chat_template.jinja").read_text(encoding="utf-8")
-    return tokenizer
-
-
-def _check_window(wanted: int | None, built: int) -> None:
-    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int) or not 2 <= wanted <= built):
-        allowed = f"it must be from 2 to {built}, for which the model was built"
-        raise UsageError(f"`context_window_size={wanted!r}` is not allowed, {allowed}")
-
-
-def _report(pieces: Generator[str, None, None], callback: ProgressCallback | None) -> None:
-    """Passes pieces on to a callback, `callback_interval` tokens at a time; the last call says `stopped`, also after
-    an error.
-
-    An error of the callback itself is thrown into the generator, which cancels the request.
-    """
-    interval = 1 if callback is None else checked_interval(getattr(callback, "callback_interval", 1))
-    gathered = ""
-    try:
-        for number, piece in enumerate(pieces, start=1):
-            gathered += piece
-            if callback is not None and gathered and number % interval == 0:
-                gathered, ready = "", gathered
-                callback(ready, False)
-    except BaseException as error:
-        with suppress(type(error)):
-            pieces.throw(error)
-        if callback is not None:
-            with suppress(Exception):
-                callback("", True)
-        raise
-    if callback is not None:
-        callback(gathered, True)
+def _check_unset(**given: bool) -> None:
+    name = next((name for name, is_given in given.items() if is_given), None)
+    if name is not None:
+        raise UsageError(f"`{name}` cannot be set for a model that is loaded", f"LoadedModel.load(..., {name}=...)")

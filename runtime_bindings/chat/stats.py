@@ -1,4 +1,4 @@
-"""Figures of an answer and of the process go in; one record that reads well as a line comes out."""
+"""Describe how an answer went: speed, memory, and the library that computed it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from argosy.support.text import human_size
 
 @dataclass(frozen=True, slots=True)
 class ChatStats:
-    """How the last answer went, and what the model takes. Bytes, seconds, tokens, tokens per second."""
+    """Figures of the last answer, of the model and of this process, in bytes, seconds and tokens."""
 
     answer: RequestStats
     memory: MemoryUse
@@ -21,10 +21,10 @@ class ChatStats:
     context_window: int
     load_seconds: float
     threads: int
-    library: str  # the file of the library that computes, one of the artefact's
-    target: str  # what it was compiled for
-    activations: str  # what matrices are multiplied with: "int8" or "f32"
-    kv_dtype: str  # how keys and values are kept: "float16" or "float32"
+    library: str  # the file name of the library in use
+    target: str  # the target that it was compiled for
+    activations: str  # the dtype that weight matrices are multiplied with: "int8" or "f32"
+    kv_dtype: str  # the dtype of the KV cache: "float16" or "float32"
 
     def __str__(self) -> str:
         answer, memory = self.answer, self.memory
@@ -41,7 +41,7 @@ class ChatStats:
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, object]:
-        """All of it, with the two rates."""
+        """Return all figures, with the two rates, as plain values."""
         values = asdict(self)
         values["answer"] |= {"prefill_rate": self.answer.prefill_rate, "decode_rate": self.answer.decode_rate}
         return values

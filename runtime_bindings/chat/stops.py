@@ -1,4 +1,4 @@
-"""Text goes in piece by piece; it comes out up to the first stop string, and never a piece of one."""
+"""Cut a streamed text before the first stop string."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 
 class StopStrings:
-    """Looks for any of several strings in a text that comes in pieces. What may be the beginning of one is held
-    back."""
+    """Looks for several strings in a text that arrives in pieces.
+
+    Text that may be the beginning of one is held back until that is decided.
+    """
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(stops)
@@ -15,7 +17,7 @@ class StopStrings:
         self.found: str | None = None
 
     def add(self, piece: str) -> str:
-        """The text that is certain not to belong to a stop string. After `found` there is no more."""
+        """Return the text that is certain not to belong to a stop string; nothing once one was `found`."""
         if self.found is not None:
             return ""
         text = self._held + piece
@@ -29,11 +31,11 @@ class StopStrings:
         return text[: len(text) - keep]
 
     def finish(self) -> str:
-        """What was held back and turned out to be text after all."""
+        """Return the text that was held back, at the end of the answer."""
         text, self._held = self._held, ""
         return text
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with, short of the whole of `stop`."""
+    """Return the length of the longest suffix of `text` that is a proper prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,4 +1,4 @@
-"""Messages go in; the text that the model continues comes out, as its own chat template writes it."""
+"""Render a conversation with the model's own chat template."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from argosy.runtime_bindings.chat.sandbox import (
     TemplateRefusal,
 )
 from argosy.support.errors import ArtefactError, RequestError
-from argosy.support.text import shorten
+from argosy.support.text import one_line, shorten
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 
@@ -29,10 +29,10 @@ class Message(TypedDict):
 
 
 class ChatTemplate:
-    """A model's own Jinja template, with the special tokens that it may name."""
+    """A model's own Jinja template, with the special tokens that it may use. Threads may render at the same time."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
-        """ArtefactError if `source` is not Jinja, or too long to be a chat template."""
+        """Compile `source`. Raises ArtefactError if it is not Jinja, or too long to be a chat template."""
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise ArtefactError(f"the model's chat template has `{len(source)}` characters, which is no chat template")
         self._environment = LimitedEnvironment()
@@ -42,14 +42,13 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise _broken(f"line {error.lineno}: {error.message}") from error
         except (jinja2.TemplateError, SyntaxError, RecursionError, MemoryError, ValueError) as error:
-            raise _broken(_one_line(error)) from error
+            raise _broken(one_line(error, 200)) from error
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, **more: Any) -> str:
-        """The text of a conversation; with `add_generation_prompt` it ends where the assistant's answer begins.
+        """Return the text of a conversation, with `add_generation_prompt` up to where the assistant's answer begins.
 
-        `more` are further variables of the template, such as `tools` or `enable_thinking`. RequestError for a
-        conversation that the template refuses, ArtefactError for a template that fails or wants what the sandbox does
-        not allow.
+        `more` are further variables of the template, such as `tools` or `enable_thinking`. Raises RequestError if the
+        template refuses the conversation, ArtefactError if it fails or does what the sandbox does not allow.
         """
         variables = {**self._special_tokens, **more, "messages": list(messages)}
         self._environment.start()
@@ -62,19 +61,20 @@ class ChatTemplate:
                     raise LimitExceeded("it writes too much")
                 parts.append(part)
         except TemplateRefusal as error:
-            raise RequestError(f"the model's chat template refuses this conversation: `{_one_line(error)}`") from error
+            reason = one_line(error, 200)
+            raise RequestError(f"the model's chat template refuses this conversation: `{reason}`") from error
         except (SecurityError, RecursionError, MemoryError) as error:
             raise ArtefactError(
-                f"the model's chat template does what it may not do: `{_one_line(error)}`",
+                f"the model's chat template does what it may not do: `{one_line(error, 200)}`",
                 "get the model from a source that you trust",
             ) from error
-        except Exception as error:  # a template is a program: whatever it raises is its fault
-            raise _broken(_one_line(error)) from error
+        except Exception as error:  # a template is a program, and may raise anything
+            raise _broken(one_line(error, 200)) from error
         return "".join(parts)
 
 
 def check_messages(messages: object) -> list[Message]:
-    """The messages as plain records; RequestError for anything else."""
+    """Return messages as plain records. Raises RequestError for anything else."""
     if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence) or not messages:
         raise RequestError(f"a conversation is a list of messages, not `{shorten(messages)}`")
     for message in messages:
@@ -86,11 +86,14 @@ def check_messages(messages: object) -> list[Message]:
 
 
 def select_template(value: object) -> str | None:
-    """The template in `tokenizer_config.json`: a text, or a list of named ones, of which `default` is for chats."""
+    """Choose the chat template of `tokenizer_config.json`, which holds one as text or a list of named ones.
+
+    Returns the one named `default`, or else the first; None if there is none.
+    """
     if value is None or isinstance(value, str):
         return value or None
     named = value if isinstance(value, list) else []
-    texts = {each.get("name"): each.get("template") for each in named if isinstance(each, dict)}
+    texts = {entry.get("name"): entry.get("template") for entry in named if isinstance(entry, dict)}
     chosen = texts.get("default") or next((text for text in texts.values() if isinstance(text, str)), None)
     if not isinstance(chosen, str):
         raise ArtefactError(f"`chat_template` is `{shorten(value)}`, and not a template or a list of named ones")
@@ -99,7 +102,3 @@ def select_template(value: object) -> str | None:
 
 def _broken(reason: str) -> ArtefactError:
     return ArtefactError(f"the model's chat template cannot be used: `{reason}`", "use plain completion: chat=False")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:200]

@@ -1,4 +1,4 @@
-"""Text goes in and token ids come out; token ids go in and text comes out, as the model's own tokenizer has it."""
+"""Encode text as token ids and decode them, with the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
+from argosy.dist.artefact import Artefact
 from argosy.runtime_bindings.chat.detokenizer import (
     ByteDetokenizer,
     ByteRule,
@@ -20,7 +21,7 @@ from argosy.support.errors import ArtefactError
 
 
 class Tokenizer:
-    """A `tokenizer.json`, with what `tokenizer_config.json` says of special tokens and chats."""
+    """A `tokenizer.json`, with the special tokens and the chat template of `tokenizer_config.json`."""
 
     def __init__(self, fast: FastTokenizer, config: Mapping[str, Any] | None = None) -> None:
         self._fast = fast
@@ -30,7 +31,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, tokenizer: Path, config: Path | None = None) -> Tokenizer:
-        """From files; ArtefactError if one of them is not what it should be."""
+        """Read the files. Raises ArtefactError if one of them is malformed."""
         try:
             fast = FastTokenizer.from_file(str(tokenizer))
             values = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
@@ -43,39 +44,52 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> dict[str, str]:
-        """What a chat template may name: `bos_token`, `eos_token` and so on, as far as the model has them."""
+        """The special tokens that a chat template may name, such as `bos_token`: those that the model has."""
         values = {key: value for key, value in self.config.items() if key.endswith("_token")}
         texts = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in values.items()}
         return {key: text for key, text in texts.items() if isinstance(text, str)}
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Token ids. A chat template writes special tokens itself; plain text wants `add_special_tokens`."""
+        """Return the token ids of `text`.
+
+        Set `add_special_tokens` for plain text; a chat template writes special tokens itself.
+        """
         return list(self._fast.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without special ones."""
+        """Return the text of tokens, without special ones."""
         return str(self._fast.decode(list(tokens), skip_special_tokens=True))
 
     def id_of(self, token: str) -> int | None:
-        """The id of a token, by its exact text."""
+        """Return the id of the token with exactly this text, or None."""
         found = self._fast.token_to_id(token)
         return None if found is None else int(found)
 
     def bytes_of(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; none for special tokens and ids without a token."""
+        """Return the bytes that a token adds to a text: none for special tokens and ids without a token."""
         text = None if token in self._special else self._fast.id_to_token(token)
         if text is None:
             return b""
         return self.decode([token]).encode() if self._rule is None else self._rule.convert(text)
 
     def text_of(self, token: int) -> str:
-        """A token for people to read: special ones by name, bytes that are no character as U+FFFD."""
+        """Return a token as people read it: special ones by name, bytes that are not a character as U+FFFD."""
         if token in self._special:
             return str(self._fast.id_to_token(token))
         return self.bytes_of(token).decode("utf-8", errors="replace")
 
     def detokenizer(self) -> Detokenizer:
-        """For the tokens of one answer, as they come."""
+        """Return a detokenizer for one answer."""
         if self._rule is None:
             return WindowDetokenizer(self.decode)
         return ByteDetokenizer(self.bytes_of, self._rule.leading_spaces)
+
+
+def load_tokenizer(artefact: Artefact) -> Tokenizer:
+    """Load the tokenizer of an artefact, with its `tokenizer_config.json` and `chat_template.jinja` if it has them."""
+    names = artefact.config.tokenizer_files
+    config = artefact.tokenizer_path("tokenizer_config.json") if "tokenizer_config.json" in names else None
+    tokenizer = Tokenizer.load(artefact.tokenizer_path("tokenizer.json"), config)
+    if "chat_template.jinja" in names:
+        tokenizer.config["chat_template"] = artefact.tokenizer_path("chat_template.jinja").read_text(encoding="utf-8")
+    return tokenizer

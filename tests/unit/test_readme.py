@@ -117,9 +117,9 @@ def test_a_command_of_the_readme_does_what_it_says(line: str, folder: Path) -> N
 def test_the_python_example_of_the_readme(folder: Path) -> None:
     """As it stands, but for the answers, which are kept short."""
     short = (
-        "import argosy.runtime_bindings.chat.module as module\n"
-        "defaults = module.model_defaults\n"
-        "module.model_defaults = lambda config: defaults(config).replace(max_tokens=12, temperature=0.0)\n"
+        "import argosy.runtime_bindings.chat.model as model\n"
+        "defaults = model.model_defaults\n"
+        "model.model_defaults = lambda config: defaults(config).replace(max_tokens=12, temperature=0.0)\n"
     )
     printed = run([sys.executable, "-c", short + EXAMPLE], folder)
     answer, stats = printed.rstrip("\n").rsplit("\n", 1)

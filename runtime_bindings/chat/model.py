@@ -1,0 +1,120 @@
+"""Load an artefact once, for one conversation or for many."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+
+from argosy.dist.artefact import Artefact, open_artefact
+from argosy.runtime_bindings.chat.generation import GenerationConfig, model_defaults
+from argosy.runtime_bindings.chat.shared_engine import SharedEngine
+from argosy.runtime_bindings.chat.stats import ChatStats
+from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
+from argosy.runtime_bindings.chat.tokenizer import Tokenizer, load_tokenizer
+from argosy.runtime_bindings.engine.engine import Engine
+from argosy.runtime_bindings.engine.library_runner import LibraryRunner
+from argosy.runtime_bindings.engine.loading import load_library, load_weights
+from argosy.runtime_bindings.engine.memory import memory_use
+from argosy.runtime_bindings.engine.request import RequestStats
+from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
+from argosy.support.errors import RequestError, TargetError, UsageError
+
+
+class LoadedModel:
+    """A model in memory: its artefact, tokenizer, chat template, and an engine over its library and weights.
+
+    Make as many `ChatModule`s over one as there are conversations; they may be used in different threads.
+    """
+
+    def __init__(
+        self, artefact: Artefact, tokenizer: Tokenizer, runner: LibraryRunner, threads: int, load_seconds: float
+    ) -> None:
+        self.artefact = artefact
+        self.tokenizer = tokenizer
+        self.engine = SharedEngine(Engine(runner))
+        self.default_config: GenerationConfig = model_defaults(artefact.config)
+        self.threads = threads
+        self.load_seconds = load_seconds
+        self._runner = runner
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        device: str = "cpu",
+        *,
+        threads: int | None = None,
+        target: str | None = None,
+        context_window_size: int | None = None,
+        max_batch: int = 1,
+        cache_packed: bool = False,
+    ) -> LoadedModel:
+        """Load the artefact in `directory`.
+
+        `target` chooses one of its libraries; by default it is the one that suits this machine best.
+        `context_window_size` may be smaller than the model was built for, to save memory. Up to `max_batch` answers
+        are computed together, and the KV cache holds a full context window for each of them; further answers wait.
+        Conversations that are not answering keep their part of the cache until an answer needs the room.
+
+        `cache_packed` keeps weights that the library needs in another layout beside the artefact, in that layout, for
+        the next load; a Python warning says why if they cannot be kept.
+
+        Raises ArtefactError for an artefact that cannot be used here, UsageError for an option out of its range.
+        """
+        if device != "cpu":
+            raise TargetError(f"this runtime does not drive the device `{device}`", 'use device="cpu"')
+        started = time.perf_counter()
+        artefact = open_artefact(directory)
+        tokenizer = load_tokenizer(artefact)
+        count = configure_threads(threads)
+        library = load_library(artefact, target)
+        metadata = library.metadata
+        if context_window_size is not None:
+            _check_range("context_window_size", context_window_size, 2, metadata.context_window_size)
+        _check_range("max_batch", max_batch, 1, metadata.max_batch_size)
+        weights = load_weights(artefact, library, cache_packed)
+        runner = LibraryRunner(library, weights, max_batch=max_batch, context_window=context_window_size)
+        return cls(artefact, tokenizer, runner, count, time.perf_counter() - started)
+
+    @property
+    def context_window(self) -> int:
+        """The longest conversation with its answer, in tokens."""
+        return self._runner.limits.context_window
+
+    @cached_property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, if it has one. ArtefactError if that cannot be used."""
+        source = select_template(self.tokenizer.config.get("chat_template"))
+        return None if source is None else ChatTemplate(source, self.tokenizer.special_tokens)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The tokens with which the model ends its answers."""
+        named = self.tokenizer.id_of(self.tokenizer.special_tokens.get("eos_token", ""))
+        return frozenset(self.artefact.config.eos_token_ids) | (frozenset() if named is None else {named})
+
+    def encode_text(self, text: str) -> list[int]:
+        """Encode a text to continue; an empty one becomes the token that begins a text."""
+        tokens = self.tokenizer.encode(text, add_special_tokens=True)
+        if tokens:
+            return tokens
+        bos = self.artefact.config.bos_token_id
+        if bos is None:
+            raise RequestError("`prompt` is empty, and this model has no token that begins a text", "give it a word")
+        return [bos]
+
+    def stats(self, answer: RequestStats, context_tokens: int) -> ChatStats:
+        """Return the figures of this model and process, with those of an answer and its conversation."""
+        library, runner = self._runner.library, self._runner
+        return ChatStats(
+            answer, memory_use(), runner.weight_bytes, runner.kv_bytes, context_tokens, self.context_window,
+            self.load_seconds, self.threads, library.file, library.target, library.metadata.activations,
+            library.metadata.kv_dtype,
+        )  # fmt: skip
+
+
+def _check_range(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        allowed = f"it must be from {low} to {high}, for which the model was built"
+        raise UsageError(f"`{name}={value!r}` is not allowed, {allowed}")
