@@ -46,7 +46,7 @@ def byte_rule(decoder: object) -> ByteRule | None:
         return None
     if steps[0].get("pattern") != {"String": _SPACE} or steps[0].get("content") != " ":
         return None
-    strip = steps[3] if len(steps) == 4 else {"content": " ", "start": 0, "stop": 0}
+    strip: dict[str, Any] = steps[3] if len(steps) == 4 else {"content": " ", "start": 0, "stop": 0}
     if strip.get("content") != " " or strip.get("stop") != 0:
         return None
     return ByteRule(_sentencepiece, strip["start"])
