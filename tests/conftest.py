@@ -1,4 +1,4 @@
-"""What tests of several folders share: the demo model built once in a session for each scheme that is asked for."""
+"""What tests of several folders share: their order, and the demo model, built once in a session for each scheme."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from neighbours import changed_files, next_to, ordered
 
 from argosy.support.progress import SilentProgress
 
 DEMO_MODEL = "smollm2-135m"
 
-# A shell starts what it puts into the background with Ctrl-C ignored, which programs that tests interrupt inherit.
+# A shell ignores Ctrl-C in what it starts in the background, and programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the tests of changed files first, then by folder; the order inside a file stays."""
+    files = list(dict.fromkeys(item.path for item in items))
+    if len(files) > 1:
+        first = next_to(files, changed_files(config.rootpath), config.rootpath)
+        place = {path: i for i, path in enumerate(ordered(files, first, config.rootpath))}
+        items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session")
