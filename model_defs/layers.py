@@ -7,7 +7,6 @@ Shapes in comments: b sequences, s tokens of each, n = b * s, h heads, d dimensi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -118,7 +117,7 @@ def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
         magnitude = tirx.const(spec.magnitude, "float32")
 
         def angle(i: tirx.Var, j: tirx.Var) -> tirx.Expr:
-            return within_half_a_turn(positions[i].astype("float32") * frequencies[j])
+            return positions[i].astype("float32") * frequencies[j]
 
         return [
             te.compute(shape, lambda i, j: tirx.cos(angle(i, j)) * magnitude, name="cos"),
@@ -126,16 +125,6 @@ def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
         ]
 
     return Rotation(*op.tensor_expr_op(table, "rope_table", [positions, frequencies]))
-
-
-def within_half_a_turn(angle: tirx.Expr) -> tirx.Expr:
-    """`angle` float32 less whole turns, in [-pi, pi]: WGSL promises nothing of the sine of others.
-
-    2 pi is subtracted in two parts, of which the first has few bits, so that its multiples are exact (Cody and Waite).
-    """
-    turns = tirx.floor(angle * tirx.const(1 / math.tau, "float32") + tirx.const(0.5, "float32"))
-    coarse = 6.28125
-    return angle - turns * tirx.const(coarse, "float32") - turns * tirx.const(math.tau - coarse, "float32")
 
 
 def rotate(qkv: Tensor, by: Rotation, heads: int, dtype: str) -> Tensor:

@@ -8,7 +8,7 @@ from tvm.tirx.script.builder import ir as T
 from argosy.compiler.kernels.builder import Kernel, size
 from argosy.compiler.kernels.gpu.launch import ceildiv, each
 
-FORBIDDEN = -3.402823e38  # as low as float32 goes, in the seven digits that WGSL constants are printed with
+FORBIDDEN = float.fromhex("-0x1.fffffep+127")  # the lowest float32: a masked token keeps a finite logit
 
 
 def logit_bias(vocab: int) -> tirx.PrimFunc:

@@ -141,8 +141,7 @@ def split_qkv(kernel: Kernel, shape: AttentionShape) -> tuple[Var, Buffer, Buffe
 def copy_page(kernel: Kernel, shape: AttentionShape) -> tuple[Buffer, Expr, Expr]:
     """The pages; the number of the page to copy, and of the one to become its copy. The used length is not needed."""
     pages = page_argument(kernel, shape)
-    # Not `target`, which is no name in WGSL.
-    source, copy = (T.Cast("int32", kernel.scalar(name, "int64")) for name in ("from_page", "to_page"))
+    source, copy = (T.Cast("int32", kernel.scalar(name, "int64")) for name in ("source", "target"))
     kernel.scalar("length", "int64")
     return pages, source, copy
 

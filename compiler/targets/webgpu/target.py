@@ -13,6 +13,7 @@ from argosy.compiler.kernels.gpu.attention.cache import GPU_KERNELS
 from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
 from argosy.compiler.schedule.gpu import ScheduleGpu
 from argosy.compiler.targets.record import TargetRecord
+from argosy.compiler.targets.webgpu.fixups import FIXUPS
 from argosy.compiler.targets.webgpu.schemes import DTYPES, SUMMARY
 
 HOST = "wasm32-unknown-unknown-wasm"
@@ -47,7 +48,12 @@ def webgpu_target(scheme: str) -> TargetRecord:
         linear=GpuLinearPlan(dtype, frozenset({"f32", "f16", "int4_f16", "int4_f32"})),
         cache=GPU_KERNELS,
         # Views are recognised before their loops are scheduled; what computed them is then not used any more.
-        schedule=(relax.transform.RewriteDataflowReshape(), relax.transform.DeadCodeElimination(), ScheduleGpu()),
+        schedule=(
+            relax.transform.RewriteDataflowReshape(),
+            relax.transform.DeadCodeElimination(),
+            ScheduleGpu(),
+            *FIXUPS,
+        ),
         library_suffix=".wasm",
         package=package,
         one_graph=True,
