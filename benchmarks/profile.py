@@ -18,9 +18,9 @@ from typing import Any
 
 from argosy.bench.workload import token_ids
 from argosy.dist.artefact import open_artefact
+from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
-from argosy.runtime_bindings.engine.runner import Chunk
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only
 
 STEPS = 40
@@ -86,13 +86,13 @@ class Subject:
         self.runner.store.add(0)
         ids, chunk = token_ids(tokens, self.runner.limits.vocab_size), self.runner.limits.prefill_chunk
         for first in range(0, tokens, chunk):
-            self.runner.prefill([Chunk(0, ids[first : first + chunk])])
+            self.runner.forward(Batch([Chunk(0, ids[first : first + chunk])]))
         yield
         self.runner.store.remove(0)
 
     def step(self) -> None:
         """One token more."""
-        self.runner.decode([0], [1])
+        self.runner.forward(Batch([Chunk(0, [1])]))
 
     def prefill(self, tokens: int) -> None:
         """A sequence that comes and goes."""

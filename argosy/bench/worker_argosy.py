@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from argosy.bench.workload import Setup, SteppingEngine, serve
+from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.support.errors import UsageError
 
 KV_NAMES = {"float16": "f16", "float32": "f32"}  # as `argosy build --kv` calls them
@@ -65,20 +66,18 @@ class ArgosyEngine(SteppingEngine):
         self._sequences = 0
 
     def read(self, sequence: int, tokens: list[int]) -> None:
-        from argosy.runtime_bindings.engine.runner import Chunk
-
         self.runner.store.add(sequence)
         self._sequences = sequence + 1
         size = self.runner.limits.prefill_chunk
         for first in range(0, len(tokens), size):
-            self.runner.prefill([Chunk(sequence, tokens[first : first + size])])
+            self.runner.forward(Batch([Chunk(sequence, tokens[first : first + size])]))
 
     def step(self, tokens: list[int], position: int) -> None:
-        self.runner.decode(range(len(tokens)), tokens)
+        self.runner.forward(Batch([Chunk(sequence, (token,)) for sequence, token in enumerate(tokens)]))
 
     def cut(self, batch: int, position: int, steps: int) -> None:
         for sequence in range(batch):
-            self.runner.store.pop(sequence, steps)
+            self.runner.store.truncate(sequence, position)
 
 
 def step_weights_bytes(params: Any) -> int:

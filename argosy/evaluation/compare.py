@@ -20,9 +20,10 @@ from argosy.evaluation.reference import reference_for
 from argosy.evaluation.self_sample import PROMPTS, sample_windows
 from argosy.evaluation.texts import BUNDLED_TEXT, Window, read_text, windows_of
 from argosy.evaluation.vocabulary import Vocabulary, check_same_vocabulary, open_vocabulary
+from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import Library, load_library, load_weights
-from argosy.runtime_bindings.engine.runner import Chunk
+from argosy.runtime_bindings.engine.runner import Runner
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
 from argosy.support.errors import UsageError
 from argosy.support.progress import Progress
@@ -99,7 +100,7 @@ def evaluate(wanted: Evaluation, progress: Progress) -> Report:
 
 
 def measure(
-    reference: LibraryRunner, other: LibraryRunner, windows: Sequence[Window], progress: Progress
+    reference: Runner, other: Runner, windows: Sequence[Window], progress: Progress
 ) -> Divergence:
     """Both runners read every window, chunk by chunk; their distributions are compared where tokens are scored."""
     meter = DivergenceMeter()
@@ -111,8 +112,8 @@ def measure(
             runner.store.add(_SEQUENCE)
         for first in range(0, len(tokens) - 1, chunk):
             following = tokens[first + 1 : first + 1 + chunk]
-            piece = Chunk(_SEQUENCE, tokens[first : first + len(following)])
-            true, measured = reference.verify(piece), other.verify(piece)
+            piece = Batch([Chunk(_SEQUENCE, tokens[first : first + len(following)], "all")])
+            true, measured = reference.forward(piece).numpy(), other.forward(piece).numpy()
             unscored = max(0, window.scored - 1 - first)
             meter.add(true[unscored:], measured[unscored:], following[unscored:])
             done += len(following)

@@ -1,4 +1,4 @@
-"""A number of bytes goes in; tensors that lie one after another in huge pages, where the system has them, come out.
+"""Lay tensors one after another in huge pages, where the system has them.
 
 A decode step reads every weight once. In pages of 4 KiB the processor looks up twenty thousand addresses to do so; in
 pages of 2 MiB, forty.
@@ -20,13 +20,13 @@ HUGE_PAGE = 2 * 2**20
 
 
 def padded(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes that a tensor takes in an arena."""
+    """Return the bytes that a tensor takes in an arena."""
     return -(-prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
 
 
 class Arena:
-    """Memory for tensors of at most `nbytes` in all, which lives as long as one of them. What is not written to takes
-    no memory, but for the rest of a huge page."""
+    """Memory for tensors of at most `nbytes` in all. It lives as long as one of them, and pages that are never written
+    to take no memory."""
 
     def __init__(self, nbytes: int) -> None:
         memory = mmap.mmap(-1, nbytes + HUGE_PAGE)
@@ -36,7 +36,7 @@ class Arena:
         self._used = -self._bytes.ctypes.data % HUGE_PAGE
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """A TVM tensor whose elements are zero."""
+        """Return a TVM tensor of zeros."""
         start, count = self._used, prod(shape) * np.dtype(dtype).itemsize
         self._used += padded(shape, dtype)
         assert self._used <= len(self._bytes), "more tensors than the arena was made for"

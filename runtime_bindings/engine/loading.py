@@ -9,34 +9,39 @@ from typing import Any
 
 from argosy.dist.artefact import Artefact, LibraryMetadata
 from argosy.dist.tvm_bridge import StoredParams
+from argosy.runtime_bindings.engine.device import Device, open_device
 from argosy.runtime_bindings.engine.packed_cache import PackedCache
 from argosy.runtime_bindings.engine.packing import pack, packing_recipe
 from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
 from argosy.support.errors import ArtefactError
+from argosy.support.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A loaded library: its virtual machine, what its `_metadata` says, its file's name and the target it is for."""
+    """A loaded library: its virtual machine on a device, its `_metadata`, its file name and its target."""
 
     machine: Any
-    device: Any
+    device: Device
     metadata: LibraryMetadata
     file: str
     target: str
 
 
 def load_library(artefact: Artefact, target: str | None = None) -> Library:
-    """Loads the library for `target`, or the fastest that this machine can run. ArtefactError where none runs here."""
+    """Load the library for `target`, by default the fastest one that this machine can run.
+
+    Raises ArtefactError if there is none, and TargetError if it is for a device that this runtime does not drive.
+    """
     record = artefact.library(target)
     path = artefact.library_path(record)
+    device = open_device(record.target.device)
     tvm = load_tvm()
-    device = tvm.cpu()
     try:
-        machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path)), device)
+        machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path)), device.handle)
         text = str(machine["_metadata"]())
     except (ValueError, RuntimeError, OSError, AttributeError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = one_line(str(error).strip().split("\n", 1)[0], 200)
         hint = artefact.rebuild_hint(record.target.name)
         raise ArtefactError(f"`{path}` cannot be loaded as a library: {reason}", hint) from error
     return Library(machine, device, artefact.check_metadata(record, text), record.file, record.target.name)
@@ -45,11 +50,12 @@ def load_library(artefact: Artefact, target: str | None = None) -> Library:
 def load_weights(
     artefact: Artefact, library: Library, cache_packed: bool = False, warn: Callable[[str], None] = warnings.warn
 ) -> list[Any]:
-    """The weights as TVM tensors, every byte checked, in the layout and the order in which the library takes them.
+    """Load the weights as tensors of the library's device, in the library's layout and order. Every byte is checked.
 
-    `cache_packed`: what had to be packed is kept beside the artefact, and mapped at the next load. Where that cannot
-    be, `warn` hears why.
+    With `cache_packed`, weights that had to be packed are kept beside the artefact and mapped at the next load. If
+    they cannot be kept, `warn` is called with the reason.
     """
+    device = library.device
     recipe = packing_recipe(library.machine)
     cache = None
     if cache_packed and recipe is not None and artefact.manifest is not None:
@@ -57,11 +63,11 @@ def load_weights(
         cache = PackedCache(artefact, record, recipe, library.metadata.params)
         kept = cache.load()
         if kept is not None:
-            return kept
+            return [device.place(tensor) for tensor in kept]
     stored = StoredParams(artefact.load_params(), library.metadata.params, artefact.rebuild_hint())
-    weights = pack(library.machine, stored, stored.release)
+    weights = pack(library.machine, stored, stored.release, device)
     if cache is not None:
-        problem = cache.save(weights)
+        problem = cache.save([device.read(tensor) for tensor in weights])
         if problem is not None:
             warn(problem)
     return weights

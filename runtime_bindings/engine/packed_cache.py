@@ -1,8 +1,8 @@
-"""Packed weights go in and lie beside the artefact; at the next load they come out, mapped and not packed again.
+"""Keep packed weights beside their artefact, so that the next load maps them and packs nothing.
 
 `packed-<digest>/` holds them as an artefact holds its weights (`tensor-cache.json`, written last, and shards with a
-SHA-256 each). The digest is of the stored weights, the library and its recipe: where one of them changes, another
-directory is looked for, and the old one is removed.
+SHA-256 each). The digest covers the stored weights, the library and its recipe. When one of them changes, another
+directory is used, and the old one is removed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from argosy.support.errors import ArgosyError, ArtefactError
 from argosy.support.files import directory_lock, remove_leftovers, require_space, write_json_atomic
 from argosy.support.layout import TensorInfo
 
-FORMAT = 1  # of the directory; another number is another digest
-LIBRARY_NAME = "packed.json"  # says which library the directory is for
+FORMAT = 1  # of the directory; part of the digest
+LIBRARY_NAME = "packed.json"  # names the library that the directory is for
 _DIRECTORY = re.compile(r"packed-[0-9a-f]{16}")
 
 
@@ -38,7 +38,7 @@ class PackedCache:
     def __init__(
         self, artefact: Artefact, record: LibraryRecord, recipe: PackingRecipe, stored: Sequence[TensorInfo]
     ) -> None:
-        """`stored`: the library's parameters before packing."""
+        """Find the directory for `stored`, the library's parameters before packing."""
         assert artefact.manifest is not None
         self._artefact = artefact
         self._library = record.file
@@ -49,22 +49,23 @@ class PackedCache:
         self.directory = artefact.directory / f"packed-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}"
 
     def load(self) -> list[Any] | None:
-        """The weights, every byte checked, as TVM tensors over memory maps; None if they are not there or damaged."""
+        """Map the weights as TVM tensors, after checking every byte; None if they are missing or damaged."""
         try:
             return packed_params(read_tensor_cache(self.directory).load(), self._parameters)
         except ArtefactError:
             return None
 
-    def save(self, tensors: Sequence[Any]) -> str | None:
-        """Writes packed weights and removes those of an older state of the library; a sentence if it cannot be done."""
+    def save(self, arrays: Sequence[np.ndarray]) -> str | None:
+        """Write packed weights, and remove those for an older state of the library. Return what went wrong, if
+        anything did."""
         try:
             self._remove_stale()
-            require_space(self._artefact.directory, sum(t.numel() * t.dtype.itemsize for t in tensors))
+            require_space(self._artefact.directory, sum(array.nbytes for array in arrays))
             with directory_lock(self.directory):
                 remove_leftovers(self.directory)
                 with TensorCacheWriter(self.directory) as writer:
-                    for (name, _, _), tensor in zip(self._parameters, tensors, strict=True):
-                        writer.add(name, np.from_dlpack(tensor))
+                    for (name, _, _), array in zip(self._parameters, arrays, strict=True):
+                        writer.add(name, array)
                     write_json_atomic(self.directory / LIBRARY_NAME, {"library": self._library})
                     writer.finish()
         except ArgosyError as error:
@@ -74,7 +75,7 @@ class PackedCache:
         return None
 
     def _remove_stale(self) -> None:
-        """Removes the directories of this library in an older state, and of libraries that are gone."""
+        """Remove the directories for this library in an older state, and for libraries that are gone."""
         assert self._artefact.manifest is not None
         current = {record.file for record in self._artefact.manifest.libraries.values()} - {self._library}
         for path in self._artefact.directory.iterdir():

@@ -1,14 +1,14 @@
-"""What is asked for one answer goes in; what happens to it comes out, token by token, and figures at the end."""
+"""Define requests, the events and figures that they lead to, and their state while they are under way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from argosy.runtime_bindings.engine.params import INTEGER_RANGES, SamplingParams, check_vocabulary, refuse
 from argosy.runtime_bindings.engine.runner import RunnerLimits
-from argosy.runtime_bindings.engine.sampler import Sampler, TokenLogprob
+from argosy.runtime_bindings.engine.sampler import TokenLogprob
 from argosy.support.errors import ArgosyError, ContextFullError
 
 FinishReason = Literal["stop", "length", "context", "cancelled", "error"]
@@ -18,10 +18,10 @@ ON_CONTEXT_FULL: tuple[OnContextFull, ...] = ("stop", "slide")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One answer to compute. Token ids only.
+    """One answer to compute.
 
-    `sequence` is one that `Engine.open_sequence` gave: what it shares with `prompt` is not computed again, and it is
-    kept afterwards. Without it a sequence is made and removed again.
+    `sequence` comes from `Engine.open_sequence`: what it shares with `prompt` is not computed again, and it is kept
+    afterwards. Without it, a sequence is added for this request and removed at its end.
 
     When the context is full, `stop` ends the answer with reason "context"; `slide` drops the oldest tokens after the
     first `protect` ones, so that half of the rest is free again, and computes the kept ones anew: the answer goes on
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RequestStats:
-    """Tokens and wall-clock seconds of one request; a step that several requests share counts fully for each.
+    """Tokens and wall-clock seconds of one request; a step that several requests share counts fully for each of them.
 
     `reused_tokens` were in the cache already, `prefill_tokens` were computed (more than the prompt if the context
     slid).
@@ -54,19 +54,22 @@ class RequestStats:
 
     @property
     def prefill_rate(self) -> float:
-        """Tokens per second; 0 where nothing was computed."""
+        """Tokens per second; 0 if none were computed."""
         return self.prefill_tokens / self.prefill_seconds if self.prefill_seconds else 0.0
 
     @property
     def decode_rate(self) -> float:
-        """Tokens per second; 0 where nothing was computed."""
+        """Tokens per second; 0 if none were computed."""
         return self.decode_tokens / self.decode_seconds if self.decode_seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a step did for one request: a new token, its end, or both. A token that ended the answer with reason
-    "stop" is not part of it. `stats` comes with the end, `error` with reason "error"."""
+    """What a step did for one request: a new token, its end, or both.
+
+    A token that ended the answer with reason "stop" is not part of it. The last event has `stats`, and `error` if the
+    reason is "error".
+    """
 
     request: int
     token: int | None = None
@@ -78,14 +81,16 @@ class Event:
 
 @dataclass(slots=True)
 class Active:
-    """A request under way. `tokens` holds prompt and answer; the store always holds a prefix of it."""
+    """A request under way. `tokens` are prompt and answer, of which the store always holds a prefix; `sampling` is
+    what the sampler keeps of the request; `running` says whether the last tokens were decoded, not read."""
 
     id: int
     request: Request
-    sampler: Sampler
+    sampling: Any
     sequence: int
     tokens: list[int]
     added_at: float
+    running: bool = False
     answered: int = 0
     reused_tokens: int = 0
     prefill_tokens: int = 0
@@ -94,8 +99,17 @@ class Active:
     decode_seconds: float = 0.0
     first_token_seconds: float = 0.0
 
+    def book(self, tokens: int, seconds: float) -> None:
+        """Count a step that computed `tokens` of this request."""
+        if self.running:
+            self.decode_tokens += tokens
+            self.decode_seconds += seconds
+        else:
+            self.prefill_tokens += tokens
+            self.prefill_seconds += seconds
+
     def stats(self) -> RequestStats:
-        """The figures so far."""
+        """Return the figures so far."""
         return RequestStats(
             self.reused_tokens, self.prefill_tokens, self.prefill_seconds, self.decode_tokens, self.decode_seconds,
             self.first_token_seconds,
@@ -103,7 +117,7 @@ class Active:
 
 
 def check_request(request: Request, limits: RunnerLimits) -> None:
-    """Refuses what the model cannot do: RequestError, or ContextFullError for a prompt that is too long."""
+    """Raise RequestError for what the model cannot do, ContextFullError for a prompt that is too long."""
     if not request.prompt:
         raise refuse("prompt", [], "at least one token")
     unknown = next((token for token in request.prompt if not 0 <= token < limits.vocab_size), None)

@@ -1,13 +1,15 @@
-"""Logits and the wishes of each row go in; the chosen token ids come out, with log-probabilities where asked."""
+"""Sample one token per row of logits, using each request's parameters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
+from argosy.runtime_bindings.engine.device import Logits
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.penalties import Penalties
 from argosy.runtime_bindings.engine.selection import (
@@ -46,6 +48,39 @@ class Sample:
 
     token: int
     logprob: TokenLogprob | None
+
+
+class TokenSampler(Protocol):
+    """Chooses tokens, on the host or on the device that holds the logits."""
+
+    def begin(self, params: SamplingParams) -> Any:
+        """Return what the sampler keeps of one request, such as its random generator."""
+        ...
+
+    def sample(
+        self, logits: Logits, requests: Sequence[Any], histories: Sequence[Sequence[int]]
+    ) -> Sequence[Sample | ArgosyError]:
+        """Choose a token for each row of `logits`.
+
+        Row i belongs to what `begin` returned as `requests[i]`, and to the prompt and answer so far in `histories[i]`.
+        A row that cannot be sampled yields its error and spares the others.
+        """
+        ...
+
+
+class HostSampler:
+    """A `TokenSampler` in numpy, one row after the other."""
+
+    def __init__(self) -> None:
+        self._space = Workspace()
+
+    def begin(self, params: SamplingParams) -> Sampler:
+        return Sampler(params, self._space)
+
+    def sample(
+        self, logits: Logits, requests: Sequence[Sampler], histories: Sequence[Sequence[int]]
+    ) -> list[Sample | ArgosyError]:
+        return sample_rows(requests, logits.numpy(), histories)
 
 
 class Sampler:
@@ -94,11 +129,6 @@ def sample_rows(
     return chosen
 
 
-def adjust(logits: np.ndarray, params: SamplingParams, history: Sequence[int]) -> np.ndarray:
-    """Steps 1 and 2 of `SamplingParams`; returns `logits` itself where they do nothing."""
-    return Penalties(params).apply(logits, history, Workspace())[0]
-
-
 @dataclass(slots=True)
 class Kept:
     """The tokens that are left: `logits` are those of `ids` (ascending; None: all), and the largest is `best`. Where
@@ -131,12 +161,6 @@ class Kept:
         if self.weights is None:
             self.weights = weigh(self.logits, self.best, space)
         return self.weights
-
-
-def truncate(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray | None, np.ndarray]:
-    """Steps 3 to 6: the ids that are left, ascending, at least one, and their logits; None for the ids of all."""
-    kept = narrow(Kept(logits, finite_best(logits)), params, Workspace()).compact()
-    return kept.ids, kept.logits
 
 
 def narrow(kept: Kept, params: SamplingParams, space: Workspace) -> Kept:

@@ -12,9 +12,9 @@ from argosy import ChatModule
 from argosy.dist.artefact import open_artefact
 from argosy.dist.catalogue import resolve_model
 from argosy.model_defs.checkpoint import open_checkpoint
+from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
-from argosy.runtime_bindings.engine.runner import Chunk
 
 GREEDY = {"temperature": 0.0, "max_tokens": 48}
 NMSE = 1e-7
@@ -69,8 +69,8 @@ def test_kept_blocks_compute_what_torch_computes_with_their_weights(
     with torch.no_grad():
         expected = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
     runner.store.add(0)
-    got = [runner.prefill([Chunk(0, ids[:33])])[0].copy()]
-    got += [runner.decode([0], [token])[0].copy() for token in ids[33:]]
+    got = [runner.forward(Batch([Chunk(0, ids[:33])])).numpy()[0].copy()]
+    got += [runner.forward(Batch([Chunk(0, [token])])).numpy()[0].copy() for token in ids[33:]]
     difference = np.stack(got) - expected[32:]
     assert np.sum(difference**2) / np.sum(expected[32:] ** 2) < NMSE
 

@@ -12,7 +12,9 @@ import pytest
 from argosy.evaluation.compare import measure
 from argosy.evaluation.divergence import DivergenceMeter
 from argosy.evaluation.texts import BUNDLED_TEXT, Window, cut, read_text
-from argosy.runtime_bindings.engine.runner import Chunk, RunnerLimits
+from argosy.runtime_bindings.engine.batch import Batch
+from argosy.runtime_bindings.engine.device import HostLogits
+from argosy.runtime_bindings.engine.runner import RunnerLimits
 from argosy.support.errors import ArtefactError, UsageError
 from argosy.support.progress import SilentProgress
 
@@ -123,13 +125,15 @@ class ToyRunner:
         self.store = ToyStore()
         self.seed = seed
 
-    def verify(self, chunk: Chunk) -> np.ndarray:
+    def forward(self, batch: Batch) -> HostLogits:
+        (chunk,) = batch.chunks
+        assert chunk.logits == "all"
         assert 0 < len(chunk.tokens) <= self.limits.prefill_chunk
         rows = []
         for token in chunk.tokens:
             self.store.held[chunk.sequence].append(int(token))
             rows.append(self.after(self.store.held[chunk.sequence]))
-        return np.stack(rows)
+        return HostLogits(np.stack(rows))
 
     def after(self, tokens: Sequence[int]) -> np.ndarray:
         """The logits that follow `tokens`."""

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from sampling_steps import adjust, truncate
 
 from argosy.runtime_bindings.engine.params import SamplingParams
-from argosy.runtime_bindings.engine.sampler import Sampler, adjust, sample_rows, token_logprob, truncate
+from argosy.runtime_bindings.engine.sampler import Sampler, sample_rows, token_logprob
 from argosy.runtime_bindings.engine.selection import draw, exponentials
 from argosy.support.errors import ArgosyError, RequestError
 

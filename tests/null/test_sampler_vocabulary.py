@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling_steps import adjust, truncate
 
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.penalties import Penalties, Seen
-from argosy.runtime_bindings.engine.sampler import Sampler, adjust, token_logprob, truncate
+from argosy.runtime_bindings.engine.sampler import Sampler, token_logprob
 from argosy.runtime_bindings.engine.selection import block_sums, indices, largest, largest_mass, leaders
 from argosy.runtime_bindings.engine.workspace import Workspace
 

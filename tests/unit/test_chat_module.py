@@ -16,12 +16,12 @@ from tiny_checkpoint import save_checkpoint
 
 from argosy import ArgosyError, ChatModule, GenerationConfig, StreamIterator, StreamToStdout
 from argosy.build import BuildRequest, build
+from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner, kv_bytes
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Event, Request
-from argosy.runtime_bindings.engine.runner import Chunk
 from argosy.support.errors import ArtefactError, ContextFullError, RequestError, TargetError, UsageError
 from argosy.support.progress import SilentProgress
 
@@ -54,10 +54,10 @@ def alone(artefact: Path, prompt: list[int], count: int, chunk: int = CHUNK) -> 
     runner = runner_of(artefact)
     runner.store.add(0)
     for start in range(0, len(prompt), chunk):
-        logits = runner.prefill([Chunk(0, prompt[start : start + chunk])])
+        logits = runner.forward(Batch([Chunk(0, prompt[start : start + chunk])])).numpy()
     tokens = [int(np.argmax(logits[0]))]
     while len(tokens) < count:
-        tokens.append(int(np.argmax(runner.decode([0], tokens[-1:])[0])))
+        tokens.append(int(np.argmax(runner.forward(Batch([Chunk(0, tokens[-1:])])).numpy()[0])))
     return tokens
 
 
@@ -302,20 +302,20 @@ def test_chat_engine_forks_and_pops_share_pages(artefact: Path) -> None:
         store = runner.store
         store.add(0)
         for start in range(0, 40, CHUNK):
-            runner.prefill([Chunk(0, prompt[start : start + CHUNK])])
+            runner.forward(Batch([Chunk(0, prompt[start : start + CHUNK])]))
         store.fork(0, 1, at)
-        logits = runner.decode([1, 0], [7, 9]).copy()
+        logits = runner.forward(Batch([Chunk(1, [7]), Chunk(0, [9])])).numpy().copy()
         reference = runner_of(artefact)
         for sequence, tokens in enumerate(([*prompt[:at], 7], [*prompt, 9])):
             reference.store.add(sequence)
             for start in range(0, len(tokens), CHUNK):
-                expected = reference.prefill([Chunk(sequence, tokens[start : start + CHUNK])])
+                expected = reference.forward(Batch([Chunk(sequence, tokens[start : start + CHUNK])])).numpy()
             assert np.allclose(logits[sequence], expected[0], atol=1e-4)
             reference.store.remove(sequence)
-        store.pop(0, store.length(0) - 10)
-        again = runner.decode([0], prompt[10:11])
+        assert store.truncate(0, 10) == 10
+        again = runner.forward(Batch([Chunk(0, prompt[10:11])])).numpy()
         reference.store.add(0)
-        expected = reference.prefill([Chunk(0, prompt[:11])])
+        expected = reference.forward(Batch([Chunk(0, prompt[:11])])).numpy()
         assert np.allclose(again, expected, atol=1e-4)
         store.remove(0)
         store.remove(1)
@@ -325,13 +325,13 @@ def test_chat_engine_forks_and_pops_share_pages(artefact: Path) -> None:
 def test_chat_engine_forward_that_fails_is_undone(artefact: Path) -> None:
     runner = runner_of(artefact)
     runner.store.add(0)
-    runner.prefill([Chunk(0, prompt_of(10, 1))])
+    runner.forward(Batch([Chunk(0, prompt_of(10, 1))]))
     working, runner._embed = runner._embed, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        runner.decode([0], [3])
+        runner.forward(Batch([Chunk(0, [3])]))
     assert runner.store.length(0) == 10
     runner._embed = working
-    assert runner.decode([0], [3]).shape == (1, 258) and runner.store.length(0) == 11
+    assert runner.forward(Batch([Chunk(0, [3])])).numpy().shape == (1, 258) and runner.store.length(0) == 11
 
 
 def test_chat_engine_accounts_for_the_caches_memory(artefact: Path) -> None:

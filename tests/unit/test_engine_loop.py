@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argosy.runtime_bindings.engine.batch import Batch
+from argosy.runtime_bindings.engine.device import HostLogits
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Event, Request
-from argosy.runtime_bindings.engine.runner import Chunk, RunnerLimits
+from argosy.runtime_bindings.engine.runner import RunnerLimits
 from argosy.support.errors import ContextFullError, RequestError
 
 VOCAB = 50
@@ -45,10 +47,10 @@ class ToyStore:
     def remove(self, sequence: int) -> None:
         del self.content[sequence]
 
-    def pop(self, sequence: int, count: int) -> None:
-        kept = len(self.content[sequence]) - count
-        assert kept >= 0
-        del self.content[sequence][kept:]
+    def truncate(self, sequence: int, length: int) -> int:
+        assert length >= 0
+        del self.content[sequence][length:]
+        return len(self.content[sequence])
 
     def length(self, sequence: int) -> int:
         return len(self.content[sequence])
@@ -62,34 +64,34 @@ class ToyStore:
 
 
 class ToyRunner:
-    """A `Runner` that records its batches and can be told to fail."""
+    """A `Runner` that records its batches and can be told to fail.
+
+    `calls` has the sequences of a batch of one token each, else the lengths of its pieces of prompts.
+    """
 
     def __init__(self, window: int = 64, chunk: int = 16, batch: int = 4, pages: int = 1000) -> None:
         self.limits = RunnerLimits(VOCAB, window, chunk, batch)
         self.store = ToyStore(pages)
         self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self.batches: list[Batch] = []
         self.fail: BaseException | None = None
 
-    def _append(self, parts: Sequence[tuple[int, Sequence[int]]]) -> np.ndarray:
+    def forward(self, batch: Batch) -> HostLogits:
+        counts = batch.counts
+        assert min(counts) > 0 and (max(counts) == 1 or sum(counts) <= self.limits.prefill_chunk)
+        pieces = tuple(count for count in counts if count > 1)
+        self.calls.append(("prefill", pieces) if pieces else ("decode", tuple(batch.sequences)))
+        self.batches.append(batch)
         if self.fail is not None:
             failure, self.fail = self.fail, None
             raise failure
-        assert len({sequence for sequence, _ in parts}) == len(parts) <= self.limits.max_batch
-        for sequence, tokens in parts:
-            self.store.content[sequence] += tokens
-            assert len(self.store.content[sequence]) <= self.limits.context_window
+        assert len(set(batch.sequences)) == len(batch.chunks) <= self.limits.max_batch
+        for chunk in batch.chunks:
+            self.store.content[chunk.sequence] += chunk.tokens
+            assert len(self.store.content[chunk.sequence]) <= self.limits.context_window
         assert self.store.used() <= self.store.pages
-        return np.stack([toy_logits(self.store.content[sequence]) for sequence, _ in parts])
-
-    def prefill(self, chunks: Sequence[Chunk]) -> np.ndarray:
-        counts = tuple(len(chunk.tokens) for chunk in chunks)
-        assert min(counts) > 0 and sum(counts) <= self.limits.prefill_chunk
-        self.calls.append(("prefill", counts))
-        return self._append([(chunk.sequence, chunk.tokens) for chunk in chunks])
-
-    def decode(self, sequences: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
-        self.calls.append(("decode", tuple(sequences)))
-        return self._append([(sequence, [token]) for sequence, token in zip(sequences, tokens, strict=True)])
+        rows = [toy_logits(self.store.content[chunk.sequence]) for chunk in batch.chunks if chunk.logits == "last"]
+        return HostLogits(np.stack(rows) if rows else np.empty((0, VOCAB), np.float32))
 
 
 def drain(engine: Engine, limit: int = 5000) -> dict[int, list[Event]]:

@@ -19,9 +19,9 @@ from argosy.evaluation.compare import Evaluation, evaluate
 from argosy.evaluation.divergence import DivergenceMeter
 from argosy.evaluation.reference import reference_for
 from argosy.evaluation.vocabulary import check_same_vocabulary, open_vocabulary
+from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
-from argosy.runtime_bindings.engine.runner import Chunk
 from argosy.support.errors import ArgosyError, ArtefactError, UsageError
 from argosy.support.progress import SilentProgress
 
@@ -68,7 +68,7 @@ def last_logits(runner: LibraryRunner, tokens: tuple[int, ...]) -> np.ndarray:
     """The logits after a whole prefix, through `prefill`, which `eval` does not use."""
     runner.store.add(0)
     for first in range(0, len(tokens), runner.limits.prefill_chunk):
-        logits = runner.prefill([Chunk(0, tokens[first : first + runner.limits.prefill_chunk])])
+        logits = runner.forward(Batch([Chunk(0, tokens[first : first + runner.limits.prefill_chunk])])).numpy()
     runner.store.remove(0)
     return logits.copy()
 

@@ -19,7 +19,9 @@ from argosy.runtime_bindings.chat.stops import StopStrings
 from argosy.runtime_bindings.chat.template import ChatTemplate
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.runtime_bindings.engine.params import SamplingParams
-from argosy.runtime_bindings.engine.sampler import Sampler, adjust, truncate
+from argosy.runtime_bindings.engine.penalties import Penalties
+from argosy.runtime_bindings.engine.sampler import Kept, Sampler, finite_best, narrow
+from argosy.runtime_bindings.engine.workspace import Workspace
 from argosy.support.errors import RequestError
 
 FOLDER = Path(__file__).resolve().parents[2] / "runtime_bindings" / "web" / "test" / "fixtures"
@@ -61,8 +63,9 @@ def sampler_case(logits: np.ndarray, settings: Mapping[str, Any]) -> dict[str, A
     """`changed`: the adjusted logits that differ; `left`: null where all are."""
     params = SamplingParams(**settings, seed=11)
     history = [3, 1, 3, 7, 3, 9, 7]
-    adjusted = adjust(logits, params, history)
-    ids, _ = truncate(adjusted, params)
+    space = Workspace()
+    adjusted, _ = Penalties(params).apply(logits, history, space)
+    ids = narrow(Kept(adjusted, finite_best(adjusted)), params, space).compact().ids
     sampler = Sampler(params)
     samples = [sampler.sample(logits, history) for _ in range(12)]
     logprob = samples[0].logprob

@@ -1,19 +1,51 @@
-"""Sequence ids go in; TVM's paged KV cache is told, and an account of its pages is kept."""
+"""Keep the state of sequences between forward passes, and account for its memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
 from argosy.support.errors import ContextFullError
 
 
+class SequenceStore(Protocol):
+    """Sequences, and the memory that holds what the model remembers of their tokens. Callers choose the ids."""
+
+    def add(self, sequence: int) -> None:
+        """Add an empty sequence."""
+
+    def fork(self, parent: int, child: int, length: int) -> None:
+        """Add a sequence that shares the first `length` tokens of `parent`."""
+
+    def remove(self, sequence: int) -> None:
+        """Remove a sequence, and free its memory."""
+
+    def truncate(self, sequence: int, length: int) -> int:
+        """Shorten a sequence to `length` tokens or fewer, and return how many are left.
+
+        Keys and values can be cut anywhere. Recurrent state cannot go back a token: a store may have to fall back to
+        an earlier snapshot, or to nothing. The caller computes the tokens from there on again. A sequence that is
+        short enough stays as it is.
+        """
+        ...
+
+    def length(self, sequence: int) -> int:
+        """Return the number of tokens that the store holds of a sequence."""
+        ...
+
+    def fits(self, growth: Sequence[tuple[int, int]]) -> bool:
+        """Return whether every (sequence, count) can grow by `count` tokens, all of them together."""
+        ...
+
+
 class KVStore:
-    """`SequenceStore` over a `kv_state` object. The cache is asked for lengths and free pages each time, so that the
-    account holds also after an interrupt. Its own check for pages comes too late: it counts a step's tokens before it
-    finds no page for them."""
+    """A `SequenceStore` over TVM's paged KV cache.
+
+    Lengths and free pages are read from the cache each time, so that they hold after an interrupt as well. The cache's
+    own check for pages comes too late: it counts a step's tokens before it finds no page for them.
+    """
 
     def __init__(self, state: Any, page_size: int) -> None:
         function = load_tvm().get_global_func
@@ -44,38 +76,45 @@ class KVStore:
     def remove(self, sequence: int) -> None:
         self._remove(self.state, sequence)
 
-    def pop(self, sequence: int, count: int) -> None:
-        assert 0 <= count <= self.length(sequence), (sequence, count)
-        if count:
-            self._pop(self.state, sequence, count)
+    def truncate(self, sequence: int, length: int) -> int:
+        held = self.length(sequence)
+        assert length >= 0, (sequence, length)
+        if held > length:
+            self._pop(self.state, sequence, held - length)
+        return min(held, length)
 
     def length(self, sequence: int) -> int:
         return int(self._length(self.state, sequence))
 
     def free_pages(self) -> int:
-        """Pages that no sequence holds."""
+        """Return the number of pages that no sequence holds."""
         return int(self._free_pages(self.state))
 
     def fits(self, growth: Sequence[tuple[int, int]]) -> bool:
         return sum(self._new_pages(sequence, count) for sequence, count in growth) <= self.free_pages()
 
     def _new_pages(self, sequence: int, count: int) -> int:
-        """Only the last page of a sequence may be partly filled, also after forks, which copy a shared partial page."""
+        """Count the pages that `count` more tokens take.
+
+        Only the last page of a sequence may be partly filled, after forks as well: they copy a shared partial page.
+        """
         length = self.length(sequence)
         return -(-(length + count) // self.page_size) - -(-length // self.page_size)
 
     @contextmanager
     def forward(self, sequences: Sequence[int], counts: Sequence[int]) -> Iterator[None]:
-        """Around a forward pass that appends `counts[i]` tokens to `sequences[i]`. If the pass is cut off, the
-        sequences are cut back to what they were: their pages would hold keys for some layers and garbage for
-        others."""
+        """Run a forward pass that appends `counts[i]` tokens to `sequences[i]` within this context.
+
+        If the pass is cut off, the sequences are cut back to what they were: their pages hold keys for some layers
+        and garbage for others.
+        """
         assert self.fits(list(zip(sequences, counts, strict=True))), "the scheduler must ask fits() first"
         before = [self.length(sequence) for sequence in sequences]
         try:
-            self._begin(self.state, self._shape(list(sequences)), self._shape(list(counts)))
+            self._begin(self.state, self._shape(sequences), self._shape(counts))
             yield
             self._end(self.state)
         except BaseException:
             for sequence, length in zip(sequences, before, strict=True):
-                self.pop(sequence, self.length(sequence) - length)
+                self.truncate(sequence, length)
             raise
