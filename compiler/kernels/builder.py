@@ -1,12 +1,12 @@
-"""Building kernels: argument declarations and TIR statements made by plain Python calls go in, a PrimFunc comes out.
+"""Build kernels as PrimFuncs from plain Python calls.
 
-This is TVM's script builder without its parser: the statements are the `T.*` calls, made while a `Kernel` is entered.
-Calls compose, and cost nothing; the parser takes seconds for these kernels, because it walks the stack for every macro.
+This is TVM's script builder without its parser: statements are the `T.*` calls made while a `Kernel` is entered. Calls
+compose and cost nothing, whereas the parser takes seconds for these kernels because it walks the stack for every macro.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -16,18 +16,22 @@ from tvm.tirx.script.builder import ir as T
 
 
 class Kernel:
-    """A PrimFunc under construction. Arguments are declared in the order in which the caller passes them."""
+    """A PrimFunc under construction. Declare its arguments in the order in which the caller passes them.
 
-    def __init__(self, name: str) -> None:
+    A `private` function has no global symbol. `attributes` are added to those that every kernel carries.
+    """
+
+    def __init__(self, name: str, *, private: bool = False, attributes: Mapping[str, object] | None = None) -> None:
         self.name = name
+        self.attributes = {"tirx.is_scheduled": True, "tirx.noalias": True, **(attributes or {})}
         self._builder = IRBuilder()
-        self._frame = T.prim_func(s_tir=True)
+        self._frame = T.prim_func(s_tir=True, private=private)
 
     def __enter__(self) -> Kernel:
         self._builder.__enter__()
         self._frame.__enter__()
         T.func_name(self.name)
-        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
+        T.func_attr(self.attributes)
         return self
 
     def __exit__(
@@ -41,41 +45,49 @@ class Kernel:
         """The finished function."""
         return self._builder.get()
 
-    def tensor(self, name: str, shape: tuple[int | tirx.Expr, ...], dtype: str) -> tirx.Buffer:
-        """The next argument: a dense tensor that starts where its data pointer says."""
+    def tensor(self, name: str, shape: Sequence[int | tirx.Expr], dtype: str) -> tirx.Buffer:
+        """Declare the next argument: a dense tensor that starts at its data pointer."""
         return T.match_buffer(T.arg(name, T.handle()), shape, dtype, layout=None)
 
-    def indices(self, name: str, shape: tuple[int | tirx.Expr, ...]) -> tirx.Buffer:
-        """The next argument: int32, a view into a larger buffer."""
+    def indices(self, name: str, shape: Sequence[int | tirx.Expr]) -> tirx.Buffer:
+        """Declare the next argument: an int32 view into a larger buffer."""
         offset = size(f"{name}_offset")
         return T.match_buffer(T.arg(name, T.handle()), shape, "int32", elem_offset=offset, layout=None)
 
     def scalar(self, name: str, dtype: str) -> tirx.Var:
-        """The next argument: a number."""
+        """Declare the next argument: a number."""
         return T.arg(name, tirx.Var(name, dtype))
 
 
-def size(name: str) -> tirx.Var:
-    """A symbolic size, known when the kernel is called."""
-    return tirx.Var(name, "int32")
+def size(name: str, dtype: str = "int32") -> tirx.Var:
+    """Create a symbolic size, known when the kernel is called."""
+    return tirx.Var(name, dtype)
 
 
-def flattened(pages: tirx.Buffer) -> tirx.Buffer:
-    """The same elements as one dimension."""
+def view(tensor: tirx.Buffer, shape: Sequence[int | tirx.Expr], dtype: str | None = None) -> tirx.Buffer:
+    """View the memory of a dense tensor in another shape, or as elements of another dtype."""
+    return T.decl_buffer(shape, dtype or tensor.dtype, data=tensor.data, layout=None)
+
+
+def flattened(tensor: tirx.Buffer) -> tirx.Buffer:
+    """View the elements of a dense tensor as one dimension."""
     count = 1
-    for extent in pages.shape:
+    for extent in tensor.shape:
         count = count * extent
-    return T.decl_buffer((count,), pages.dtype, data=pages.data, layout=None)
+    return view(tensor, (count,))
 
 
 def scratch(shape: int | tirx.Expr | tuple[int | tirx.Expr, ...], dtype: str) -> tirx.Buffer:
-    """A buffer of the enclosing block: on the stack if its size is constant and at most 1 KB, else from a pool."""
+    """Allocate a buffer in the enclosing block, on the stack up to a constant 1 KB, else in a pool."""
     return T.sblock_alloc_buffer(shape if isinstance(shape, tuple) else (shape,), dtype, layout=None)
 
 
-def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:
-    """`body(i)` for each i below `count`, shared out to the threads unless so `few` are not worth waking them."""
-    with T.If(count <= few):
+def parallel_for(count: tirx.Expr, serial_limit: int, body: Callable[[tirx.Var], None]) -> None:
+    """Emit `body(i)` for all i below `count`, on all threads if there are more than `serial_limit`.
+
+    Up to there, waking the other threads costs more than it saves.
+    """
+    with T.If(count <= serial_limit):
         with T.Then(), T.serial(count) as i:
             body(i)
         with T.Else(), T.parallel(count) as i:
@@ -84,7 +96,7 @@ def each(count: tirx.Expr, few: int, body: Callable[[tirx.Var], None]) -> None:
 
 @contextmanager
 def block(name: str) -> Iterator[None]:
-    """A scope of its own for `scratch`: one for each iteration of the loop around it."""
+    """Open a scope for `scratch`: buffers in it exist once for each iteration of the loop around it."""
     with T.sblock(name):
         T.reads()
         T.writes()
@@ -93,6 +105,6 @@ def block(name: str) -> Iterator[None]:
 
 @contextmanager
 def when(condition: tirx.Expr) -> Iterator[None]:
-    """Statements that run only where `condition` holds."""
+    """Emit the statements inside only for invocations in which `condition` holds."""
     with T.If(condition), T.Then():
         yield

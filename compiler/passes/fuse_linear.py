@@ -18,9 +18,7 @@ import tvm_ffi
 from tvm import IRModule, relax, te
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from argosy.compiler.kernels.cpu.linear import InputNorm, LinearKernel, LinearPlan
-from argosy.compiler.kernels.cpu.linear.tiles import TileLayout
-from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
+from argosy.compiler.kernels.linear import InputNorm, Layout, LinearKernel, LinearPlan
 from argosy.compiler.passes.lift_packing import PACK_ATTRIBUTE
 from argosy.compiler.passes.match import Dataflow
 
@@ -49,12 +47,12 @@ class _Match:
 class _Rows:
     """A read of rows `ids` of a matrix whose stored tensors are `weights`."""
 
-    layout: TileLayout
+    layout: Layout
     ids: relax.Expr
     weights: list[relax.Expr]
 
 
-def FuseLinear(plan: LinearPlan | GpuLinearPlan) -> tvm.transform.Pass:
+def FuseLinear(plan: LinearPlan) -> tvm.transform.Pass:
     """The pass, for a device that multiplies as `plan` says."""
 
     @tvm.transform.module_pass(opt_level=0, name="FuseLinear")
@@ -66,7 +64,7 @@ def FuseLinear(plan: LinearPlan | GpuLinearPlan) -> tvm.transform.Pass:
 
 @mutator
 class _Fuser(PyExprMutator):
-    def __init__(self, mod: IRModule, plan: LinearPlan | GpuLinearPlan) -> None:
+    def __init__(self, mod: IRModule, plan: LinearPlan) -> None:
         super().__init__(mod)
         self.mod = mod
         self.plan = plan
@@ -108,10 +106,12 @@ class _Fuser(PyExprMutator):
         found = {}
         for var in list(flow.values):
             read = flow.row_read(var)
-            if read is not None and self.plan.instruction is not None and TileLayout.holds(read[0]):
-                fmt, ids, weights = read
-                if packed.issuperset(flow.parameter_indices(weights)):
-                    found[var] = _Rows(TileLayout(fmt, self.plan.instruction), ids, weights)
+            if read is None:
+                continue
+            fmt, ids, weights = read
+            layout = self.plan.row_layout(fmt)
+            if layout is not None and packed.issuperset(flow.parameter_indices(weights)):
+                found[var] = _Rows(layout, ids, weights)
         return found
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
@@ -138,7 +138,7 @@ class _Fuser(PyExprMutator):
         function = self._function(builder.key, builder.name, builder.build)
         return relax.call_tir(function, [*before, *weights, *after], match.output.ty)
 
-    def _packed(self, layout: TileLayout, shape: tuple[int, int], weights: list[relax.Expr]) -> list[relax.Expr]:
+    def _packed(self, layout: Layout, shape: tuple[int, int], weights: list[relax.Expr]) -> list[relax.Expr]:
         """The tiles of a stored matrix. They depend on parameters only, so that a later pass takes them out."""
         suffixes = list(layout.fmt.tensors(shape))
 
@@ -173,9 +173,7 @@ class _Fuser(PyExprMutator):
         return self.functions[key]
 
 
-def _match(
-    flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: LinearPlan | GpuLinearPlan
-) -> _Match | None:
+def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: LinearPlan) -> _Match | None:
     """The fused call that begins at the matmul `var` defines, with as much of what follows as the kernel can do.
 
     `taken` are the outputs of earlier matches: the sum of two matmuls goes to the first.

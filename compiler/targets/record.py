@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tvm
 
-    from argosy.compiler.kernels.cpu.linear import LinearPlan
-    from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
     from argosy.compiler.kernels.kv.kernels import CacheKernels
+    from argosy.compiler.kernels.linear import LinearPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class TargetRecord:
     activation_dtype: str
     kv_dtype: str
     activations: str
-    linear: LinearPlan | GpuLinearPlan
+    linear: LinearPlan
     cache: CacheKernels
     schedule: tuple[tvm.transform.Pass, ...]
     library_suffix: str

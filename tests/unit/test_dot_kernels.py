@@ -10,9 +10,10 @@ import pytest
 import tvm
 from tvm import te, tirx
 
-from argosy.compiler.kernels.cpu.linear import DotLinear, InputNorm, LinearKernel, TileShape
+from argosy.compiler.kernels.cpu.linear import DotLinear, TileShape
 from argosy.compiler.kernels.cpu.linear.instruction import INSTRUCTIONS, DotInstruction
 from argosy.compiler.kernels.cpu.linear.tiles import TileLayout
+from argosy.compiler.kernels.linear import InputNorm, LinearKernel
 from argosy.dist.cpu_features import host_features
 from argosy.quant.formats import pack, unpack
 from argosy.quant.scheme import FORMATS, INT4_F16, INT4_MIN_F16, INT8_F16, Format

@@ -6,13 +6,13 @@ from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
-from argosy.compiler.kernels.cpu.linear import LinearPlan, TileShape
+from argosy.compiler.kernels.cpu.linear import CpuLinearPlan, TileShape
 from argosy.compiler.passes.fuse_linear import FuseLinear
 from argosy.quant.relax_ops import dequantize
 from argosy.quant.scheme import INT4_F16
 
 N, K = 64, 32
-EXACT = LinearPlan(TileShape(4, (4, 2, 1)))
+EXACT = CpuLinearPlan(TileShape(4, (4, 2, 1)))
 
 
 class _Case(nn.Module):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tvm
 
-from argosy.compiler.kernels.cpu.linear import ExactLinear, InputNorm, LinearKernel, TileShape
+from argosy.compiler.kernels.cpu.linear import ExactLinear, TileShape
+from argosy.compiler.kernels.linear import InputNorm, LinearKernel
 from argosy.compiler.targets import target_named
 from argosy.quant.formats import pack, unpack
 from argosy.quant.scheme import FORMATS, INT4_F16, Format

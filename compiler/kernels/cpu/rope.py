@@ -7,7 +7,7 @@ import math
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.builder import Kernel, each
+from argosy.compiler.kernels.builder import Kernel, parallel_for, size, view
 from argosy.compiler.kernels.cpu.lanes import convert, load, store
 
 FEW_TOKENS = 8  # that one thread rotates in the time it takes to wake the others
@@ -20,15 +20,14 @@ def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
     all_heads, d = (int(extent) for extent in qkv_type.shape[2:])
     pairs = int(table_type.shape[1])
     out_dtype = str(out_type.dtype)
-    b, s, n = (tirx.Var(name, "int64") for name in "bsn")
-    kernel = Kernel("rope")
-    with kernel:
+    b, s, n = (size(name, "int64") for name in "bsn")
+    with Kernel("rope", private=True) as kernel:
         qkv = kernel.tensor("qkv", (b, s, all_heads, d), str(qkv_type.dtype))
         cos = kernel.tensor("cos", (n, pairs), str(table_type.dtype))
         sin = kernel.tensor("sin", (n, pairs), str(table_type.dtype))
         out = kernel.tensor("out", (b, s, all_heads, d), out_dtype)
-        source = T.decl_buffer((b * s, all_heads, d), qkv.dtype, data=qkv.data, layout=None)
-        target = T.decl_buffer((b * s, all_heads, d), out.dtype, data=out.data, layout=None)
+        source = view(qkv, (b * s, all_heads, d))
+        target = view(out, (b * s, all_heads, d))
 
         def token(i: tirx.Var) -> None:
             lanes = math.gcd(pairs, 16)
@@ -53,5 +52,5 @@ def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
                 kept = convert(load(source, i, head + h, at, lanes=lanes), out_dtype, lanes)
                 store(target, kept, i, head + h, at, lanes=lanes)
 
-        each(b * s, FEW_TOKENS, token)
-    return kernel.function.without_attr("global_symbol")
+        parallel_for(b * s, FEW_TOKENS, token)
+    return kernel.function

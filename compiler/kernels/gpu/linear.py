@@ -11,7 +11,6 @@ W in shared memory, and 4 by 4 sums for each thread. All sums are float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
@@ -36,10 +35,13 @@ class GpuLinearPlan:
 
     dtype: str
     formats: frozenset[str]
-    instruction: ClassVar[None] = None  # of bytes
 
     def layout(self, kernel: LinearKernel) -> None:
         """Weights are not packed again."""
+        return None
+
+    def row_layout(self, fmt: Format) -> None:
+        """Rows are read from the weights as they are stored."""
         return None
 
     def builder(self, kernel: LinearKernel) -> GpuLinear | None:

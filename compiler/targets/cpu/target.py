@@ -8,7 +8,7 @@ import tvm
 from tvm.target import codegen
 
 from argosy.compiler.kernels.cpu.attention.cache import CPU_KERNELS
-from argosy.compiler.kernels.cpu.linear import LinearPlan, TileShape
+from argosy.compiler.kernels.cpu.linear import CpuLinearPlan, TileShape
 from argosy.compiler.kernels.cpu.linear.instruction import best_instruction
 from argosy.compiler.passes.soften_halves import SoftenHalves
 from argosy.compiler.schedule.cpu import ScheduleCpu
@@ -81,7 +81,7 @@ def _record(
     )
 
 
-def linear_plan(features: frozenset[str], activations: str = "int8") -> LinearPlan:
+def linear_plan(features: frozenset[str], activations: str = "int8") -> CpuLinearPlan:
     """How a CPU with `features` multiplies; `activations` as `target_named` says.
 
     The heights keep the accumulators of a tile in registers: 32 of them with AVX-512 and on 64-bit ARM, 16 elsewhere.
@@ -89,7 +89,7 @@ def linear_plan(features: frozenset[str], activations: str = "int8") -> LinearPl
     many = bool(features & {"avx512f", "neon"})
     exact_tile = TileShape(4 if many else 2, (4, 2, 1))
     if activations == "f32":
-        return LinearPlan(exact_tile)
+        return CpuLinearPlan(exact_tile)
     instruction = best_instruction(features)
     heights = (12, 8, 4, 2, 1) if many else (4, 2, 1) if instruction.features else (2, 1)
-    return LinearPlan(exact_tile, instruction, TileShape(1, heights), planes=2 if activations == "int16" else 1)
+    return CpuLinearPlan(exact_tile, instruction, TileShape(1, heights), planes=2 if activations == "int16" else 1)

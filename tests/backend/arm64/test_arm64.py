@@ -23,8 +23,9 @@ from test_golden import SCALE, golden_ids, transcript
 from tiny_checkpoint import save_checkpoint
 from tiny_models import TinyLibrary, build_library, compile_model, hurried, nmse
 
-from argosy.compiler.kernels.cpu.linear import DotLinear, InputNorm, LinearKernel, TileShape
+from argosy.compiler.kernels.cpu.linear import DotLinear, TileShape
 from argosy.compiler.kernels.cpu.linear.instruction import NEON_DOTPROD, NEON_I8MM, PORTABLE, DotInstruction
+from argosy.compiler.kernels.linear import InputNorm, LinearKernel
 from argosy.compiler.targets import target_named
 from argosy.compiler.targets.cpu.target import linear_plan
 from argosy.compiler.targets.record import TargetRecord

@@ -28,9 +28,9 @@ from tiny_models import (
     save_model,
 )
 
-from argosy.compiler.kernels.cpu.linear import LinearKernel
 from argosy.compiler.kernels.gpu import logits, sampling
 from argosy.compiler.kernels.gpu.linear import GpuLinear
+from argosy.compiler.kernels.linear import LinearKernel
 from argosy.compiler.targets import target_named
 from argosy.model_defs.families import FAMILIES
 from argosy.quant import formats

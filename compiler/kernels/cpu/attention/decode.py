@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.builder import Kernel, block, each, flattened, scratch, when
+from argosy.compiler.kernels.builder import Kernel, block, flattened, parallel_for, scratch, when
 from argosy.compiler.kernels.cpu.attention.merge import FEW_ROWS
 from argosy.compiler.kernels.cpu.attention.tile import KeyBlock, Tiles
 from argosy.compiler.kernels.cpu.lanes import constant, convert, load, splat, store
@@ -79,7 +79,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 b, head = T.bind(row // heads), T.bind(row % heads)
                 _merge_parts(shape, part_output, part_lse, parts, args.output, args.lse, b, head)
 
-        each(batch * heads, FEW_ROWS, merge_parts)
+        parallel_for(batch * heads, FEW_ROWS, merge_parts)
     return kernel.function
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.builder import Kernel, each
+from argosy.compiler.kernels.builder import Kernel, parallel_for
 from argosy.compiler.kernels.cpu.lanes import convert, load, splat, store
 from argosy.compiler.kernels.kv import arguments
 from argosy.compiler.kernels.kv.shape import AttentionShape
@@ -32,5 +32,5 @@ def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
                 merged = mine + other * splat(weight_other / both, lanes)
                 store(v, convert(merged, dtype, lanes), i, h, x * lanes, lanes=lanes)
 
-        each(n * heads, FEW_ROWS, merge_row)
+        parallel_for(n * heads, FEW_ROWS, merge_row)
     return kernel.function

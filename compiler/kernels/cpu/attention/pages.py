@@ -12,7 +12,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.builder import Kernel, each, flattened, when
+from argosy.compiler.kernels.builder import Kernel, flattened, parallel_for, when
 from argosy.compiler.kernels.cpu.lanes import LANES, load, store
 from argosy.compiler.kernels.kv import arguments
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
@@ -60,7 +60,7 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
             with when(slots[i] != -1), T.serial(shape.kv_heads) as head:
                 store_token(shape, flat, slots[i] // PAGE_SIZE, slots[i] % PAGE_SIZE, head, k, v, i)
 
-        each(n, FEW_TOKENS, append_token)
+        parallel_for(n, FEW_TOKENS, append_token)
     return kernel.function
 
 
@@ -75,7 +75,7 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
                 with T.serial(count) as h, T.serial(shape.head_dim // lanes) as x:
                     store(part, load(qkv, i, first + h, x * lanes, lanes=lanes), i, h, x * lanes, lanes=lanes)
 
-        each(n, FEW_TOKENS, split_token)
+        parallel_for(n, FEW_TOKENS, split_token)
     return kernel.function
 
 

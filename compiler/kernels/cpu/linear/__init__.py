@@ -1,8 +1,8 @@
-"""Linear layers for CPUs: a `LinearKernel` and what the target can do go in, a scheduled PrimFunc comes out."""
+"""Compute linear layers on CPUs: generate scheduled PrimFuncs from `LinearKernel` records."""
 
-from argosy.compiler.kernels.cpu.linear.choice import LinearPlan
+from argosy.compiler.kernels.cpu.linear.base import TileShape
+from argosy.compiler.kernels.cpu.linear.choice import CpuLinearPlan
 from argosy.compiler.kernels.cpu.linear.dot import DotLinear
 from argosy.compiler.kernels.cpu.linear.exact import ExactLinear
-from argosy.compiler.kernels.linear import InputNorm, LinearKernel, TileShape
 
-__all__ = ["DotLinear", "ExactLinear", "InputNorm", "LinearKernel", "LinearPlan", "TileShape"]
+__all__ = ["CpuLinearPlan", "DotLinear", "ExactLinear", "TileShape"]

@@ -1,20 +1,20 @@
 """Which linear kernel a CPU gets: what a layer asks for goes in, the builder of a kernel for the CPU comes out."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from argosy.compiler.kernels.cpu.linear.base import LinearBuilder
+from argosy.compiler.kernels.cpu.linear.base import CpuLinear, TileShape
 from argosy.compiler.kernels.cpu.linear.dot import DotLinear
 from argosy.compiler.kernels.cpu.linear.exact import ExactLinear
 from argosy.compiler.kernels.cpu.linear.instruction import DotInstruction
 from argosy.compiler.kernels.cpu.linear.tiles import TileLayout
-from argosy.compiler.kernels.linear import LinearKernel, TileShape
+from argosy.compiler.kernels.linear import LinearKernel
+from argosy.quant.scheme import Format
 
 _SMALL_TILE = TileShape(1, (4, 2, 1))
 
 
 @dataclass(frozen=True, slots=True)
-class LinearPlan:
+class CpuLinearPlan:
     """How a CPU multiplies: the tiles of exact kernels, and the instruction and tiles of those on bytes.
 
     `instruction` None: every layer is computed exactly, in float32. `planes`: int8 values for each input, 1 or 2.
@@ -24,7 +24,10 @@ class LinearPlan:
     instruction: DotInstruction | None = None
     dot_tile: TileShape = _SMALL_TILE
     planes: int = 1
-    dtype: ClassVar[str] = "float32"  # of the graph
+
+    @property
+    def dtype(self) -> str:
+        return "float32"
 
     def layout(self, kernel: LinearKernel) -> TileLayout | None:
         """The tiles that the weights of `kernel` are packed into, or None where they are read as they are stored."""
@@ -32,7 +35,11 @@ class LinearPlan:
             return None
         return TileLayout(kernel.fmt, self.instruction)
 
-    def builder(self, kernel: LinearKernel) -> LinearBuilder | None:
+    def row_layout(self, fmt: Format) -> TileLayout | None:
+        """Tiles, for the formats they can hold."""
+        return TileLayout(fmt, self.instruction) if self.instruction is not None and TileLayout.holds(fmt) else None
+
+    def builder(self, kernel: LinearKernel) -> CpuLinear | None:
         """The builder of `kernel`, or None where no kernel of ours can compute it."""
         if self.instruction is not None and DotLinear.fits(kernel, self.instruction):
             return DotLinear(kernel, self.dot_tile, self.instruction, self.planes)

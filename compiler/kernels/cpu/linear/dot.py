@@ -12,6 +12,7 @@ across lanes, and scales are applied once a group.
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
+from argosy.compiler.kernels.builder import scratch, view
 from argosy.compiler.kernels.cpu.activation import activate
 from argosy.compiler.kernels.cpu.lanes import (
     CACHE_LINE,
@@ -24,10 +25,10 @@ from argosy.compiler.kernels.cpu.lanes import (
     splat,
     store,
 )
-from argosy.compiler.kernels.cpu.linear.base import LinearBuilder
+from argosy.compiler.kernels.cpu.linear.base import CpuLinear, TileShape
 from argosy.compiler.kernels.cpu.linear.instruction import WORDS, DotInstruction
 from argosy.compiler.kernels.cpu.linear.tiles import GROUP, TileLayout
-from argosy.compiler.kernels.linear import LinearKernel, TileShape
+from argosy.compiler.kernels.linear import LinearKernel
 
 # With few tokens a kernel waits for its weights: it asks for them so many bytes ahead. The processor does so by itself,
 # but not far enough where memory is busy with other programs.
@@ -36,7 +37,7 @@ AHEAD = 4096
 SMALLEST = 1e-30  # a group whose largest input is below this becomes zeros
 
 
-class DotLinear(LinearBuilder):
+class DotLinear(CpuLinear):
     """The kernel for weights in tiles: the tensors of `TileLayout.tensors`, in that order.
 
     `planes` 1: inputs are int8. 2: a second int8 holds what the first one rounded away, in steps of 1 / 254, which
@@ -68,13 +69,13 @@ class DotLinear(LinearBuilder):
 
     def allocate(self) -> None:
         # int8 values, as the 32-bit words that are broadcast to all lanes
-        self.words = [T.sblock_alloc_buffer((self.m, self.groups * WORDS), "int32") for _ in range(self.planes)]
-        self.bytes = [T.decl_buffer((self.m, self.kernel.k), "int8", data=words.data) for words in self.words]
-        self.input_scale = T.sblock_alloc_buffer((self.m, self.groups), "float32")
+        self.words = [scratch((self.m, self.groups * WORDS), "int32") for _ in range(self.planes)]
+        self.bytes = [view(words, (self.m, self.kernel.k), "int8") for words in self.words]
+        self.input_scale = scratch((self.m, self.groups), "float32")
         if self.layout.zero:
-            self.start = T.sblock_alloc_buffer((self.m, self.groups), "int32")  # -zero times the sum of a group
+            self.start = scratch((self.m, self.groups), "int32")  # -zero times the sum of a group
         if self.kernel.fmt.has_min:
-            self.input_sum = T.sblock_alloc_buffer((self.m, self.groups), "float32")
+            self.input_sum = scratch((self.m, self.groups), "float32")
 
     def prepare_row(self, row: tirx.Var) -> None:
         """Rounds a row, normalised, to int8: the scale of each group, its values, and their sum."""
@@ -118,7 +119,7 @@ class DotLinear(LinearBuilder):
         first = [strip * self.blocks + b for b in range(self.blocks)]
         ups = [block + self.kernel.outputs // self.lanes for block in first] if self.kernel.activation else []
         # one buffer for each row block: larger ones would not be promoted to registers
-        totals = [T.sblock_alloc_buffer((height * self.lanes,), "float32") for _ in [*first, *ups]]
+        totals = [scratch(height * self.lanes, "float32") for _ in [*first, *ups]]
         for block, total in zip([*first, *ups], totals, strict=True):
             for t in range(height):
                 store(total, constant(0.0, lanes=self.lanes), t * self.lanes, lanes=self.lanes)

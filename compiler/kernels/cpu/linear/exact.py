@@ -10,14 +10,15 @@ normalised on the way, into the order in which the unpacked lanes come out, so t
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
+from argosy.compiler.kernels.builder import scratch
 from argosy.compiler.kernels.cpu.activation import activate
 from argosy.compiler.kernels.cpu.lanes import LANES, constant, load, reduce_sum, splat, store
-from argosy.compiler.kernels.cpu.linear.base import LinearBuilder
+from argosy.compiler.kernels.cpu.linear.base import CpuLinear, TileShape
 from argosy.compiler.kernels.cpu.linear.unpack import Unpacker, unpacker_for
-from argosy.compiler.kernels.linear import LinearKernel, TileShape
+from argosy.compiler.kernels.linear import LinearKernel
 
 
-class ExactLinear(LinearBuilder):
+class ExactLinear(CpuLinear):
     """The kernel for weights as they are stored: the tensors of `Format.tensors`, in that order."""
 
     def __init__(self, kernel: LinearKernel, tile: TileShape) -> None:
@@ -39,7 +40,7 @@ class ExactLinear(LinearBuilder):
         return self.kernel.fmt.tensors((self.kernel.n, self.kernel.k))
 
     def allocate(self) -> None:
-        self.ordered = T.sblock_alloc_buffer((self.m, self.steps * LANES), "float32")
+        self.ordered = scratch((self.m, self.steps * LANES), "float32")
         self.words = self.buffers["q_weight" if self.kernel.fmt.bits else "weight"]
 
     def prepare_row(self, row: tirx.Var) -> None:
@@ -53,10 +54,10 @@ class ExactLinear(LinearBuilder):
                 if source is not None:
                     column = step * columns + source
                     if self.steps * columns == k:
-                        value = normalise(self._element(row, column), column)
+                        value = normalise(self._element(row, column), column, 1)
                     else:
                         inside = T.min(column, k - 1)
-                        value = T.if_then_else(column < k, normalise(self._element(row, inside), inside), value)
+                        value = T.if_then_else(column < k, normalise(self._element(row, inside), inside, 1), value)
                 T.buffer_store(self.ordered, value, [row, step * LANES + lane])
 
     def _element(self, row: tirx.Var, column: tirx.Expr) -> tirx.Expr:
@@ -74,7 +75,7 @@ class ExactLinear(LinearBuilder):
         else:
             weight_rows = [output + r for r in range(self.rows)]
         # one buffer for each weight row: larger ones would not be promoted to registers
-        totals = [T.sblock_alloc_buffer((height * LANES,), "float32") for _ in weight_rows]
+        totals = [scratch(height * LANES, "float32") for _ in weight_rows]
         for total in totals:
             for t in range(height):
                 store(total, constant(0.0), t * LANES)
