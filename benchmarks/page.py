@@ -1,10 +1,10 @@
-"""The JSON of `argosy bench` goes in; `docs/performance.md`, the figures and how they came about, comes out.
+"""Write `docs/performance.md` from the JSON of `argosy bench`.
 
     argosy bench smollm2-135m-q4f16_1 --vs llama.cpp --build --json bench.json --plot docs/performance.svg
     python benchmarks/browser.py --output dist/out/bench/web.json --markdown web.md
     python benchmarks/page.py bench.json web.md > docs/performance.md
 
-Sections in Markdown, such as those of a browser, follow the tables as they are.
+Files of Markdown, such as a browser's, are appended as further sections.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from argosy.bench.tables import markdown, setting, tables
 HOW = """\
 Engines stay loaded and take turns, request by request, on the same token ids with the same number of threads; the first
 turn of each case warms up and is not counted. llama.cpp and OpenVINO GenAI run with their own defaults, on the GGUF
-file as it ships and on a copy in which every matrix, embedding and output matrix too, has the bits of our scheme.
+file as it ships and on a copy in which every matrix, including embedding and output, has the bits of our scheme.
 Absolute figures of a shared machine drift: compare ratios. Where the time goes: [profile.md](profile.md)."""
 
 
 def page(report: dict[str, Any], sections: Sequence[str] = ()) -> str:
-    """The whole page, with `sections` of Markdown at its end."""
+    """Return the whole page, ending with `sections` of Markdown."""
     return "\n\n".join([*_parts(report), *sections])
 
 
@@ -50,16 +50,16 @@ def _read(name: str) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     name, *others = sys.argv[1:]
     try:
         report = json.loads(_read(name))
     except ValueError as error:
-        sys.exit(f"error: `{name}` is no JSON: {error}")
+        sys.exit(f"error: `{name}` is not JSON: {error}")
     if report.get("schema") != SCHEMA:
-        sys.exit(f"error: `{name}` has schema {report.get('schema')} and not {SCHEMA}: measure again")
+        sys.exit(f"error: `{name}` has schema {report.get('schema')}, not {SCHEMA}: measure again")
     print(page(report, [_read(other).strip() for other in others]))
 
 

@@ -1,9 +1,9 @@
-"""An artefact goes in; where the time of a decode step and of a prefill goes, kernel by kernel, comes out as tables.
+"""Profile an artefact: print tables of where decode steps and prefills spend their time, kernel by kernel.
 
     python benchmarks/profile.py dist/out/smollm2-135m-q4f16_1 --context 8,512,2000 --prefill 128,2000
 
-Every call of the virtual machine is timed from Python, which adds about half a microsecond to each: compare kernels
-with each other, and the plain figure, taken without that, with `argosy bench`.
+Calls of the virtual machine are timed from Python, which adds about half a microsecond to each: compare kernels with
+one another. The figure in a table's title is measured without this overhead and comparable with `argosy bench`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ ATTENTION = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
 
 
 def kind(name: str) -> str:
-    """What a row of the table is called."""
+    """Return the name of the table row that a call counts towards."""
     if name == ATTENTION:
         return "split, append and attention"
     return "calls of the virtual machine" if name.startswith("vm.") or name.startswith("shape_func") else name
 
 
 class Profile:
-    """Microseconds and calls of each kind, while it is switched on."""
+    """Microseconds and calls by kind, recorded while switched on."""
 
     def __init__(self) -> None:
         self.times: Counter[str] = Counter()
@@ -43,8 +43,8 @@ class Profile:
         self.on = False
         self._started = 0.0
 
-    def hear(self, function: Any, name: str, before: bool, result: Any, *arguments: Any) -> int:
-        """What the virtual machine calls around every call of its own."""
+    def instrument(self, function: Any, name: str, before: bool, result: Any, *arguments: Any) -> int:
+        """Record a call; the virtual machine calls this before and after each of its calls."""
         if before:
             self._started = time.perf_counter()
         elif self.on:
@@ -53,8 +53,8 @@ class Profile:
         return 0
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Notes the calls of the block, and no others."""
+    def recording(self) -> Iterator[None]:
+        """Record the calls within the block only."""
         self.times.clear()
         self.calls.clear()
         self.on = True
@@ -62,7 +62,7 @@ class Profile:
         self.on = False
 
     def table(self, title: str, per: int) -> str:
-        """Markdown: what takes longest first, all divided by `per`."""
+        """Format the record as Markdown, slowest kind first, all figures divided by `per`."""
         whole = sum(self.times.values())
         lines = [f"| {title} | calls | time | share |", "| --- | --- | --- | --- |"]
         for name, micros in self.times.most_common():
@@ -72,8 +72,8 @@ class Profile:
         return "\n".join(lines)
 
 
-class Subject:
-    """An artefact, and one sequence of it."""
+class ProfiledArtefact:
+    """A loaded artefact with one sequence."""
 
     def __init__(self, directory: str) -> None:
         artefact = open_artefact(directory)
@@ -82,7 +82,7 @@ class Subject:
 
     @contextmanager
     def holding(self, tokens: int) -> Iterator[None]:
-        """A sequence 0 of so many tokens, for the time of the block."""
+        """Keep `tokens` tokens in sequence 0 within the block."""
         self.runner.store.add(0)
         ids, chunk = token_ids(tokens, self.runner.limits.vocab_size), self.runner.limits.prefill_chunk
         for first in range(0, tokens, chunk):
@@ -91,17 +91,17 @@ class Subject:
         self.runner.store.remove(0)
 
     def step(self) -> None:
-        """One token more."""
+        """Decode one token."""
         self.runner.forward(Batch([Chunk(0, [1])]))
 
     def prefill(self, tokens: int) -> None:
-        """A sequence that comes and goes."""
+        """Read a prompt of `tokens` tokens and remove it again."""
         with self.holding(tokens):
             pass
 
 
 def median_ms(call: Callable[[], None], times: int) -> float:
-    """Milliseconds of a call."""
+    """Return the median of `times` calls in milliseconds."""
     taken = []
     for _ in range(times):
         started = time.perf_counter()
@@ -110,46 +110,46 @@ def median_ms(call: Callable[[], None], times: int) -> float:
     return statistics.median(taken) * 1e3
 
 
-def tables(subject: Subject, contexts: list[int], prefills: list[int]) -> Iterator[str]:
-    """A table for each context, then one for each prefill."""
+def tables(artefact: ProfiledArtefact, contexts: list[int], prefills: list[int]) -> Iterator[str]:
+    """Yield a table for each context, then one for each prefill."""
     plain: dict[str, float] = {}
     for context in contexts:
-        with subject.holding(context):
-            plain[f"decode, context {context}"] = median_ms(subject.step, 2 * STEPS)
+        with artefact.holding(context):
+            plain[f"decode, context {context}"] = median_ms(artefact.step, 2 * STEPS)
     for tokens in prefills:
-        plain[f"prefill, {tokens} tokens"] = median_ms(lambda tokens=tokens: subject.prefill(tokens), 4)
+        plain[f"prefill, {tokens} tokens"] = median_ms(lambda tokens=tokens: artefact.prefill(tokens), 4)
     profile = Profile()
-    subject.library.machine.set_instrument(profile.hear)
+    artefact.library.machine.set_instrument(profile.instrument)
     for title, milliseconds in plain.items():
         count = int(title.split()[2 if title.startswith("decode") else 1])
         if title.startswith("decode"):
-            with subject.holding(count), profile.listening():
+            with artefact.holding(count), profile.recording():
                 for _ in range(STEPS):
-                    subject.step()
+                    artefact.step()
         else:
-            with profile.listening():
-                subject.prefill(count)
+            with profile.recording():
+                artefact.prefill(count)
         yield profile.table(f"{title}: {milliseconds:.2f} ms", STEPS if title.startswith("decode") else 1)
 
 
 def numbers(text: str) -> list[int]:
-    """`8,512` as numbers."""
+    """Parse numbers such as `8,512`."""
     return [int(word) for word in text.split(",") if word]
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Where the time of an artefact goes, kernel by kernel, as Markdown.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Profile an artefact, kernel by kernel, as Markdown.")
     parser.add_argument("artefact", metavar="DIR")
     parser.add_argument(
-        "--context", type=numbers, default=[8, 512], metavar="N,...", help="decode after so many tokens"
+        "--context", type=numbers, default=[8, 512], metavar="N,...", help="numbers of tokens to decode after"
     )
-    parser.add_argument("--prefill", type=numbers, default=[512], metavar="N,...", help="read so many tokens")
+    parser.add_argument("--prefill", type=numbers, default=[512], metavar="N,...", help="lengths of prompts to read")
     parser.add_argument("--threads", type=int, metavar="N")
-    wishes = parser.parse_args()
+    options = parser.parse_args()
     use_runtime_only()
-    configure_threads(wishes.threads)
-    for table in tables(Subject(wishes.artefact), wishes.context, wishes.prefill):
+    configure_threads(options.threads)
+    for table in tables(ProfiledArtefact(options.artefact), options.context, options.prefill):
         print(table, end="\n\n")
 
 

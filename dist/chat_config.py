@@ -50,8 +50,8 @@ class ChatConfig:
         """The object as MLC spells it."""
         values: dict[str, object] = {"version": MLC_VERSION}
         values |= {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        eos = list(values.pop("eos_token_ids"))  # type: ignore[call-overload]
-        if eos:
+        del values["eos_token_ids"]
+        if eos := list(self.eos_token_ids):
             values["eos_token_id"] = eos[0] if len(eos) == 1 else eos
         values["tokenizer_files"] = list(self.tokenizer_files)
         return {name: value for name, value in values.items() if value is not None}

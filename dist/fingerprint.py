@@ -24,7 +24,9 @@ def stage_key(stage: str, **parts: object) -> str:
 
 def weights_key(*, checkpoint_digest: str, scheme: str, rounding: str, spec_digest: str) -> str:
     """The key of converting weights."""
-    converter = source_digest("argosy.model_defs", "argosy.quant", "argosy.dist.tensor_cache")
+    converter = source_digest(
+        "argosy.model_defs", "argosy.quant", "argosy.dist.tensor_cache", "argosy.support.bounded_file"
+    )
     return stage_key(
         "weights", checkpoint=checkpoint_digest, scheme=scheme, rounding=rounding, spec=spec_digest, converter=converter
     )

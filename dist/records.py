@@ -76,9 +76,9 @@ class Fields:
         value = self.values.get(name)
         if value is None:
             return default
-        if type(value) not in (int, float) or not abs(value) < 1e9:  # type: ignore[arg-type]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e9:
             raise self.error(self._path(name), f"is `{one_line(repr(value))}`, not a number")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     def integers(self, name: str) -> tuple[int, ...]:
         """Return a list of integers."""

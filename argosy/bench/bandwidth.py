@@ -1,10 +1,10 @@
-"""A number of threads and of bytes go in, the bytes a second that they read come out, as JSON samples.
+"""Measure memory bandwidth: print, as JSON, the bytes per second that some threads read from a buffer.
 
 python -m argosy.bench.bandwidth THREADS BYTES REPEATS
 
-Each thread sums its own part of one buffer (a dot product with AVX or NEON, of two halves so that memory is read and
-nothing is written), many times over. A buffer far larger than the caches gives what memory delivers; one of the size of
-a model's weights gives what a decode step could at best read them with, caches included.
+Each thread reads its own part of the buffer many times, as the dot product of its two halves, which NumPy computes with
+AVX or NEON and which writes nothing. A buffer far larger than the caches measures memory; one of the size of a model's
+weights gives an upper bound for a decode step, caches included.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import sys
 import threading
 import time
 
-SECONDS = 0.15  # of one sample, at least
+SECONDS = 0.15  # least duration of a sample
 
 
 def stream(threads: int, nbytes: int, repeats: int) -> list[float]:
-    """`repeats` samples of bytes a second."""
+    """Return `repeats` samples of bytes per second."""
     import numpy as np
 
-    each = max(2, nbytes // threads // 4 // 2 * 2)
-    parts: list[np.ndarray] = [np.full(each, 1.0, np.float32) for _ in range(threads)]
+    floats = max(2, nbytes // threads // 4 // 2 * 2)
+    parts: list[np.ndarray] = [np.full(floats, 1.0, np.float32) for _ in range(threads)]
 
     def read(part: np.ndarray, times: int) -> None:
-        half = each // 2
+        half = floats // 2
         for _ in range(times):
             part[:half].dot(part[half:])
 
@@ -41,7 +41,7 @@ def stream(threads: int, nbytes: int, repeats: int) -> list[float]:
 
     sample(1)
     times = max(1, round(SECONDS / max(1e-6, sample(1))))
-    return [each * 4 * threads * times / sample(times) for _ in range(repeats)]
+    return [floats * 4 * threads * times / sample(times) for _ in range(repeats)]
 
 
 if __name__ == "__main__":

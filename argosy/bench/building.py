@@ -1,4 +1,4 @@
-"""A recipe goes in; it is built from nothing in this fresh process, and seconds and peak memory come out as JSON.
+"""Build a recipe from scratch in this process, and print seconds and peak memory as JSON.
 
 python -m argosy.bench.building '{"model": ..., "quantization": ..., ...}' DIRECTORY
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Stopwatch:
-    """`Progress` that notes how long the link step took, and the peak memory while weights were converted."""
+    """A `Progress` that records the duration of linking and the peak memory of converting weights."""
 
     def __init__(self) -> None:
         self.link_began = 0.0
@@ -21,7 +21,7 @@ class Stopwatch:
         self.convert_peak = 0
 
     def report(self, stage: str, done: int, total: int, unit: str = "steps") -> None:
-        """Linking is the last step of the stage `compile for ...`."""
+        """Time linking, which is the last step of the stage `compile for ...`."""
         from argosy.runtime_bindings.engine.memory import memory_use
 
         if stage == "convert weights":
@@ -33,13 +33,13 @@ class Stopwatch:
 
 
 def measure(recipe: dict[str, Any], directory: str) -> dict[str, Any]:
-    """Build: seconds of each stage, peak memory up to the end of converting and of everything, sizes."""
+    """Build `recipe` in `directory`; return seconds by stage, peak memory of converting and of the whole, and sizes."""
     from argosy.build import BuildRequest, build
     from argosy.runtime_bindings.engine.memory import memory_use
 
     watch = Stopwatch()
-    wishes = {**recipe, "targets": tuple(recipe["targets"])}
-    report = build(BuildRequest(**wishes, output=Path(directory)), watch)
+    fields = {**recipe, "targets": tuple(recipe["targets"])}
+    report = build(BuildRequest(**fields, output=Path(directory)), watch)
     stages = {stage.stage: stage for stage in report.stages}
     assert watch.link is not None, "no link step was reported"
     return {
@@ -55,7 +55,7 @@ def measure(recipe: dict[str, Any], directory: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     from argosy.support.errors import ArgosyError
 
     try:

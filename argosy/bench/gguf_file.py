@@ -1,10 +1,10 @@
-"""A GGUF file goes in; its weight in bytes, or a copy with every matrix in one type, comes out.
+"""Measure a GGUF file's tensors, or copy the file with every matrix in one type.
 
-python -m argosy.bench.gguf_file weigh FILE               bytes of its tensors
+python -m argosy.bench.gguf_file weigh FILE                 bytes of its tensors
 python -m argosy.bench.gguf_file requantize FILE TYPE NEW   the same model with Q4_0, Q8_0, F16 or F32 matrices
 
-Names, metadata and the order of rows stay, so that llama.cpp reads the copy as it reads the file. The copy is for
-comparing speed at the same bits: matrices that were quantized before are rounded once more.
+The copy keeps names, metadata and the order of rows, so llama.cpp reads it like the original. It serves to compare
+speeds at equal bits; its quality is lower, because quantized matrices are rounded a second time.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FILE_TYPES = {
 
 
 def weigh(path: Path) -> int:
-    """Bytes of all tensors."""
+    """Return the size of all tensors in bytes."""
     return sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors)
 
 
 def requantize(path: Path, kind: str, new: Path) -> int:
-    """Write `new`: `path` with every matrix, embedding and head included, as `kind`. Returns bytes of all tensors."""
+    """Copy `path` to `new` with all matrices, embedding and head too, as `kind`; return the bytes of all tensors."""
     reader = gguf.GGUFReader(path)
     writer = gguf.GGUFWriter(new, _metadata(reader, gguf.Keys.General.ARCHITECTURE))
     _copy_metadata(reader, writer)
@@ -62,7 +62,7 @@ def _copy_metadata(reader: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
 
 
 def _as(tensor: gguf.ReaderTensor, kind: gguf.GGMLQuantizationType) -> tuple[np.ndarray, gguf.GGMLQuantizationType]:
-    """A matrix in `kind` (in F16 where its rows do not fill blocks); a vector as it is."""
+    """Convert a matrix to `kind`, or to F16 if its rows do not fill blocks; leave a vector as it is."""
     if len(tensor.shape) < 2:
         return tensor.data, tensor.tensor_type
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
@@ -73,7 +73,7 @@ def _as(tensor: gguf.ReaderTensor, kind: gguf.GGMLQuantizationType) -> tuple[np.
 
 
 def main() -> None:
-    """The command line; prints one JSON object."""
+    """Run the command line; print one JSON object."""
     match sys.argv[1:]:
         case ["weigh", path]:
             weight = weigh(Path(path))

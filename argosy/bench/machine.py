@@ -1,4 +1,4 @@
-"""Nothing goes in; what a figure depends on comes out: the machine, how busy it is, the versions of the software."""
+"""Describe what figures depend on: the machine, its load, the versions of the software."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("argosy", "apache-tvm", "apache-tvm-ffi", "numpy", "tokenizers")
 
 
 def describe() -> dict[str, Any]:
-    """The machine, and the load that it has already."""
+    """Describe the machine and its present load."""
     return {
         "cpu": _cpu_name(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -26,7 +26,7 @@ def describe() -> dict[str, Any]:
 
 
 def load() -> list[float]:
-    """Load averages over 1, 5 and 15 minutes: figures from a busy machine are to be taken with care."""
+    """Return the load averages over 1, 5 and 15 minutes: figures from a busy machine are unreliable."""
     return [round(value, 2) for value in os.getloadavg()]
 
 
@@ -39,13 +39,13 @@ def _cpu_name() -> str:
 
 
 def versions(others: Iterable[str] = ()) -> dict[str, str | None]:
-    """Python, the packages that matter and `others`, and the commit of the checkout, None where there is none."""
+    """Return the versions of Python, our dependencies and `others`, and the commit of the checkout or None."""
     packages = {name: version(name) for name in (*PACKAGES, *others)}
     return {"python": platform.python_version(), **packages, "commit": _commit()}
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package."""
+    """Return the installed version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -53,7 +53,7 @@ def version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit that this file is part of; an installed package is part of none, wherever it lies."""
+    """Return the commit of this checkout; None for an installed package, even inside another repository."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Engines and a plan go in, samples come out: speeds taken in turns, starts of fresh processes, memory bandwidth."""
+"""Measure engines by a plan: interleaved speeds, start-up times of fresh processes, memory bandwidth."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argosy.bench.peers import AS_SHIPPED, Rival
+from argosy.bench.peers import AS_SHIPPED, Peer
 from argosy.bench.processes import Server, run_json, run_measured
 from argosy.bench.samples import samples
-from argosy.bench.workload import FIRST_PROMPT, Plan, Setup
+from argosy.bench.workload import FIRST_PROMPT, BenchmarkPlan, Setup
 from argosy.support.files import require_space
 from argosy.support.progress import Progress
 
 QUESTION = "What is the capital of France?"
-SETTLE_SECONDS = 0.2  # after a request: worker threads that spin for more work must not slow the next engine
+SETTLE_SECONDS = 0.2  # pause after a request, lest spinning worker threads slow the next engine
 STREAM_BYTES = 512 * 2**20
 STREAM_REPEATS = 5
-WEIGHTS_SHARE, ALLOWANCE = 1.3, 150_000_000  # chat may take the one times its weights, its KV cache, and so many bytes
+# The peak memory of chat should stay below WEIGHTS_SHARE * weights + KV cache + ALLOWANCE, in bytes.
+WEIGHTS_SHARE, ALLOWANCE = 1.3, 150_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """A program with one kind of weights: the module that runs it, and what that is given."""
+class EngineCommand:
+    """How to start an engine: its worker module, and that module's argument."""
 
     name: str
     worker: str
@@ -35,16 +36,16 @@ class Engine:
 
     @property
     def command(self) -> list[str]:
-        """What Python is called with."""
+        """The arguments of Python."""
         return ["-m", self.worker, self.setup.to_argument()]
 
 
 @contextlib.contextmanager
-def rival_files(source: Path | None, rivals: Sequence[Rival], progress: Progress) -> Iterator[dict[Rival, Path]]:
-    """The file of each rival: `source` itself, or a copy with other matrices that is removed after the block."""
+def peer_files(source: Path | None, peers: Sequence[Peer], progress: Progress) -> Iterator[dict[Peer, Path]]:
+    """Yield the file of each peer: `source`, or a copy with requantized matrices that is removed after the block."""
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
         made: dict[str, Path] = {}
-        kinds = list(dict.fromkeys(rival.weights for rival in rivals if rival.weights != AS_SHIPPED))
+        kinds = list(dict.fromkeys(peer.weights for peer in peers if peer.weights != AS_SHIPPED))
         for number, kind in enumerate(kinds):
             assert source is not None
             progress.report("requantize for peers", number, len(kinds))
@@ -53,19 +54,19 @@ def rival_files(source: Path | None, rivals: Sequence[Rival], progress: Progress
             run_json(["-m", "argosy.bench.gguf_file", "requantize", source, kind, made[kind]])
         if kinds:
             progress.report("requantize for peers", len(kinds), len(kinds))
-        yield {rival: made.get(rival.weights, source) for rival in rivals if source is not None}
+        yield {peer: made.get(peer.weights, source) for peer in peers if source is not None}
 
 
-def facts(engine: Engine) -> dict[str, Any]:
-    """What an engine says of itself when it is loaded. Raises what it refuses, before anything is measured."""
+def facts(engine: EngineCommand) -> dict[str, Any]:
+    """Load an engine and return the facts it reports; raise its error, if any, before anything is measured."""
     with Server(engine.command) as server:
         return {key: value for key, value in server.ready.items() if key != "ready"}
 
 
-def starts(engines: Sequence[Engine], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
-    """Fresh processes, in turns: seconds from their start to a loaded engine and to a first token.
+def starts(engines: Sequence[EngineCommand], plan: BenchmarkPlan, progress: Progress) -> dict[str, dict[str, Any]]:
+    """Time fresh processes, interleaved: seconds from their start to a loaded engine and to a first token.
 
-    A first round, not counted, fills the page cache and whatever an engine keeps on disk.
+    A first round, which is not counted, warms the page cache and the engines' own caches on disk.
     """
     found: dict[str, dict[str, list[float]]] = {engine.name: {"load": [], "first": []} for engine in engines}
     request = {"do": "prefill", "tokens": FIRST_PROMPT}
@@ -90,16 +91,16 @@ def starts(engines: Sequence[Engine], plan: Plan, progress: Progress) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Engine -> case -> tokens per second, one number a turn; engine -> what it said of itself, and its peak memory."""
+    """Tokens per second by engine and case, one number per turn; by engine its facts and peak memory."""
 
     rates: Mapping[str, Mapping[str, list[float]]]
     facts: Mapping[str, Mapping[str, Any]]
 
 
-def speeds(engines: Sequence[Engine], plan: Plan, progress: Progress) -> Speeds:
-    """All engines stay loaded and take turns, request by request, so that a slow minute slows all of them.
+def speeds(engines: Sequence[EngineCommand], plan: BenchmarkPlan, progress: Progress) -> Speeds:
+    """Measure all engines interleaved, request by request, so that a slow minute slows all of them.
 
-    The order turns round from one turn to the next. The first turn of each case warms up and is not counted.
+    All stay loaded. The order is reversed from turn to turn. The first turn of a case warms up and is not counted.
     """
     rates: dict[str, dict[str, list[float]]] = {engine.name: {} for engine in engines}
     facts: dict[str, dict[str, Any]] = {}
@@ -121,16 +122,16 @@ def speeds(engines: Sequence[Engine], plan: Plan, progress: Progress) -> Speeds:
                         kept.append(case.tokens / seconds)
             progress.report(case.title, plan.repeats, plan.repeats)
         for name, server in servers.items():
-            said = {key: value for key, value in server.ready.items() if key != "ready"}
-            facts[name] = {**said, **server.ask({"do": "memory"})}
+            reported = {key: value for key, value in server.ready.items() if key != "ready"}
+            facts[name] = {**reported, **server.ask({"do": "memory"})}
     return Speeds(rates, facts)
 
 
-def chat(directory: Path, threads: int, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Fresh `argosy chat` processes: to the first byte of an answer, and through a short answer with its figures."""
+def chat(directory: Path, threads: int, plan: BenchmarkPlan, progress: Progress) -> dict[str, Any]:
+    """Time fresh `argosy chat` processes up to the first byte of an answer, and measure a short answer."""
     command = ["-m", "argosy.cli", "chat", directory, "--prompt", QUESTION, "--temperature", "0", "--threads", threads]
     total = 2 * plan.starts
-    run_measured([*command, "--max-tokens", "1"])  # fills the page cache
+    run_measured([*command, "--max-tokens", "1"])  # warm the page cache
     first, whole = [], []
     for turn in range(plan.starts):
         progress.report("chat", 2 * turn, total)
@@ -155,12 +156,12 @@ def chat(directory: Path, threads: int, plan: Plan, progress: Progress) -> dict[
 
 
 def bandwidth(threads: int, nbytes: int) -> list[float]:
-    """Bytes a second that `threads` read of a buffer of `nbytes`, in a process of its own."""
+    """Measure the bytes per second that `threads` read from a buffer of `nbytes`, in a fresh process."""
     return list(run_json(["-m", "argosy.bench.bandwidth", threads, nbytes, STREAM_REPEATS])["samples"])
 
 
 def build(recipe: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """A build from nothing: what the worker found, and its process's wall-clock seconds."""
+    """Build from scratch in a fresh process; return its figures and its wall-clock seconds."""
     progress.report("build from nothing", 0, 1)
     with tempfile.TemporaryDirectory(prefix="argosy-bench-") as folder:
         started = time.perf_counter()

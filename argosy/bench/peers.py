@@ -1,4 +1,4 @@
-"""Artefacts and the names of other programs go in; who runs beside whom, with which weights, comes out."""
+"""Choose the programs to compare artefacts with, and the weights they run with."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from argosy.support.errors import UsageError
 from argosy.support.text import did_you_mean
 
 AS_SHIPPED = "as shipped"
-# Scheme -> the GGUF type that stores a matrix with as many bits, in groups of the same size.
+# The GGUF type with the bits and the group size of a scheme.
 SAME_BITS = {"q4f16_1": "Q4_0", "q8f16_1": "Q8_0", "q0f16": "F16", "q0f32": "F32", "keep": AS_SHIPPED}
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Another program that reads GGUF files: the module and the package that it comes in, and our worker for it."""
+class PeerProgram:
+    """Another program that reads GGUF files: its Python module and package, and our worker for it."""
 
     name: str
     module: str
@@ -27,18 +27,18 @@ class Peer:
     worker: str
 
 
-PEERS: dict[str, Peer] = {
-    peer.name: peer
-    for peer in (
-        Peer("llama.cpp", "llama_cpp", "llama-cpp-python", "argosy.bench.worker_llama"),
-        Peer("openvino", "openvino_genai", "openvino-genai", "argosy.bench.worker_openvino"),
+PEER_PROGRAMS: dict[str, PeerProgram] = {
+    program.name: program
+    for program in (
+        PeerProgram("llama.cpp", "llama_cpp", "llama-cpp-python", "argosy.bench.worker_llama"),
+        PeerProgram("openvino", "openvino_genai", "openvino-genai", "argosy.bench.worker_openvino"),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """An artefact that is measured."""
+    """An artefact to measure."""
 
     name: str
     directory: Path
@@ -47,47 +47,47 @@ class Ours:
 
     @property
     def scheme(self) -> str:
-        """How its weights are stored."""
+        """The scheme its weights are stored in."""
         return self.manifest.quantization
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
-    """A peer with weights of one kind: a GGUF type for every matrix, or the file `as shipped`."""
+class Peer:
+    """A program with weights of one kind: every matrix in one GGUF type, or the file `as shipped`."""
 
-    peer: Peer
+    program: PeerProgram
     weights: str
 
     @property
     def name(self) -> str:
-        """`llama.cpp Q4_0`."""
-        return f"{self.peer.name} {self.weights}"
+        """The name shown, such as `llama.cpp Q4_0`."""
+        return f"{self.program.name} {self.weights}"
 
     def has_the_bits_of(self, ours: Ours) -> bool:
         """Whether its weights take as many bits as those of `ours`."""
         return SAME_BITS.get(ours.scheme) == self.weights
 
 
-def peers_named(names: Sequence[str]) -> tuple[Peer, ...]:
-    """The peers called `names`, all of them installed. Raises UsageError."""
+def programs_named(names: Sequence[str]) -> tuple[PeerProgram, ...]:
+    """Return the programs called `names`. Raises UsageError unless all are known and installed."""
     for name in names:
-        if name not in PEERS:
-            raise UsageError(f"unknown program `{name}` for `--vs`", did_you_mean(name, PEERS))
-        if importlib.util.find_spec(PEERS[name].module) is None:
-            sentence = f"`{name}` cannot be compared with: the package `{PEERS[name].package}` is not installed"
-            raise UsageError(sentence, f"pip install {PEERS[name].package}")
-    return tuple(PEERS[name] for name in dict.fromkeys(names))
+        if name not in PEER_PROGRAMS:
+            raise UsageError(f"unknown program `{name}` for `--vs`", did_you_mean(name, PEER_PROGRAMS))
+        if importlib.util.find_spec(PEER_PROGRAMS[name].module) is None:
+            sentence = f"`{name}` cannot run: the package `{PEER_PROGRAMS[name].package}` is not installed"
+            raise UsageError(sentence, f"pip install {PEER_PROGRAMS[name].package}")
+    return tuple(PEER_PROGRAMS[name] for name in dict.fromkeys(names))
 
 
-def rivals_of(artefacts: Sequence[Ours], peers: Sequence[Peer]) -> tuple[Rival, ...]:
-    """For each peer the file as shipped, and before it every kind of weights that has the bits of an artefact."""
+def peers_of(artefacts: Sequence[Ours], programs: Sequence[PeerProgram]) -> tuple[Peer, ...]:
+    """List every program with each kind of weights that has the bits of an artefact, then with the file as shipped."""
     kinds = dict.fromkeys(SAME_BITS[ours.scheme] for ours in artefacts if ours.scheme in SAME_BITS)
     kinds.pop(AS_SHIPPED, None)
-    return tuple(Rival(peer, kind) for peer in peers for kind in (*kinds, AS_SHIPPED))
+    return tuple(Peer(program, kind) for program in programs for kind in (*kinds, AS_SHIPPED))
 
 
 def gguf_of(artefacts: Sequence[Ours]) -> Path:
-    """The GGUF file that all `artefacts` were built from. Raises UsageError where they were not."""
+    """Return the GGUF file that all `artefacts` were built from. Raises UsageError if there is no such file."""
     first = artefacts[0].manifest
     for ours in artefacts:
         if ours.manifest.checkpoint_digest != first.checkpoint_digest:

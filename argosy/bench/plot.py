@@ -1,7 +1,6 @@
-"""A report goes in, a picture of its speeds comes out: bars by case, each labelled with its rate and our ratio to it.
+"""Draw the speeds of a report as bars by case, each labelled with its rate and our ratio to it.
 
-The picture is SVG, written by hand: no fonts, no scripts, and colours for light and for dark pages. PNG is offered
-where `rsvg-convert` is installed.
+The picture is SVG without fonts or scripts, with colours for light and dark pages. PNG needs `rsvg-convert`.
 """
 
 from __future__ import annotations
@@ -13,33 +12,33 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from argosy.bench.tables import rivals_shown
+from argosy.bench.tables import peers_shown
 from argosy.support.errors import ArgosyError, UsageError
 from argosy.support.files import atomic_path
 
 CONVERTER = "rsvg-convert"
-WIDTH, LABELS, BARS = 860, 200, 390  # the picture at least, the column of names, the longest bar
+WIDTH, LABELS, BARS = 860, 200, 390  # least width of the picture, width of the labels, length of the longest bar
 BAR, GAP, GROUP = 15, 4, 18  # height of a bar, space between bars, space between cases
 MARGIN, TOP = 16, 62
-LETTER = 6.7  # width of a letter, roughly
+LETTER = 6.7  # approximate width of a letter
 STYLE = """\
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-size: 15px; font-weight: 600 }
 .quiet { fill: #59636e }
 .ours { fill: #0969da }
 .also { fill: #54aeff }
-.rival { fill: #afb8c1 }
+.peer { fill: #afb8c1 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 }
 .quiet { fill: #9198a1 }
 .ours { fill: #2f81f7 }
 .also { fill: #1f5fb8 }
-.rival { fill: #59636e }
+.peer { fill: #59636e }
 }"""
 
 
 def check_plot(path: Path) -> None:
-    """Raise UsageError for a file that cannot be drawn here, before anything is measured."""
+    """Raise UsageError if `path` cannot be drawn here; to be called before anything is measured."""
     if path.suffix == ".svg":
         return
     if path.suffix != ".png":
@@ -62,7 +61,7 @@ def write_plot(report: Mapping[str, Any], path: Path) -> None:
 
 
 def svg(report: Mapping[str, Any]) -> str:
-    """The picture of all engines: in each case the longest bar is the fastest engine."""
+    """Draw all engines; in each case the longest bar is the fastest engine."""
     by_name = {engine["name"]: engine for engine in report["engines"]}
     parts, y, right = [], TOP, float(WIDTH - MARGIN)
     for case in report["cases"]:
@@ -102,16 +101,16 @@ def _subtitle(report: Mapping[str, Any]) -> str:
 
 def _kind(report: Mapping[str, Any], name: str) -> str:
     if name not in report["ratios"]:
-        return "rival"
+        return "peer"
     return "ours" if name == next(iter(report["ratios"])) else "also"
 
 
-def _beside(report: Mapping[str, Any], rival: str, case: str) -> Iterator[str]:
-    """` (1.41x)`: our ratio to a rival. The artefact that counts is the one of the same bits, else the first."""
-    same = [ours for ours, rivals in report["same_bits"].items() if rival in rivals]
+def _beside(report: Mapping[str, Any], peer: str, case: str) -> Iterator[str]:
+    """Yield ` (1.41x)`, our ratio to a peer, for the artefact of the same bits, else for the first one."""
+    same = [ours for ours, peers in report["same_bits"].items() if peer in peers]
     for ours in [*same, *report["ratios"]][:1]:
-        if rival in rivals_shown(report, ours):
-            yield f"  ({report['ratios'][ours][rival][case]['median']:.2f}x)"
+        if peer in peers_shown(report, ours):
+            yield f"  ({report['ratios'][ours][peer][case]['median']:.2f}x)"
 
 
 def _text(x: float, y: float, words: str, kind: str = "") -> str:

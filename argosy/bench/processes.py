@@ -1,6 +1,7 @@
-"""Command lines of Python programs go in; their output, time and memory, or a server that answers requests, come out.
+"""Run Python programs: measure their time and memory, or let them answer requests.
 
-Whatever imports this module stays small: on Linux a child's peak memory counts what its parent held when it forked.
+A process that imports this module must stay small: on Linux a child's peak memory includes what its parent held when
+it forked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from argosy.support.errors import ArgosyError
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended well. Seconds from its start; `peak_bytes` is the most memory that was resident."""
+    """A process that ended with exit code 0; seconds since its start, and its peak resident memory."""
 
     stdout: str
     first_byte_seconds: float
@@ -51,16 +52,16 @@ def run_measured(arguments: Sequence[object]) -> Finished:
 
 
 def run_json(arguments: Sequence[object]) -> dict[str, Any]:
-    """Run Python with `arguments`; the JSON object that is the last line of what it prints."""
+    """Run Python with `arguments`; return the JSON object that is the last line of its output."""
     value = json.loads(run_measured(arguments).stdout.splitlines()[-1])
     assert isinstance(value, dict), value
     return value
 
 
 class Server:
-    """A process that reads a JSON request a line, and answers each with a JSON line; it first says that it is ready.
+    """A process that answers JSON lines with JSON lines, after one with the facts of the loaded engine.
 
-    Lines that are no JSON objects are a library's chatter and are passed over, as is what goes to its stderr.
+    Other lines are printed by libraries and ignored, as is its stderr unless it fails.
     """
 
     def __init__(self, arguments: Sequence[object]) -> None:
@@ -84,9 +85,9 @@ class Server:
         self._errors.close()
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to `request`. Raises ArgosyError if the process has died."""
+        """Send `request` and return the answer. Raises ArgosyError if the process has died."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer says so
+        with contextlib.suppress(BrokenPipeError):  # it has died: reading its answer raises the error
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         return self._answer()
@@ -106,9 +107,9 @@ def _command(arguments: Sequence[object]) -> list[str]:
 
 
 def _failed(command: Sequence[str], code: int, errors: IO[bytes]) -> ArgosyError:
-    """One sentence: which program, and its last words, of which a hint of ours stays a hint."""
+    """Make the error: the program, and the last line of its stderr; a hint of ours remains the hint."""
     errors.seek(0)
-    said = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    hint = said.pop().removeprefix("hint: ") if said and said[-1].startswith("hint: ") else None
-    words = f": {said[-1].removeprefix('error: ')}" if said else ""
+    printed = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    hint = printed.pop().removeprefix("hint: ") if printed and printed[-1].startswith("hint: ") else None
+    words = f": {printed[-1].removeprefix('error: ')}" if printed else ""
     return ArgosyError(f"`python {' '.join(command[1:3])}` ended with exit code {code}{words}", hint)

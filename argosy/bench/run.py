@@ -1,8 +1,8 @@
-"""Wishes go in, everything is measured, and the report comes out: one JSON object.
+"""Run a benchmark and assemble its report, one JSON object.
 
-Schema 3. `engines`: a record each, in the order of the columns; `ratios[ours][rival][case]`: our rate over theirs, turn
-by turn; `same_bits[ours]`: the rivals whose weights take as many bits; `roofline`: bytes a second that memory delivers,
-and what share of them decoding reads; `chat[ours]`, and `build[ours]` where it was asked for.
+Schema 3. `engines`: one record each, in the order of the columns; `ratios[ours][peer][case]`: our rate over theirs,
+turn by turn; `same_bits[ours]`: the peers whose weights take as many bits; `roofline`: memory bandwidth in bytes per
+second, and the share of it that decoding reaches; `chat[ours]`; `build[ours]`, if requested.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from argosy.bench import machine, measure
-from argosy.bench.measure import Engine, Speeds
-from argosy.bench.peers import Ours, Peer, Rival, gguf_of, rivals_of
-from argosy.bench.samples import Sample, ratio, samples
-from argosy.bench.workload import Plan, Setup
+from argosy.bench.measure import EngineCommand, Speeds
+from argosy.bench.peers import Ours, Peer, PeerProgram, gguf_of, peers_of
+from argosy.bench.samples import Measurement, ratio, samples
+from argosy.bench.workload import BenchmarkPlan, Setup
 from argosy.dist.naming import build_command
 from argosy.support.errors import ArtefactError, UsageError
 from argosy.support.progress import Progress
@@ -30,26 +30,26 @@ SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a person asks for. `build`: measure a build from nothing of each artefact as well."""
+class BenchmarkRequest:
+    """What to measure. `build`: also time a build from scratch of each artefact."""
 
     artefacts: tuple[Path, ...]
-    peers: tuple[Peer, ...]
-    plan: Plan
+    programs: tuple[PeerProgram, ...]
+    plan: BenchmarkPlan
     threads: int | None = None
     build: bool = False
 
 
-def bench(wishes: Wishes, progress: Progress) -> dict[str, Any]:
-    """The report.
+def bench(request: BenchmarkRequest, progress: Progress) -> dict[str, Any]:
+    """Measure everything and return the report.
 
-    Raises ArgosyError for whatever cannot be measured.
+    Raises ArgosyError for anything that cannot be measured.
     """
     started = time.perf_counter()
-    plan, threads = wishes.plan, _threads(wishes.threads)
-    artefacts = _opened(wishes.artefacts, plan)
-    rivals = rivals_of(artefacts, wishes.peers)
-    source = gguf_of(artefacts) if rivals else None
+    plan, threads = request.plan, _threads(request.threads)
+    artefacts = _opened(request.artefacts, plan)
+    peers = peers_of(artefacts, request.programs)
+    source = gguf_of(artefacts) if peers else None
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -57,22 +57,24 @@ def bench(wishes: Wishes, progress: Progress) -> dict[str, Any]:
         "threads": threads,
         "plan": asdict(plan),
         "machine": machine.describe(),
-        "versions": machine.versions(peer.package for peer in wishes.peers),
+        "versions": machine.versions(program.package for program in request.programs),
     }
     sizes = {"threads": threads, "window": plan.window, "batch": plan.batch, "total": plan.total}
     sizes["vocab_size"] = artefacts[0].vocab_size
     mine = [
-        Engine(ours.name, "argosy.bench.worker_argosy", Setup(str(ours.directory.resolve()), **sizes))
+        EngineCommand(ours.name, "argosy.bench.worker_argosy", Setup(str(ours.directory.resolve()), **sizes))
         for ours in artefacts
     ]
     facts = {engine.name: measure.facts(engine) for engine in mine}
-    if wishes.build:
+    if request.build:
         report["build"] = {
             ours.name: measure.build(recipe(ours, facts[ours.name]["build"]), progress) for ours in artefacts
         }
-    with measure.rival_files(source, rivals, progress) as files:
-        engines = mine + [Engine(rival.name, rival.peer.worker, Setup(str(files[rival]), **sizes)) for rival in rivals]
-        weights = {rival: measure.run_json(["-m", "argosy.bench.gguf_file", "weigh", files[rival]]) for rival in rivals}
+    with measure.peer_files(source, peers, progress) as files:
+        engines = mine + [
+            EngineCommand(peer.name, peer.program.worker, Setup(str(files[peer]), **sizes)) for peer in peers
+        ]
+        weights = {peer: measure.run_json(["-m", "argosy.bench.gguf_file", "weigh", files[peer]]) for peer in peers}
         streams = measure.bandwidth(threads, measure.STREAM_BYTES)
         found = measure.speeds(engines, plan, progress)
         streams += measure.bandwidth(threads, measure.STREAM_BYTES)
@@ -81,13 +83,13 @@ def bench(wishes: Wishes, progress: Progress) -> dict[str, Any]:
     report["engines"] = [
         _ours(ours, found.facts[ours.name]) | begun[ours.name] | _speed(found, ours.name) for ours in artefacts
     ] + [
-        _rival(rival, files[rival], weights[rival] | found.facts[rival.name]) | begun[rival.name]
-        | _speed(found, rival.name)
-        for rival in rivals
+        _peer(peer, files[peer], {**weights[peer], **found.facts[peer.name]}) | begun[peer.name]
+        | _speed(found, peer.name)
+        for peer in peers
     ]  # fmt: skip
-    report["ratios"] = ratios(found, [ours.name for ours in artefacts], [rival.name for rival in rivals])
+    report["ratios"] = ratios(found, [ours.name for ours in artefacts], [peer.name for peer in peers])
     report["same_bits"] = {
-        ours.name: [rival.name for rival in rivals if rival.has_the_bits_of(ours)] for ours in artefacts
+        ours.name: [peer.name for peer in peers if peer.has_the_bits_of(ours)] for ours in artefacts
     }
     report["roofline"] = _roofline(report["engines"][: len(artefacts)], streams, plan, threads)
     report["chat"] = {ours.name: measure.chat(ours.directory, threads, plan, progress) for ours in artefacts}
@@ -103,8 +105,8 @@ def _threads(wanted: int | None) -> int:
     return wanted or compute_threads()
 
 
-def _opened(directories: Sequence[Path], plan: Plan) -> list[Ours]:
-    """The artefacts, checked and able to do what the plan asks for. Their names become those of their engines."""
+def _opened(directories: Sequence[Path], plan: BenchmarkPlan) -> list[Ours]:
+    """Open the artefacts and check that they can run the plan; their names become those of their engines."""
     from argosy.dist.artefact import open_artefact
 
     found: list[Ours] = []
@@ -112,10 +114,10 @@ def _opened(directories: Sequence[Path], plan: Plan) -> list[Ours]:
         artefact = open_artefact(directory)
         if artefact.manifest is None:
             raise ArtefactError(f"`{directory}` was not built by Argosy: there is no library in it")
-        artefact.library()  # says why where none runs here
+        artefact.library()  # raises if none runs here
         window = artefact.config.context_window_size
         if plan.window > window:
-            sentence = f"`{directory}` holds `{window}` tokens of context, and `{plan.window}` are asked for"
+            sentence = f"`{directory}` holds `{window}` tokens of context, but the benchmark needs `{plan.window}`"
             raise UsageError(sentence, "give smaller `--contexts` and `--prefill`, or build with a larger window")
         name = f"Argosy {artefact.manifest.quantization}"
         if any(ours.name == name for ours in found):
@@ -127,7 +129,7 @@ def _opened(directories: Sequence[Path], plan: Plan) -> list[Ours]:
 
 
 def recipe(ours: Ours, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a build's `Request` that make this artefact again."""
+    """Return the fields of the `BuildRequest` that makes this artefact again."""
     manifest = ours.manifest
     assert manifest.weights is not None
     return {
@@ -153,14 +155,14 @@ def _ours(ours: Ours, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rival(rival: Rival, file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    whole = "every matrix, embedding and head too" if file.suffix == ".gguf" and rival.weights != "as shipped" else ""
+def _peer(peer: Peer, file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    whole = "every matrix, embedding and head too" if file.suffix == ".gguf" and peer.weights != "as shipped" else ""
     return {
-        "name": rival.name,
-        "program": rival.peer.name,
-        "version": machine.version(rival.peer.package),
+        "name": peer.name,
+        "program": peer.program.name,
+        "version": machine.version(peer.program.package),
         "file": file.name,
-        "weights": ", ".join(part for part in (rival.weights, whole) if part),
+        "weights": ", ".join(part for part in (peer.weights, whole) if part),
         **facts,
     }
 
@@ -169,19 +171,21 @@ def _speed(found: Speeds, name: str) -> dict[str, Any]:
     return {"speed": {case: samples(values, "tokens/s") for case, values in found.rates[name].items()}}
 
 
-def ratios(found: Speeds, ours: Sequence[str], rivals: Sequence[str]) -> dict[str, dict[str, dict[str, Sample]]]:
-    """Our rates over the rivals', turn by turn."""
+def ratios(found: Speeds, ours: Sequence[str], peers: Sequence[str]) -> dict[str, dict[str, dict[str, Measurement]]]:
+    """Divide our rates by the peers', turn by turn."""
     rates = found.rates
     return {
         mine: {
-            rival: {case: ratio(values, rates[rival][case]) for case, values in rates[mine].items()} for rival in rivals
+            peer: {case: ratio(values, rates[peer][case]) for case, values in rates[mine].items()} for peer in peers
         }
         for mine in ours
     }
 
 
-def _roofline(engines: Sequence[Mapping[str, Any]], streams: list[float], plan: Plan, threads: int) -> dict[str, Any]:
-    """Memory's bytes a second, and for each of our decodes the bytes of a step and the share of that bandwidth."""
+def _roofline(
+    engines: Sequence[Mapping[str, Any]], streams: list[float], plan: BenchmarkPlan, threads: int
+) -> dict[str, Any]:
+    """Return memory bandwidth, and for our decodes the bytes of a step and the share of bandwidth reached."""
     again = {engine["name"]: measure.bandwidth(threads, engine["step_weights_bytes"]) for engine in engines}
     stream = samples(streams, "bytes/s")
     return {
@@ -197,8 +201,8 @@ def _roofline(engines: Sequence[Mapping[str, Any]], streams: list[float], plan: 
     }
 
 
-def shares(engine: Mapping[str, Any], plan: Plan, stream: float) -> dict[str, dict[str, float]]:
-    """Case -> bytes that a step reads (weights once, keys and values of every sequence), and the share of `stream`."""
+def shares(engine: Mapping[str, Any], plan: BenchmarkPlan, stream: float) -> dict[str, dict[str, float]]:
+    """Return by case the bytes a step reads (weights once, all keys and values) and their share of `stream`."""
     found = {}
     for case in plan.cases():
         if case.request["do"] != "decode":
@@ -211,7 +215,7 @@ def shares(engine: Mapping[str, Any], plan: Plan, stream: float) -> dict[str, di
 
 
 def command_line() -> str:
-    """The command of this process, as a person types it."""
+    """Return the command of this process as typed in a shell."""
     import shlex
 
     return shlex.join(["argosy", *sys.argv[1:]])

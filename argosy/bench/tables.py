@@ -1,4 +1,4 @@
-"""A report goes in, tables of words come out: shown on a terminal by the command, and as Markdown by the docs."""
+"""Present a report as tables, for the terminal and for the docs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from argosy.bench.measure import ALLOWANCE, WEIGHTS_SHARE
-from argosy.bench.samples import Sample, spread
+from argosy.bench.samples import Measurement, spread
 from argosy.support.text import human_size, human_time
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A title, headings, rows, and sentences that belong below."""
+    """A title, headings, rows, and notes to print below."""
 
     title: str
     headings: tuple[str, ...]
@@ -22,7 +22,7 @@ class Table:
 
 
 def tables(report: Mapping[str, Any]) -> Iterator[Table]:
-    """All that a report says, most wanted first."""
+    """Yield all tables of a report, the most important first."""
     for ours in report["ratios"]:
         yield speed(report, ours)
     yield roofline(report)
@@ -33,12 +33,12 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def setting(report: Mapping[str, Any]) -> str:
-    """What was measured, on what, with what, in one paragraph."""
+    """Describe the model, the machine, the software and the method in one paragraph."""
     machine, versions, plan = report["machine"], report["versions"], report["plan"]
     peers = {engine["program"]: engine["version"] for engine in report["engines"] if engine["program"] != "argosy"}
     others = "".join(f", {program} {version}" for program, version in peers.items())
     busy = machine["load_before"][0] > report["threads"] / 2
-    warning = " The machine was busy: other figures than memory are not to be trusted." if busy else ""
+    warning = " The machine was busy: figures other than memory are unreliable." if busy else ""
     commit = f" ({versions['commit']})" if versions["commit"] else ""
     return (
         f"{report['model']} on {machine['cpu']}, {report['threads']} threads, {human_size(machine['memory_bytes'])} of "
@@ -49,31 +49,31 @@ def setting(report: Mapping[str, Any]) -> str:
     )
 
 
-def rivals_shown(report: Mapping[str, Any], ours: str) -> list[str]:
-    """The columns beside `ours`: the same bits first. Artefacts after the first show only those, if there are any."""
+def peers_shown(report: Mapping[str, Any], ours: str) -> list[str]:
+    """List the peers shown beside `ours`: equal bits first; after the first artefact only those, if there are any."""
     same, every = report["same_bits"][ours], list(report["ratios"][ours])
-    others = [rival for rival in every if rival not in same]
+    others = [peer for peer in every if peer not in same]
     return list(same) if same and ours != next(iter(report["ratios"])) else [*same, *others]
 
 
 def speed(report: Mapping[str, Any], ours: str) -> Table:
-    """Tokens a second of `ours` and of its rivals, with our ratio to each."""
+    """Tabulate the tokens per second of `ours` and its peers, with our ratio to each."""
     by_name = {engine["name"]: engine for engine in report["engines"]}
-    rivals, same = rivals_shown(report, ours), report["same_bits"][ours]
-    headings = [f"{rival} (same bits)" if rival in same else rival for rival in rivals]
+    peers, same = peers_shown(report, ours), report["same_bits"][ours]
+    headings = [f"{peer} (same bits)" if peer in same else peer for peer in peers]
     rows = []
     for case in report["cases"]:
         row = [case["title"], _rate(by_name[ours]["speed"][case["name"]])]
-        for rival in rivals:
-            times = report["ratios"][ours][rival][case["name"]]["median"]
-            row.append(f"{_rate(by_name[rival]['speed'][case['name']])} → {times:.2f}x")
+        for peer in peers:
+            times = report["ratios"][ours][peer][case["name"]]["median"]
+            row.append(f"{_rate(by_name[peer]['speed'][case['name']])} → {times:.2f}x")
         rows.append(tuple(row))
-    notes = ("→: how many times as fast Argosy is.",) if rivals else ()
+    notes = ("→: how many times as fast Argosy is.",) if peers else ()
     return Table(f"Speed of {ours}", ("tokens per second", ours, *headings), tuple(rows), notes)
 
 
 def roofline(report: Mapping[str, Any]) -> Table:
-    """What share of the bandwidth of memory decoding reads."""
+    """Tabulate the share of memory bandwidth that decoding reaches."""
     found, titles = report["roofline"], {case["name"]: case["title"] for case in report["cases"]}
     stream = found["stream"]["median"]
     rows = [
@@ -88,20 +88,20 @@ def roofline(report: Mapping[str, Any]) -> Table:
     notes = (
         f"Memory delivers {human_size(round(stream))}/s to {report['threads']} threads that read "
         f"{human_size(found['stream_bytes'])} (± {100 * spread(found['stream']):.0f} %). A buffer as large as the "
-        f"weights, read again and again, which caches help: {again}.",
+        f"weights, read repeatedly, which caches help: {again}.",
     )
     return Table("Roofline", ("decode", "bytes a step", "at that bandwidth", "share reached"), tuple(rows), notes)
 
 
 def engines(report: Mapping[str, Any]) -> Table:
-    """What ran: weights, and what it takes to load and to hold them."""
+    """Tabulate the engines: weights, start-up times, memory."""
     rows = []
     for engine in report["engines"]:
         kv = engine.get("kv_bytes_per_token")
         rows.append(
             (
                 engine["name"], engine["weights"], human_size(engine["weights_bytes"]),
-                f"{human_size(kv)} a token" if kv else "not told", _time(engine["load_seconds"]),
+                f"{human_size(kv)} a token" if kv else "unknown", _time(engine["load_seconds"]),
                 _time(engine["first_token_seconds"]), human_size(engine["peak_bytes"]),
             )
         )  # fmt: skip
@@ -115,7 +115,7 @@ def engines(report: Mapping[str, Any]) -> Table:
 
 
 def chat(report: Mapping[str, Any]) -> Table:
-    """`argosy chat` as a person starts it."""
+    """Tabulate fresh `argosy chat` processes."""
     rows = []
     for name, found in report["chat"].items():
         tokens = found["kv_cache_tokens"]
@@ -129,14 +129,14 @@ def chat(report: Mapping[str, Any]) -> Table:
         )  # fmt: skip
     headings = ("load, every byte checked", "process start to first token", "weights", "KV cache", "peak memory")
     notes = (
-        f"Bound: what the peak is to stay below, {WEIGHTS_SHARE} x weights + KV cache + {human_size(ALLOWANCE)}. The "
-        "part of the cache that no token has filled is reserved and takes no memory yet.",
+        f"Bound: what the peak should stay below, {WEIGHTS_SHARE} x weights + KV cache + {human_size(ALLOWANCE)}. The "
+        "part of the cache without tokens is reserved and takes no memory yet.",
     )
     return Table("Chat", ("chat", *headings, "bound"), tuple(rows), notes)
 
 
 def build(report: Mapping[str, Any]) -> Table:
-    """Builds from nothing."""
+    """Tabulate builds from scratch."""
     headings = ("build", "whole process", "stages", "memory: converting", "all", "weights", "library")
     rows = []
     for name, found in report["build"].items():
@@ -152,17 +152,17 @@ def build(report: Mapping[str, Any]) -> Table:
 
 
 def markdown(table: Table) -> str:
-    """The table as Markdown, with a heading."""
+    """Format a table as Markdown, with a heading."""
     lines = [table.headings, ("---",) * len(table.headings), *table.rows]
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return "\n\n".join([f"## {table.title}", text, *table.notes])
 
 
-def _rate(sample: Sample) -> str:
-    digits = 1 if sample["median"] < 99.95 else 0
-    return f"{sample['median']:.{digits}f} ± {100 * spread(sample):.0f} %"
+def _rate(measurement: Measurement) -> str:
+    digits = 1 if measurement["median"] < 99.95 else 0
+    return f"{measurement['median']:.{digits}f} ± {100 * spread(measurement):.0f} %"
 
 
-def _time(sample: Sample) -> str:
-    several: Sequence[float] = sample["samples"]
-    return human_time(sample["median"]) + (f" ± {100 * spread(sample):.0f} %" if len(several) > 1 else "")
+def _time(measurement: Measurement) -> str:
+    several: Sequence[float] = measurement["samples"]
+    return human_time(measurement["median"]) + (f" ± {100 * spread(measurement):.0f} %" if len(several) > 1 else "")

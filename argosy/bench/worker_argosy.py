@@ -1,4 +1,4 @@
-"""An artefact goes in, an engine that runs its library comes out: `python -m argosy.bench.worker_argosy SETUP`."""
+"""Serve an artefact as an engine: `python -m argosy.bench.worker_argosy SETUP`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from argosy.bench.workload import Setup, SteppingEngine, serve
 from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.support.errors import UsageError
 
-KV_NAMES = {"float16": "f16", "float32": "f32"}  # as `argosy build --kv` calls them
+KV_NAMES = {"float16": "f16", "float32": "f32"}  # the values of `argosy build --kv`
 
 
 class ArgosyEngine(SteppingEngine):
-    """An artefact, ready to compute on token ids."""
+    """A loaded artefact that computes on token ids."""
 
     def __init__(self, setup: Setup) -> None:
         from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only
@@ -28,10 +28,10 @@ class ArgosyEngine(SteppingEngine):
         self.library = load_library(artefact)
         most = self.library.metadata.max_batch_size
         if setup.batch > most:
-            sentence = f"`{artefact.name}` runs `{most}` sequences together, and `{setup.batch}` are asked for"
+            sentence = f"`{artefact.name}` runs `{most}` sequences together, but the benchmark needs `{setup.batch}`"
             raise UsageError(sentence, "give a smaller `--batch`, or build with a larger `--max-batch`")
         weights = load_weights(artefact, self.library)
-        pages = setup.batch * self.library.metadata.page_size  # each sequence may leave one partly empty
+        pages = setup.batch * self.library.metadata.page_size  # each sequence may have one partly empty page
         self.runner = LibraryRunner(
             self.library,
             weights,
@@ -43,20 +43,22 @@ class ArgosyEngine(SteppingEngine):
         self._sequences = 0
 
     def facts(self) -> dict[str, Any]:
-        """Sizes, and how the library was built."""
-        of = self.library.metadata
+        """Return sizes and the settings of the library."""
+        metadata = self.library.metadata
+        target = metadata.values["target"]
+        assert isinstance(target, dict)
         return {
-            "weights_bytes": sum(_nbytes(shape, dtype) for _, shape, dtype in of.params),
-            "step_weights_bytes": step_weights_bytes(of.params),
-            "kv_bytes_per_token": of.kv_bytes_per_token,
+            "weights_bytes": sum(_nbytes(shape, dtype) for _, shape, dtype in metadata.params),
+            "step_weights_bytes": step_weights_bytes(metadata.params),
+            "kv_bytes_per_token": metadata.kv_bytes_per_token,
             "kv_cache_bytes": self.runner.kv_bytes,
             "build": {
-                "targets": [of.values["target"]["name"]],
-                "activations": of.values["activations"],
-                "kv": KV_NAMES[str(of.values["kv_dtype"])],
-                "context_window": of.context_window_size,
-                "prefill_chunk": of.prefill_chunk_size,
-                "max_batch": of.max_batch_size,
+                "targets": [target["name"]],
+                "activations": metadata.values["activations"],
+                "kv": KV_NAMES[str(metadata.values["kv_dtype"])],
+                "context_window": metadata.context_window_size,
+                "prefill_chunk": metadata.prefill_chunk_size,
+                "max_batch": metadata.max_batch_size,
             },
         }
 
@@ -81,7 +83,7 @@ class ArgosyEngine(SteppingEngine):
 
 
 def step_weights_bytes(params: Any) -> int:
-    """Bytes of weights that one decode step reads: all, but for an embedding that is not the output matrix as well."""
+    """Return the bytes of weights that a decode step reads: all but an embedding that is not also the output matrix."""
     separate = any(name.startswith("lm_head.") for name, _, _ in params)
     return sum(
         _nbytes(shape, dtype)

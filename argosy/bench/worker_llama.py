@@ -1,6 +1,6 @@
-"""A GGUF file goes in, llama.cpp as an engine comes out: `python -m argosy.bench.worker_llama SETUP`.
+"""Serve a GGUF file by llama.cpp: `python -m argosy.bench.worker_llama SETUP`.
 
-Everything that is not set here is llama.cpp's own default.
+Settings not made here are llama.cpp's defaults.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class LlamaEngine(SteppingEngine):
         self._log = api.llama_log_callback(lambda level, text, user_data: None)  # must live as long as the library
         api.llama_log_set(self._log, ctypes.c_void_p(0))
         api.llama_backend_init()
-        wishes = api.llama_model_default_params()
-        wishes.n_gpu_layers = 0
-        self.model = api.llama_model_load_from_file(setup.model.encode(), wishes)
+        params = api.llama_model_default_params()
+        params.n_gpu_layers = 0
+        self.model = api.llama_model_load_from_file(setup.model.encode(), params)
         if not self.model:
             raise ArgosyError(f"llama.cpp cannot load `{setup.model}`")
         sizes = api.llama_context_default_params()
@@ -41,7 +41,7 @@ class LlamaEngine(SteppingEngine):
         self.vocab_size = setup.vocab_size
 
     def facts(self) -> dict[str, Any]:
-        """The bytes of its tensors."""
+        """Return the bytes of its tensors."""
         return {"weights_bytes": self.api.llama_model_size(self.model)}
 
     def clear(self) -> None:
@@ -63,7 +63,7 @@ class LlamaEngine(SteppingEngine):
             self.api.llama_memory_seq_rm(self.memory, sequence, position, -1)
 
     def _run(self, tokens: Sequence[int], places: Sequence[int], owners: Sequence[int], wanted: Sequence[int]) -> None:
-        """One batch of (token, position, sequence, whether its logits are wanted)."""
+        """Decode one batch of (token, position, sequence, whether to compute logits)."""
         batch = self.api.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for row, (token, place, owner, logits) in enumerate(zip(tokens, places, owners, wanted, strict=True)):

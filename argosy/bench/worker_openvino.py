@@ -1,7 +1,7 @@
-"""A GGUF file goes in, OpenVINO GenAI as an engine comes out: `python -m argosy.bench.worker_openvino SETUP`.
+"""Serve a GGUF file by OpenVINO GenAI: `python -m argosy.bench.worker_openvino SETUP`.
 
-Everything that is not set here is its own default: paged attention, and a cache of prefixes. No two prefills begin with
-the same token, so that none is answered from that cache; what a decode stands on may be.
+Settings not made here are its defaults: paged attention and a prefix cache. Every prefill begins with another token, so
+none is answered from that cache; the context of a decode may be.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from argosy.bench.workload import Setup, serve, token_ids
 
 
 class OpenVinoEngine:
-    """A pipeline on the CPU, given token ids; times of single tokens are those that it notes itself."""
+    """A pipeline on the CPU that takes token ids; times of single tokens are its own measurements."""
 
     def __init__(self, setup: Setup) -> None:
         import openvino_genai
@@ -24,11 +24,11 @@ class OpenVinoEngine:
         self._prefills = 0
 
     def facts(self) -> dict[str, Any]:
-        """It does not tell what its weights weigh."""
+        """Return nothing: OpenVINO does not report the size of its weights."""
         return {}
 
     def prefill(self, tokens: int) -> float:
-        """Seconds to the first token of an answer."""
+        """See `MeasuredEngine`."""
         self._prefills += 1
         prompt = token_ids(tokens, self.vocab_size)
         started = time.perf_counter()
@@ -36,13 +36,13 @@ class OpenVinoEngine:
         return time.perf_counter() - started
 
     def decode(self, context: int, batch: int, steps: int) -> float:
-        """Seconds from the first token to the one `steps` later."""
+        """See `MeasuredEngine`."""
         times = self._generate(token_ids(context, self.vocab_size), batch, steps + 1)
         assert len(times) == steps + 1, (len(times), steps)
         return (times[-1] - times[0]) / 1000
 
     def _generate(self, prompt: list[int], batch: int, count: int) -> list[float]:
-        """The times of `count` tokens, in milliseconds; the sequences of a batch get theirs together."""
+        """Generate `count` tokens per sequence, and return when each step ended, in milliseconds."""
         import numpy as np
         import openvino
 

@@ -1,6 +1,6 @@
-"""Requests, a JSON object a line on stdin, go in; the seconds that an engine took for each come out on stdout.
+"""The workload of all engines, and the loop in which a worker serves it: JSON lines on stdin and stdout.
 
-Shared by all engines, so that they get the same token ids in contexts of the same size. Importing it loads nothing.
+All engines get the same token ids in contexts of the same size. Importing this module loads no engine.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-BATCH_CONTEXT = 8  # tokens that each sequence of a batch holds when its decode begins
-FIRST_PROMPT = 32  # tokens that a fresh process reads before its first token
-WARM_UP = 4  # steps before a decode that are not timed: threads wake, and caches forget the engine that ran before
+BATCH_CONTEXT = 8  # tokens in each sequence of a batch before decoding
+FIRST_PROMPT = 32  # tokens in the prompt of a fresh process
+WARM_UP = 4  # untimed steps before a decode: threads wake up, and the caches fill with this engine's data
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request to an engine, and the tokens that its seconds are for."""
+    """A request to an engine, and the number of tokens it computes."""
 
     name: str
     title: str
@@ -30,8 +30,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is measured. `steps`: tokens in one sample of decoding; `repeats`: samples; `starts`: fresh processes."""
+class BenchmarkPlan:
+    """What to measure. `steps`: tokens per sample of decoding; `repeats`: samples; `starts`: fresh processes."""
 
     contexts: tuple[int, ...] = (8, 512, 2000)
     prefills: tuple[int, ...] = (128, 512, 2000)
@@ -41,25 +41,25 @@ class Plan:
     starts: int = 3
 
     def cases(self) -> tuple[Case, ...]:
-        """Decode at each context, decode of the batch, each prefill."""
+        """Return the cases: decode at each context, decode of the batch, each prefill."""
         batch = (_decode(BATCH_CONTEXT, self.batch, self.steps),) if self.batch > 1 else ()
         decodes = tuple(_decode(context, 1, self.steps) for context in self.contexts)
         return (*decodes, *batch, *(_prefill(tokens) for tokens in self.prefills))
 
     @property
     def window(self) -> int:
-        """Tokens of the longest sequence."""
+        """The length of the longest sequence in tokens."""
         longest = max([BATCH_CONTEXT, *self.contexts]) + self.steps
         return max([longest, FIRST_PROMPT, *self.prefills])
 
     @property
     def total(self) -> int:
-        """Tokens that are held at most at any time."""
+        """The most tokens that are in the KV cache at once."""
         return max(self.window, self.batch * (BATCH_CONTEXT + self.steps))
 
 
 QUICK: dict[str, Any] = {"contexts": (8, 512), "prefills": (128, 512), "repeats": 3, "steps": 32, "starts": 1}
-"""The fields of a short `Plan`."""
+"""The fields of a short `BenchmarkPlan`."""
 
 
 def _prefill(tokens: int) -> Case:
@@ -77,7 +77,7 @@ def _decode(context: int, batch: int, steps: int) -> Case:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a worker is started with: an artefact or a GGUF file, and sizes; token ids are below `vocab_size`."""
+    """A worker's configuration: an artefact or a GGUF file, and sizes; token ids are below `vocab_size`."""
 
     model: str
     threads: int
@@ -87,47 +87,47 @@ class Setup:
     vocab_size: int
 
     def to_argument(self) -> str:
-        """As the one argument of a worker's command line."""
+        """Serialize it as the argument of a worker's command line."""
         return json.dumps(dataclasses.asdict(self))
 
 
-class Engine(Protocol):
-    """What a worker drives."""
+class MeasuredEngine(Protocol):
+    """An engine as a worker drives it."""
 
     def facts(self) -> dict[str, Any]:
-        """What the engine says of itself, once, when it is loaded."""
+        """Return facts about the loaded engine, such as sizes."""
 
     def prefill(self, tokens: int) -> float:
-        """Seconds to read `tokens` tokens into an empty context, to the logits of the next one."""
+        """Return the seconds from an empty context to the logits after `tokens` tokens."""
 
     def decode(self, context: int, batch: int, steps: int) -> float:
-        """Seconds for `steps` tokens of each of `batch` sequences, after `context` tokens each."""
+        """Return the seconds for `steps` tokens in each of `batch` sequences, after `context` tokens."""
 
 
 class SteppingEngine(ABC):
-    """An engine whose sequences can be grown and cut back: what a decode stands on is read once, not every time."""
+    """An engine whose sequences can be extended and truncated, so the context of a decode is read only once."""
 
     vocab_size: int
     _held: tuple[int, int] | None = None
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget all sequences."""
+        """Remove all sequences."""
 
     @abstractmethod
     def read(self, sequence: int, tokens: list[int]) -> None:
-        """Read a prompt into the new sequence number `sequence`."""
+        """Prefill a prompt into the new sequence `sequence`."""
 
     @abstractmethod
     def step(self, tokens: list[int], position: int) -> None:
-        """One token for each of the sequences 0, 1, ..., all of which hold `position` tokens."""
+        """Decode one token for each of the sequences 0, 1, ..., which all have `position` tokens."""
 
     @abstractmethod
     def cut(self, batch: int, position: int, steps: int) -> None:
-        """Take back the last `steps` tokens of each sequence, which then hold `position`."""
+        """Remove the last `steps` tokens of each sequence, leaving `position`."""
 
     def prefill(self, tokens: int) -> float:
-        """See `Engine`."""
+        """See `MeasuredEngine`."""
         self.clear()
         self._held = None
         prompt = token_ids(tokens, self.vocab_size)
@@ -136,7 +136,7 @@ class SteppingEngine(ABC):
         return time.perf_counter() - started
 
     def decode(self, context: int, batch: int, steps: int) -> float:
-        """See `Engine`."""
+        """See `MeasuredEngine`."""
         if self._held != (context, batch):
             self.clear()
             for sequence in range(batch):
@@ -146,7 +146,7 @@ class SteppingEngine(ABC):
         return self._grow(context, batch, steps)
 
     def _grow(self, context: int, batch: int, steps: int) -> float:
-        """Seconds for `steps` tokens of each sequence, which are taken back."""
+        """Time `steps` tokens of each sequence, and remove them again."""
         started = time.perf_counter()
         for step, token in enumerate(token_ids(steps, self.vocab_size)):
             self.step([token] * batch, context + step)
@@ -156,12 +156,12 @@ class SteppingEngine(ABC):
 
 
 def token_ids(count: int, vocab_size: int) -> list[int]:
-    """Fixed ids, spread over the vocabulary."""
+    """Return fixed ids, spread over the vocabulary."""
     return [number * 7919 % vocab_size for number in range(count)]
 
 
-def answers(engine: Engine, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """The answer to each request."""
+def answers(engine: MeasuredEngine, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Yield the answer to each request."""
     from argosy.runtime_bindings.engine.memory import memory_use
 
     for line in lines:
@@ -176,8 +176,8 @@ def answers(engine: Engine, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"no such request: {other}")
 
 
-def serve(load: Callable[[Setup], Engine]) -> None:
-    """A worker's whole life: load what the command line says, say so, answer until stdin ends."""
+def serve(load: Callable[[Setup], MeasuredEngine]) -> None:
+    """Run a worker: load the engine, print its facts, answer requests until stdin ends."""
     from argosy.support.errors import ArgosyError
 
     try:

@@ -13,7 +13,7 @@ from argosy.cli.base import command as argosy_command
 from argosy.support.errors import UsageError
 
 if TYPE_CHECKING:
-    from argosy.bench.workload import Plan
+    from argosy.bench.workload import BenchmarkPlan
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _POSITIVE = click.IntRange(min=1)
@@ -65,9 +65,9 @@ def command(
     GGUF file as it is. Engines stay loaded and take turns, so that a slow minute slows all of them; but on a busy
     machine programs whose threads wait for each other in loops suffer most: measure on an idle one.
     """
-    from argosy.bench.peers import peers_named
+    from argosy.bench.peers import programs_named
     from argosy.bench.plot import check_plot, write_plot
-    from argosy.bench.run import Wishes, bench, command_line
+    from argosy.bench.run import BenchmarkRequest, bench, command_line
     from argosy.places import find_artefact
     from argosy.support.files import atomic_path
     from argosy.support.progress import open_progress
@@ -77,10 +77,10 @@ def command(
     for path in (plot, Path(json_file) if json_file and json_file != "-" else None):
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"there is no directory `{path.parent}` to write `{path.name}` into")
-    peers = peers_named([name.strip() for name in vs.split(",")]) if vs else ()
+    programs = programs_named([name.strip() for name in vs.split(",")]) if vs else ()
     directories = tuple(find_artefact(name) for name in artefacts)
     with open_progress() as progress:
-        report = bench(Wishes(directories, peers, _plan(quick, sizes), threads, with_build), progress)
+        report = bench(BenchmarkRequest(directories, programs, _plan(quick, sizes), threads, with_build), progress)
     report["command"] = command_line()
     if plot is not None:
         report["plot"] = plot.name
@@ -94,12 +94,12 @@ def command(
     _show(report)
 
 
-def _plan(quick: bool, sizes: dict[str, Any]) -> Plan:
+def _plan(quick: bool, sizes: dict[str, Any]) -> BenchmarkPlan:
     """The plan: what was given, else that of `--quick` or the full one."""
-    from argosy.bench.workload import QUICK, Plan
+    from argosy.bench.workload import QUICK, BenchmarkPlan
 
     given = {name: value for name, value in sizes.items() if value is not None}
-    return Plan(**{**(QUICK if quick else {}), **given})
+    return BenchmarkPlan(**{**(QUICK if quick else {}), **given})
 
 
 def _show(report: dict[str, Any]) -> None:

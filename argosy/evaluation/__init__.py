@@ -1,1 +1,1 @@
-"""Evaluation: an artefact, a reference and a text go in; perplexity and KL divergence come out."""
+"""Measure the perplexity and the KL divergence of an artefact against a reference, on a text."""

@@ -1,7 +1,7 @@
-"""An artefact and a reference go in; both read the same tokens in lockstep, and a report of how they differ comes out.
+"""Compare an artefact with a reference: both read the same tokens in lockstep.
 
-Logits are never kept: after each chunk of at most `prefill_chunk` tokens both models' (n, vocab) are reduced to four
-numbers a position. The memory is that of two models, two KV caches and one chunk.
+Logits are never kept: after every chunk of at most `prefill_chunk` tokens both models' logits (n, vocab) are reduced to
+four numbers per position. Memory holds two models, two KV caches and one chunk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SEQUENCE = 0
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a person asks for: a `text` (None: the bundled one), or `self_sample` tokens that the reference says."""
+    """What to evaluate: on a `text` (None: the bundled one), or on `self_sample` tokens sampled from the reference."""
 
     artefact: Path
     text: Path | None = None
@@ -42,8 +42,8 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Which artefact was measured."""
+class ArtefactSummary:
+    """An artefact as a report names it."""
 
     directory: str
     model: str
@@ -55,16 +55,16 @@ class Subject:
 class Report:
     """The outcome of an evaluation."""
 
-    artefact: Subject
-    reference: Subject
+    artefact: ArtefactSummary
+    reference: ArtefactSummary
     text: str
     divergence: Divergence
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """An artefact that is ready to compute."""
+class EvaluatedModel:
+    """A loaded artefact."""
 
     artefact: Artefact
     library: Library
@@ -72,48 +72,47 @@ class Model:
     vocabulary: Vocabulary
 
     def runner(self, context_window: int, max_batch: int = 1) -> LibraryRunner:
-        """A runner with a KV cache for `max_batch` sequences of `context_window` tokens."""
+        """Make a runner with a KV cache for `max_batch` sequences of `context_window` tokens."""
         return LibraryRunner(self.library, self.weights, max_batch=max_batch, context_window=context_window)
 
 
-def evaluate(wanted: Evaluation, progress: Progress) -> Report:
-    """Measure `wanted.artefact` against the reference. Raises ArgosyError for whatever cannot be measured."""
-    if wanted.text is not None and wanted.self_sample is not None:
+def evaluate(request: Evaluation, progress: Progress) -> Report:
+    """Compare `request.artefact` with the reference. Raises ArgosyError for anything that cannot be measured."""
+    if request.text is not None and request.self_sample is not None:
         raise UsageError("`--text` and `--self-sample` exclude each other", "give one of them")
-    text = None if wanted.self_sample is not None else read_text(wanted.text or BUNDLED_TEXT)
-    artefact = open_artefact(wanted.artefact)
-    artefact.library()  # refuse what cannot run here before a reference is built for it
-    reference = open_artefact(wanted.reference) if wanted.reference else reference_for(artefact, progress)
+    text = None if request.self_sample is not None else read_text(request.text or BUNDLED_TEXT)
+    artefact = open_artefact(request.artefact)
+    artefact.library()  # refuse an artefact that cannot run here before building a reference
+    reference = open_artefact(request.reference) if request.reference else reference_for(artefact, progress)
     started = time.perf_counter()
     configure_threads(None)
     measured, true = _load(artefact), _load(reference)
     _check_comparable(true, measured)
     if text is None:
-        assert wanted.self_sample is not None
-        name, windows = "self-sampled", _sampled(true, measured, wanted.self_sample, progress)
+        assert request.self_sample is not None
+        name, windows = "self-sampled", _sampled(true, measured, request.self_sample, progress)
     else:
-        path = wanted.text or BUNDLED_TEXT
+        path = request.text or BUNDLED_TEXT
         name, windows = path.name, windows_of(text, true.vocabulary, _context(true, measured), str(path))
     longest = max(len(window.tokens) for window in windows)
     divergence = measure(true.runner(longest), measured.runner(longest), windows, progress)
-    return Report(_subject(artefact), _subject(reference), name, divergence, time.perf_counter() - started)
+    return Report(_summary(artefact), _summary(reference), name, divergence, time.perf_counter() - started)
 
 
 def measure(
     reference: Runner, other: Runner, windows: Sequence[Window], progress: Progress
 ) -> Divergence:
-    """Both runners read every window, chunk by chunk; their distributions are compared where tokens are scored."""
+    """Let both runners read all windows, chunk by chunk, and compare their distributions where tokens are scored."""
     meter = DivergenceMeter()
     chunk = min(reference.limits.prefill_chunk, other.limits.prefill_chunk)
     total, done = sum(len(window.tokens) - 1 for window in windows), 0
     for window in windows:
-        tokens = np.asarray(window.tokens, dtype=np.int32)
         for runner in (reference, other):
             runner.store.add(_SEQUENCE)
-        for first in range(0, len(tokens) - 1, chunk):
-            following = tokens[first + 1 : first + 1 + chunk]
-            piece = Batch([Chunk(_SEQUENCE, tokens[first : first + len(following)], "all")])
-            true, measured = reference.forward(piece).numpy(), other.forward(piece).numpy()
+        for first in range(0, len(window.tokens) - 1, chunk):
+            following = np.asarray(window.tokens[first + 1 : first + 1 + chunk], dtype=np.int32)
+            batch = Batch([Chunk(_SEQUENCE, window.tokens[first : first + len(following)], "all")])
+            true, measured = reference.forward(batch).numpy(), other.forward(batch).numpy()
             unscored = max(0, window.scored - 1 - first)
             meter.add(true[unscored:], measured[unscored:], following[unscored:])
             done += len(following)
@@ -123,13 +122,13 @@ def measure(
     return meter.result()
 
 
-def _load(artefact: Artefact) -> Model:
+def _load(artefact: Artefact) -> EvaluatedModel:
     library = load_library(artefact)
-    return Model(artefact, library, load_weights(artefact, library), open_vocabulary(artefact))
+    return EvaluatedModel(artefact, library, load_weights(artefact, library), open_vocabulary(artefact))
 
 
-def _check_comparable(true: Model, measured: Model) -> None:
-    """Both models must mean the same by a token id."""
+def _check_comparable(true: EvaluatedModel, measured: EvaluatedModel) -> None:
+    """Raise UsageError unless a token id means the same to both models."""
     one, other = measured.artefact, true.artefact
     sizes = (measured.library.metadata.vocab_size, true.library.metadata.vocab_size)
     if sizes[0] != sizes[1]:
@@ -140,12 +139,12 @@ def _check_comparable(true: Model, measured: Model) -> None:
     check_same_vocabulary(one, other, sizes[0])
 
 
-def _context(*models: Model) -> int:
+def _context(*models: EvaluatedModel) -> int:
     return min(model.library.metadata.context_window_size for model in models)
 
 
-def _sampled(true: Model, measured: Model, count: int, progress: Progress) -> list[Window]:
-    """`count` tokens of the reference's own, in windows that both models can read."""
+def _sampled(true: EvaluatedModel, measured: EvaluatedModel, count: int, progress: Progress) -> list[Window]:
+    """Sample `count` tokens from the reference, in windows that fit both models."""
     prompt = max(len(true.vocabulary.chat_prompt(text)) for text in PROMPTS)
     context = _context(true, measured)
     if prompt >= context:
@@ -154,7 +153,7 @@ def _sampled(true: Model, measured: Model, count: int, progress: Progress) -> li
     return sample_windows(true.runner(needed, max_batch=len(PROMPTS)), true.vocabulary, count, progress)
 
 
-def _subject(artefact: Artefact) -> Subject:
+def _summary(artefact: Artefact) -> ArtefactSummary:
     manifest = artefact.manifest
     assert manifest is not None and manifest.weights is not None, "an artefact with a library has a manifest"
-    return Subject(str(artefact.directory), manifest.model, manifest.quantization, manifest.weights.rounding)
+    return ArtefactSummary(str(artefact.directory), manifest.model, manifest.quantization, manifest.weights.rounding)

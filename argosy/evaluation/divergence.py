@@ -1,4 +1,4 @@
-"""Logits of two models at the same positions go in; how far the second is from the first comes out, in float64."""
+"""Measure in float64 how far one model's logits are from another's at the same positions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from argosy.support.errors import ArtefactError
 
-_ROWS = 32  # positions worked on at a time: bounds the float64 copies of (rows, vocab)
+_ROWS = 32  # positions processed at once; bounds the float64 copies of (rows, vocab)
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Figures over `tokens` positions; `kl_*` in nats, of the reference's distribution p and the other model's q.
+    """Figures over `tokens` positions; `kl_*` in nats, from the reference's distribution p to the other model's q.
 
-    KL divergence of a position: sum p (log p - log q) over the vocabulary. `kl_error`: standard error of the mean.
-    Perplexity: e to the mean negative log-likelihood of the token that follows.
+    The KL divergence at a position is the sum of p (log p - log q) over the vocabulary; `kl_error` is the standard
+    error of the mean. Perplexity is e to the mean negative log-likelihood of the next token.
     """
 
     tokens: int
@@ -31,7 +31,7 @@ class Divergence:
 
 
 class DivergenceMeter:
-    """Collects positions chunk by chunk; keeps four numbers of each position and no logits."""
+    """Accumulates chunks of positions, keeping four numbers per position and no logits."""
 
     def __init__(self) -> None:
         self._kl: list[np.ndarray] = []
@@ -40,9 +40,9 @@ class DivergenceMeter:
         self._same: list[np.ndarray] = []
 
     def add(self, reference: np.ndarray, other: np.ndarray, following: np.ndarray) -> None:
-        """Logits (n, vocab) of both models, and the token (n,) that follows each position.
+        """Add positions: the logits (n, vocab) of both models, and the next tokens (n,).
 
-        Raises ArtefactError where a model's logits are not finite.
+        Raises ArtefactError if logits are not finite.
         """
         assert reference.shape == other.shape and len(following) == len(reference), (reference.shape, other.shape)
         for first in range(0, len(following), _ROWS):
@@ -58,7 +58,7 @@ class DivergenceMeter:
         self._same.append(reference.argmax(axis=-1) == other.argmax(axis=-1))
 
     def result(self) -> Divergence:
-        """The figures over everything added; at least one position."""
+        """Return the figures over all positions added, of which there must be at least one."""
         assert self._kl, "nothing was added"
         kl = np.concatenate(self._kl)
         return Divergence(
@@ -74,7 +74,7 @@ class DivergenceMeter:
 
 
 def log_softmax(logits: np.ndarray, whose: str) -> np.ndarray:
-    """Log-probabilities along the last axis, float64; `whose` names the model in the error."""
+    """Return log-probabilities along the last axis in float64; `whose` names the model in the error."""
     values = logits.astype(np.float64)
     if not np.isfinite(values).all():
         raise ArtefactError(f"the {whose} computes logits that are not finite", "build it again with `--force`")

@@ -1,4 +1,4 @@
-"""An artefact goes in; the artefact of the same checkpoint without quantization comes out, built if there is none."""
+"""Find the unquantized artefact of the same checkpoint, or build it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ UNQUANTIZED = "q0f32"
 
 
 def reference_for(artefact: Artefact, progress: Progress) -> Artefact:
-    """The `q0f32` artefact with the checkpoint digest of `artefact`, from beside it or below the output root.
+    """Return the `q0f32` artefact of the checkpoint of `artefact`, from beside it or below the output root.
 
-    Where there is none it is built below the output root. Raises ArgosyError where it cannot be.
+    If there is none, it is built below the output root. Raises ArgosyError if that fails.
     """
     if artefact.manifest is None:
         sentence = f"`{artefact.directory}` does not say which checkpoint it was made from"
@@ -32,7 +32,7 @@ def reference_for(artefact: Artefact, progress: Progress) -> Artefact:
 
 
 def _usable(directory: Path, digest: str) -> Artefact | None:
-    """The artefact in `directory`, if it is a complete reference that runs here."""
+    """Return the artefact in `directory` if it is a complete reference that runs here."""
     try:
         found = open_artefact(directory)
         found.library()
@@ -44,12 +44,12 @@ def _usable(directory: Path, digest: str) -> Artefact | None:
 
 
 def _build(model: str, digest: str, progress: Progress) -> Artefact:
-    """Builds `model` without quantization; it must still be the checkpoint with this digest."""
+    """Build `model` without quantization; its checkpoint must still have this digest."""
     output = output_root() / artefact_name(model, UNQUANTIZED)
     request = BuildRequest(model=model, quantization=UNQUANTIZED, kv="f32", output=output)
     if prepare(request).digest != digest:
         raise UsageError(
-            f"`{model}` is not the checkpoint any more that the artefact was built from",
+            f"`{model}` is no longer the checkpoint that the artefact was built from",
             "build the artefact again, or name an unquantized one with `--reference`",
         )
     return open_artefact(build(request, _ForReference(progress)).directory)
@@ -57,7 +57,7 @@ def _build(model: str, digest: str, progress: Progress) -> Artefact:
 
 @dataclass(frozen=True, slots=True)
 class _ForReference:
-    """Progress whose stages say what they are for."""
+    """A progress whose stages are marked as the reference's."""
 
     progress: Progress
 

@@ -1,7 +1,7 @@
-"""A model goes in; what it says itself, sampled at temperature 1 with fixed seeds, comes out as windows to evaluate.
+"""Sample the text to evaluate from the reference itself, at temperature 1 with fixed seeds.
 
-On text that the model writes itself its own distribution is the truth, so the divergence measures quantization alone,
-and not how well either model knows somebody's prose.
+On the reference's own text its distribution is the true one, so the divergence measures quantization alone, and not how
+well either model predicts other people's prose.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ PROMPTS = (
     "What are the causes of the French Revolution?",
     "Give me a recipe for tomato soup.",
 )
-_ROUNDS = 16  # answers to each prompt before we give up on a model that says too little
+_ROUNDS = 16  # answers to each prompt before giving up on a model that generates too little
 
 
 def sample_windows(runner: Runner, vocabulary: Vocabulary, count: int, progress: Progress) -> list[Window]:
-    """Answers of the model in `runner` to `PROMPTS`, `count` tokens in all; only what it said is scored.
+    """Sample answers to `PROMPTS` from `runner`, `count` tokens in all; only the answers are scored.
 
-    Each prompt is answered with a quarter of the tokens; where answers end early, rounds with other seeds follow.
-    Raises ArgosyError for a model that answers with next to nothing.
+    Every prompt is answered with a quarter of the tokens; if answers end early, rounds with other seeds follow. Raises
+    ArgosyError for a model whose answers are nearly empty.
     """
     prompts = [vocabulary.chat_prompt(prompt) for prompt in PROMPTS]
-    said = 0
+    sampled = 0
     windows: list[Window] = []
     for round_number in range(_ROUNDS):
         for prompt, answer in _round(runner, prompts, -(-count // len(PROMPTS)), vocabulary.ends, round_number):
-            kept = answer[: count - said]
+            kept = answer[: count - sampled]
             if kept:
                 windows.append(Window((*prompt, *kept), len(prompt)))
-            said += len(kept)
-            progress.report("sample the text", said, count)
-        if said == count:
+            sampled += len(kept)
+            progress.report("sample the text", sampled, count)
+        if sampled == count:
             return windows
-    raise ArgosyError(f"the model says `{said}` tokens and not {count}: it ends its answers at once", "give a `--text`")
+    problem = f"the model generated `{sampled}` tokens instead of {count}: it ends its answers at once"
+    raise ArgosyError(problem, "give a `--text`")
 
 
 def _round(
     runner: Runner, prompts: list[list[int]], at_most: int, ends: frozenset[int], round_number: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """One answer to each prompt, in their order."""
+    """Yield every prompt with its answer."""
     engine = Engine(runner)
-    requests = {}
+    requests: dict[int, tuple[list[int], list[int]]] = {}
     for number, prompt in enumerate(prompts):
         room = runner.limits.context_window - len(prompt)
         sampling = SamplingParams(temperature=1.0, top_p=1.0, seed=round_number * len(prompts) + number)

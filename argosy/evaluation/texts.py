@@ -1,4 +1,4 @@
-"""A text and a model's tokenizer go in; the windows of tokens to evaluate come out.
+"""Cut a text into the windows of tokens to evaluate.
 
 The bundled text, `alice.txt`, is the opening of "Alice's Adventures in Wonderland" by Lewis Carroll (1865), which is in
 the public domain.
@@ -19,7 +19,7 @@ MIN_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Tokens that are read together; those from `scored` on are predicted, each from all that come before it."""
+    """Tokens that are read together; those from `scored` on are predicted from all before them."""
 
     tokens: tuple[int, ...]
     scored: int
@@ -29,7 +29,7 @@ class Window:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises UsageError where it cannot be read, is not UTF-8, or is empty."""
+    """Read a text file. Raises UsageError if it cannot be read, is not UTF-8, or is empty."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -43,19 +43,19 @@ def read_text(path: Path) -> str:
 
 
 def windows_of(text: str, vocabulary: Vocabulary, context_window: int, name: str) -> list[Window]:
-    """`text` in windows of `context_window` tokens, each with the model's own beginning, such as `<s>`.
+    """Tokenize `text` and cut it into windows that begin with the model's own beginning, such as `<s>`.
 
-    A last window of fewer than two tokens is left out. Raises UsageError where the text, called `name`, is too short.
+    A last window without a token to predict is dropped. Raises UsageError if the text, called `name`, is too short.
     """
     start = vocabulary.beginning
     tokens = vocabulary.encode(text)
     if len(tokens) < MIN_TOKENS:
-        raise UsageError(f"`{name}` has {len(tokens)} tokens, and {MIN_TOKENS} are the least", "give a longer text")
+        raise UsageError(f"`{name}` has {len(tokens)} tokens, fewer than {MIN_TOKENS}", "give a longer text")
     return list(cut(tokens, start, context_window))
 
 
 def cut(tokens: Sequence[int], start: Sequence[int], context_window: int) -> list[Window]:
-    """Consecutive windows, of `context_window` tokens but for the last, that begin with `start`."""
+    """Cut `tokens` into consecutive windows of `context_window` tokens that begin with `start`; the last is shorter."""
     step = context_window - len(start)
     pieces = (tokens[first : first + step] for first in range(0, len(tokens), step))
     scored = max(1, len(start))

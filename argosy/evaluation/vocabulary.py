@@ -1,4 +1,4 @@
-"""An artefact's tokenizer files go in; token ids of texts and chat prompts come out, and whether two agree on them."""
+"""Tokenize texts and chat prompts for a model, and check that two models share a vocabulary."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Vocabulary:
     ends: frozenset[int]
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of `text` alone."""
+        """Tokenize `text` without special tokens."""
         return self.tokenizer.encode(text)
 
     def chat_prompt(self, question: str) -> list[int]:
-        """The tokens after which the model answers `question`; the question itself where it has no chat template."""
+        """Tokenize the prompt that asks `question`: the bare question if the model has no chat template."""
         if self.template is None:
             return [*self.beginning, *self.encode(question)]
         return self.encode(self.template.render([{"role": "user", "content": question}]))
 
 
 def open_vocabulary(artefact: Artefact) -> Vocabulary:
-    """The vocabulary of an artefact. Raises ArtefactError where its tokenizer cannot be used."""
+    """Open the vocabulary of an artefact. Raises ArtefactError if its tokenizer cannot be used."""
     tokenizer = load_tokenizer(artefact)
     source = select_template(tokenizer.config.get("chat_template"))
     return Vocabulary(
@@ -43,7 +43,7 @@ def open_vocabulary(artefact: Artefact) -> Vocabulary:
 
 
 def _beginning(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The ids that the tokenizer puts before a text, found by comparing encodings with and without them."""
+    """Find the ids that the tokenizer puts before a text, by comparing encodings with and without them."""
     plain, special = tokenizer.encode("a"), tokenizer.encode("a", add_special_tokens=True)
     for first in range(len(special) - len(plain) + 1):
         if special[first : first + len(plain)] == plain:
@@ -52,7 +52,7 @@ def _beginning(tokenizer: Tokenizer) -> tuple[int, ...]:
 
 
 def check_same_vocabulary(one: Artefact, other: Artefact, size: int) -> None:
-    """Raises UsageError unless ids 0 to `size` - 1 are the same tokens in both artefacts."""
+    """Raise UsageError unless ids 0 to `size` - 1 are the same tokens in both artefacts."""
     paths = [artefact.tokenizer_path() for artefact in (one, other)]
     if paths[0].read_bytes() == paths[1].read_bytes():
         return
@@ -66,5 +66,5 @@ def check_same_vocabulary(one: Artefact, other: Artefact, size: int) -> None:
 
 
 def _tokens(tokenizer: Tokenizer, size: int) -> list[tuple[bytes, str]]:
-    """What each id stands for: its bytes, and the names of special tokens, which have none."""
+    """List the bytes and the text of every id; special tokens have no bytes."""
     return [(tokenizer.bytes_of(token), tokenizer.text_of(token)) for token in range(size)]

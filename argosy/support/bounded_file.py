@@ -74,7 +74,7 @@ class BoundedFile:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise self.truncated(offset, size)
         out = np.empty(size, np.uint8)
-        view, done = memoryview(out), 0
+        view, done = out.data, 0
         try:
             with self._lock:
                 self._file.seek(offset)

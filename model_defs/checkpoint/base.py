@@ -16,6 +16,7 @@ from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError
 from argosy.support.text import one_line
 
+BlockKind = Literal["Q4_0", "Q4_1", "Q8_0"]
 SAMPLE = 4096  # bytes the digest covers at the beginning, the middle and the end of each tensor
 
 
@@ -27,7 +28,7 @@ class Blocks:
     Value: (q - 8) * scale for Q4_0, q * scale + min for Q4_1, q * scale for Q8_0.
     """
 
-    kind: Literal["Q4_0", "Q4_1", "Q8_0"]
+    kind: BlockKind
     q: np.ndarray
     scale: np.ndarray
     min: np.ndarray | None = None

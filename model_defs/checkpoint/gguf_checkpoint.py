@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.base import Blocks, Checkpoint
+from argosy.model_defs.checkpoint.base import BlockKind, Blocks, Checkpoint
 from argosy.model_defs.checkpoint.gguf_config import config_from
 from argosy.model_defs.checkpoint.gguf_file import GgufFile, GgufTensor
 from argosy.model_defs.checkpoint.gguf_names import Translated, row_order, spelling_of, translate
@@ -18,6 +18,7 @@ from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 
 COMPARED = 1 << 20  # bytes compared at a time
+BLOCK_KINDS: dict[str, BlockKind] = {"Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q8_0": "Q8_0"}
 
 
 class GgufCheckpoint(Checkpoint):
@@ -31,7 +32,7 @@ class GgufCheckpoint(Checkpoint):
         super().__init__(path, "gguf", config_from(self.file, self.architecture, tied))
         layers = self._number("num_hidden_layers", "n_layer")
         self._heads = self._number("num_attention_heads", "n_head")
-        self._kv_heads = int(self.config.get("num_key_value_heads", self._heads))
+        self._kv_heads = self._number("num_key_value_heads", "num_attention_heads", "n_head")
         self._tensors: dict[str, Translated] = {}
         for source, info in self.file.tensors.items():
             if tied and source == "output.weight":
@@ -73,7 +74,7 @@ class GgufCheckpoint(Checkpoint):
         return blocks if blocks is None or order is None else blocks.rows(order)
 
     def tokenizer_files(self) -> dict[str, bytes]:
-        rows = int(self.config["vocab_size"])  # type: ignore[call-overload]
+        rows = self._number("vocab_size")
         positions = self._number("max_position_embeddings", "n_positions")
         return tokenizer_files(self.file.metadata, self.architecture, rows, positions)
 
@@ -96,7 +97,10 @@ class GgufCheckpoint(Checkpoint):
         return row_order(self._translated(name).change, self._info(name).shape[0], self._heads, self._kv_heads)
 
     def _number(self, *keys: str) -> int:
-        return next(int(self.config[key]) for key in keys if key in self.config)  # type: ignore[call-overload]
+        """Return the number at the first of `keys` that the config has."""
+        value = next(self.config[key] for key in keys if key in self.config)
+        assert isinstance(value, int), keys
+        return value
 
 
 def _architecture(file: GgufFile, path: Path) -> str:
@@ -137,8 +141,8 @@ def _blocks(file: GgufFile, info: GgufTensor) -> Blocks | None:
     A block of 32 values is stored as the scale, for Q4_1 the minimum, then the values. The low nibbles of a 4-bit block
     are its first 16 values, the high nibbles the other 16.
     """
-    kind = info.kind.name
-    if kind not in ("Q4_0", "Q4_1", "Q8_0"):
+    kind = BLOCK_KINDS.get(info.kind.name)
+    if kind is None:
         return None
     raw = file.raw(info)
     n, k = info.shape

@@ -59,7 +59,7 @@ class Metadata:
             return default
         if value is None:
             raise CheckpointError(f"the GGUF file lacks `{self.architecture}.{key}`", "convert it again with llama.cpp")
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise self._wrong(key, value, "a finite number")
         # GGUF rounds to 32 bits: 1e-5 reads back as 9.99999974e-06. Recover the shortest decimal that rounds to it.
         return float(str(np.float32(value)))

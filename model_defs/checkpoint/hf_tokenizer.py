@@ -91,8 +91,9 @@ def _from_vocab_and_merges(directory: Path, settings: Mapping[str, object], conf
             "add tokenizer.json: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
     path = directory / "vocab.json"
-    vocab = parse_object(read_small(path), f"`{path_line(path)}`")
-    if not vocab or not all(type(i) is int and 0 <= i < 1 << 31 for i in vocab.values()):
+    stored = parse_object(read_small(path), f"`{path_line(path)}`")
+    vocab = {text: i for text, i in stored.items() if type(i) is int and 0 <= i < 1 << 31}
+    if not vocab or len(vocab) != len(stored):
         raise CheckpointError(f"`{path_line(path)}` does not map tokens to numbers", "download it again")
     if len(set(vocab.values())) != len(vocab):
         raise CheckpointError(f"`{path_line(path)}` gives one number to two tokens", "download it again")
@@ -127,7 +128,7 @@ def added_text(token: object) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mapping[str, object]) -> list[Added]:
+def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mapping[str, int]) -> list[Added]:
     """Collect the added tokens of `tokenizer_config.json`, `added_tokens.json` and `special_tokens_map.json`."""
     found: dict[str, Added] = {}
     decoder = settings.get("added_tokens_decoder")
@@ -147,7 +148,7 @@ def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mappin
     for key, value in named.items():
         text = added_text(value)
         if key.endswith("_token") and text in vocab:
-            found.setdefault(text, Added(int(vocab[text]), text, special=True))  # type: ignore[call-overload]
+            found.setdefault(text, Added(vocab[text], text, special=True))
     taken = {i: text for text, i in vocab.items()}
     for token in found.values():
         if taken.setdefault(token.id, token.content) != token.content:

@@ -16,15 +16,15 @@ from click.testing import CliRunner
 
 from argosy.bench import machine, peers, plot, processes, run, tables
 from argosy.bench.measure import Speeds
-from argosy.bench.peers import PEERS, Ours, Rival
+from argosy.bench.peers import PEER_PROGRAMS, Ours, Peer
 from argosy.bench.samples import samples, spread
 from argosy.bench.worker_argosy import step_weights_bytes
-from argosy.bench.workload import QUICK, WARM_UP, Plan, SteppingEngine, answers, token_ids
+from argosy.bench.workload import QUICK, WARM_UP, BenchmarkPlan, SteppingEngine, answers, token_ids
 from argosy.cli.app import cli
 from argosy.dist.manifest import Manifest, WeightsRecord
 from argosy.support.errors import ArgosyError, UsageError
 
-PLAN = Plan(contexts=(8, 512), prefills=(128,), batch=4, repeats=2)
+PLAN = BenchmarkPlan(contexts=(8, 512), prefills=(128,), batch=4, repeats=2)
 OURS, KEPT = "Argosy q4f16_1", "Argosy keep"
 
 
@@ -46,10 +46,11 @@ def ours(scheme: str, digest: str = "d", model: str = "m.gguf") -> Ours:
 def report_of(
     schemes: tuple[str, ...] = ("q4f16_1", "keep"), names: tuple[str, ...] = ("llama.cpp",)
 ) -> dict[str, Any]:
-    """A report: rates 10, 20, ... by case for Argosy, half of that for Q4_0 rivals, a quarter for shipped ones."""
+    """A report: rates 10, 20, ... by case for Argosy, half of that for Q4_0 peers, a quarter for shipped ones."""
     artefacts = [ours(scheme) for scheme in schemes]
-    rivals = peers.rivals_of(artefacts, [PEERS[name] for name in names])
-    share = {one.name: 1.0 for one in artefacts} | {r.name: 0.25 if "shipped" in r.name else 0.5 for r in rivals}
+    others = peers.peers_of(artefacts, [PEER_PROGRAMS[name] for name in names])
+    share = {one.name: 1.0 for one in artefacts}
+    share |= {peer.name: 0.25 if "shipped" in peer.name else 0.5 for peer in others}
     rates = {
         name: {case.name: [10.0 * (row + 1) * by] * 2 for row, case in enumerate(PLAN.cases())}
         for name, by in share.items()
@@ -75,8 +76,8 @@ def report_of(
         "versions": machine.versions(),
         "cases": [{"name": case.name, "title": case.title, "tokens": case.tokens} for case in PLAN.cases()],
         "engines": engines,
-        "ratios": run.ratios(Speeds(rates, {}), mine, [rival.name for rival in rivals]),
-        "same_bits": {one.name: [r.name for r in rivals if r.has_the_bits_of(one)] for one in artefacts},
+        "ratios": run.ratios(Speeds(rates, {}), mine, [peer.name for peer in others]),
+        "same_bits": {one.name: [peer.name for peer in others if peer.has_the_bits_of(one)] for one in artefacts},
         "roofline": {"stream": stream, "stream_bytes": 10**9,
                      "engines": {name: {"reread": stream, "decode": found} for name, found in decode.items()}},
         "chat": {name: {"load_seconds": second, "first_token_seconds": second, "peak_bytes": 3, "weights_bytes": 10**8,
@@ -95,9 +96,9 @@ def test_a_plan_has_its_cases_and_room_for_them() -> None:
     assert [case.name for case in PLAN.cases()] == ["decode_8", "decode_512", "decode_8_batch_4", "prefill_128"]
     assert [case.tokens for case in PLAN.cases()] == [64, 64, 256, 128]
     assert PLAN.window == 512 + 64 and PLAN.total == 576
-    assert Plan(contexts=(8,), prefills=(40,), batch=8).total == 8 * (8 + 64)
-    assert not [case for case in Plan(batch=1).cases() if "batch" in case.name]
-    assert len(Plan(**QUICK).cases()) == 5
+    assert BenchmarkPlan(contexts=(8,), prefills=(40,), batch=8).total == 8 * (8 + 64)
+    assert not [case for case in BenchmarkPlan(batch=1).cases() if "batch" in case.name]
+    assert len(BenchmarkPlan(**QUICK).cases()) == 5
 
 
 class Counting(SteppingEngine):
@@ -146,15 +147,15 @@ def test_token_ids_are_in_the_vocabulary_and_differ() -> None:
 # -- who runs beside whom
 
 
-def test_rivals_have_the_bits_of_the_artefacts_and_those_of_the_file() -> None:
-    llama = PEERS["llama.cpp"]
-    rivals = peers.rivals_of([ours("q4f16_1"), ours("keep")], [llama])
-    assert [rival.name for rival in rivals] == ["llama.cpp Q4_0", "llama.cpp as shipped"]
-    assert [rival.has_the_bits_of(ours("q4f16_1")) for rival in rivals] == [True, False]
-    assert [rival.has_the_bits_of(ours("keep")) for rival in rivals] == [False, True]
-    assert [rival.name for rival in peers.rivals_of([ours("keep")], [llama])] == ["llama.cpp as shipped"]
-    assert peers.rivals_of([ours("q3f16_1")], [llama]) == (Rival(llama, "as shipped"),)
-    assert peers.rivals_of([ours("q4f16_1")], []) == ()
+def test_peers_have_the_bits_of_the_artefacts_and_those_of_the_file() -> None:
+    llama = PEER_PROGRAMS["llama.cpp"]
+    others = peers.peers_of([ours("q4f16_1"), ours("keep")], [llama])
+    assert [peer.name for peer in others] == ["llama.cpp Q4_0", "llama.cpp as shipped"]
+    assert [peer.has_the_bits_of(ours("q4f16_1")) for peer in others] == [True, False]
+    assert [peer.has_the_bits_of(ours("keep")) for peer in others] == [False, True]
+    assert [peer.name for peer in peers.peers_of([ours("keep")], [llama])] == ["llama.cpp as shipped"]
+    assert peers.peers_of([ours("q3f16_1")], [llama]) == (Peer(llama, "as shipped"),)
+    assert peers.peers_of([ours("q4f16_1")], []) == ()
 
 
 def test_peers_need_one_gguf_file(tmp_path: Path) -> None:
@@ -169,11 +170,11 @@ def test_peers_need_one_gguf_file(tmp_path: Path) -> None:
 
 def test_a_peer_that_is_not_known_or_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"unknown program `lama\.cpp`") as caught:
-        peers.peers_named(["lama.cpp"])
+        peers.programs_named(["lama.cpp"])
     assert caught.value.hint == "did you mean `llama.cpp`?"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="`openvino-genai` is not installed") as caught:
-        peers.peers_named(["openvino"])
+        peers.programs_named(["openvino"])
     assert caught.value.hint == "pip install openvino-genai"
 
 
@@ -284,7 +285,7 @@ def test_the_picture_has_a_bar_for_each_engine_and_case() -> None:
     report = report_of()
     report["model"] = "<m> & co"
     found = list(bars(plot.svg(report)))
-    kinds = ["ours", "also", "rival", "rival"]
+    kinds = ["ours", "also", "peer", "peer"]
     assert [kind for kind, _ in found] == kinds * len(PLAN.cases())
     assert [width for _, width in found[:4]] == [plot.BARS, plot.BARS, plot.BARS / 2, plot.BARS / 4]
     assert "(2.00x)" in plot.svg(report) and "prefers-color-scheme: dark" in plot.svg(report)

@@ -44,12 +44,12 @@ def test_a_short_benchmark_of_an_artefact(demo_artefact: Callable[[str], Path], 
 
 def test_more_than_an_artefact_can_hold_is_refused(demo_artefact: Callable[[str], Path]) -> None:
     result = CliRunner().invoke(cli, ["bench", str(demo_artefact("q4f16_1")), "--contexts", "8190"])
-    assert result.exit_code == 2 and "holds `8192` tokens of context, and `8254` are asked for" in result.stderr
+    assert result.exit_code == 2 and "holds `8192` tokens of context, but the benchmark needs `8254`" in result.stderr
 
 
 def test_a_batch_beyond_the_librarys_is_refused(demo_artefact: Callable[[str], Path]) -> None:
     result = CliRunner().invoke(cli, ["bench", str(demo_artefact("q4f16_1")), "--quick", "--batch", "9"])
-    assert result.exit_code == 1 and "runs `8` sequences together, and `9` are asked for" in result.stderr
+    assert result.exit_code == 1 and "runs `8` sequences together, but the benchmark needs `9`" in result.stderr
     assert "hint: give a smaller `--batch`" in result.stderr
 
 

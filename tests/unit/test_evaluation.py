@@ -128,7 +128,7 @@ def test_a_checkpoint_that_changed_since_is_no_reference(
     checkpoint = save_checkpoint(tmp_path / "changing")
     build(BuildRequest(str(checkpoint), output=tmp_path / "mine"), SilentProgress(), ("weights", "config"))
     save_checkpoint(checkpoint, seed=1)
-    with pytest.raises(UsageError, match="is not the checkpoint any more"):
+    with pytest.raises(UsageError, match="is no longer the checkpoint"):
         reference_for(open_artefact(tmp_path / "mine"), SilentProgress())
     assert not (tmp_path / "empty").exists()
 
@@ -165,7 +165,7 @@ def test_other_vocabularies_are_refused(place: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "kind", "sentence"),
     [
-        ({"text": "short"}, UsageError, "has 6 tokens, and 16 are the least"),
+        ({"text": "short"}, UsageError, "has 6 tokens, fewer than 16"),
         ({"text": "short", "self_sample": 8}, UsageError, "exclude each other"),
         ({"reference": "nowhere"}, ArtefactError, "there is no artefact directory"),
         ({"artefact": "nowhere"}, ArtefactError, "there is no artefact directory"),
