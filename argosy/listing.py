@@ -25,7 +25,7 @@ def targets() -> list[Row]:
     """What `--target` takes."""
     from argosy.compiler.targets import TARGETS
 
-    return [{"name": name, "summary": summary} for name, summary in TARGETS.items()]
+    return [{"name": entry.name, "summary": entry.summary} for entry in TARGETS.values()]
 
 
 def schemes() -> list[Row]:

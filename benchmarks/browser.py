@@ -40,8 +40,9 @@ from web.tiny_artefacts import CONTEXT, save_letters_checkpoint
 from argosy.bench.machine import describe, versions
 from argosy.bench.tables import Table
 from argosy.bench.tables import markdown as table_markdown
-from argosy.compiler.targets.webgpu.schemes import DTYPES
+from argosy.compiler.targets.table import BROWSER_TARGET
 from argosy.dist.manifest import read_manifest
+from argosy.quant.scheme import scheme_named
 from argosy.support.files import write_bytes_atomic, write_json_atomic
 from argosy.support.text import human_size, human_time
 
@@ -56,7 +57,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the JSON file to write")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="where to write a section of docs/performance.md")
     parser.add_argument("--model", metavar="M", help="default: the tiny model of the tests")
-    parser.add_argument("--quantization", default="q4f32_1", choices=DTYPES, metavar="Q")
+    parser.add_argument("--quantization", default="q4f32_1", choices=BROWSER_TARGET.schemes, metavar="Q")
     parser.add_argument("--tokens", type=int, default=64, metavar="N", help="length of an answer")
     parser.add_argument("--context-window", type=int, default=CONTEXT, metavar="N")
     options = parser.parse_args()
@@ -80,7 +81,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     model = options.model or str(save_letters_checkpoint(work / "tiny"))
     directory = work / "artefact"
     builds = [compile_library(model, options, directory, work / "cache") for _ in range(2)]
-    library = directory / read_manifest(directory).libraries["webgpu"].file
+    library = directory / read_manifest(directory).libraries[BROWSER_TARGET.name].file
     subprocess.run([str(program("npm")), "run", "--silent", "build"], cwd=WEB, env=node_environment(), check=True)
     generation = {"temperature": 0, "max_tokens": options.tokens, "ignore_eos": options.model is None}
     talk = {"prompts": [QUESTION], "generation": generation}
@@ -111,7 +112,7 @@ def command_line(options: argparse.Namespace) -> str:
 
 def in_float16(quantization: str) -> bool:
     """Whether a scheme computes in 16-bit floats."""
-    return DTYPES[quantization] == "float16"
+    return scheme_named(quantization).plain.dtype == "float16"
 
 
 def compile_library(model: str, options: argparse.Namespace, directory: Path, cache: Path) -> dict[str, float]:
@@ -120,12 +121,12 @@ def compile_library(model: str, options: argparse.Namespace, directory: Path, ca
     Weights and config are written first, if they are not up to date.
     """
     command = [sys.executable, "-m", "argosy.cli"]
-    options = ["--model", model, "--quantization", options.quantization, "--output", str(directory)]
+    common = ["--model", model, "--quantization", options.quantization, "--output", str(directory)]
     bounds = ["--context-window", str(options.context_window)]
     environment = {**os.environ, "ARGOSY_CACHE": str(cache)}
     for part in ("convert", "config"):
-        subprocess.run([*command, part, *options, *(bounds if part == "config" else [])], check=True, stdout=sys.stderr)
-    last = [*command, "compile", *options, *bounds, "--target", "webgpu", "--force", "--json"]
+        subprocess.run([*command, part, *common, *(bounds if part == "config" else [])], check=True, stdout=sys.stderr)
+    last = [*command, "compile", *common, *bounds, "--target", BROWSER_TARGET.name, "--force", "--json"]
     printed = subprocess.run(last, check=True, stdout=subprocess.PIPE, env=environment).stdout
     (stage,) = json.loads(printed)["stages"]
     phases = stage["phases"]

@@ -127,7 +127,7 @@ def formats() -> str:
 
 def targets() -> str:
     """What `--target` takes."""
-    return table(("target", "what it is"), ((f"`{name}`", summary) for name, summary in TARGETS.items()))
+    return table(("target", "what it is"), ((f"`{entry.name}`", entry.summary) for entry in TARGETS.values()))
 
 
 def roundings() -> str:

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from argosy.build.config import CONFIG
 from argosy.build.library import library_step
 from argosy.build.recipe import BuildRecipe, prepare
-from argosy.build.request import ACTIVATIONS, KV_DTYPES, ROUNDINGS, STAGES, BuildRequest, Stage
+from argosy.build.request import ROUNDINGS, STAGES, BuildRequest, Stage
 from argosy.build.steps import BuildReport, BuildStep, StageReport, run_step
 from argosy.build.weights import WEIGHTS
 from argosy.dist.build_directory import open_build_directory
 from argosy.support.progress import Progress
 
 __all__ = [
-    "ACTIVATIONS", "KV_DTYPES", "ROUNDINGS", "STAGES", "BuildRecipe", "BuildReport", "BuildRequest", "BuildStep",
-    "Stage", "StageReport", "build", "prepare",
+    "ROUNDINGS", "STAGES", "BuildRecipe", "BuildReport", "BuildRequest", "BuildStep", "Stage", "StageReport", "build",
+    "prepare",
 ]  # fmt: skip
 
 

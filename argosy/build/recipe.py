@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from argosy.build.request import ACTIVATIONS, KV_DTYPES, ROUNDINGS, BuildRequest
+from argosy.build.request import ROUNDINGS, BuildRequest
+from argosy.compiler.targets import check_options, check_scheme, check_targets, check_tensors
 from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import UsageError
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class BuildRecipe:
     """A build request with every choice made and every input opened.
 
-    `ignorable` are prefixes of tensors that the checkpoint may hold and the model does not use; `digest` is the
-    checkpoint's.
+    `options` are those that the request sets and that only some targets take. `ignorable` are prefixes of tensors that
+    the checkpoint may hold and the model does not use; `digest` is the checkpoint's.
     """
 
     name: str
@@ -38,8 +39,7 @@ class BuildRecipe:
     scheme: Scheme
     rounding: str
     targets: tuple[str, ...]
-    activations: str
-    kv: str
+    options: Mapping[str, str]
     bounds: Bounds
     directory: Path
     ignorable: tuple[str, ...]
@@ -53,7 +53,6 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     Raises ArgosyError for whatever cannot be built.
     """
     from argosy.compiler.bounds import bounds_for
-    from argosy.compiler.targets import check_scheme, check_targets, check_tensors
     from argosy.dist.catalogue import resolve_model
     from argosy.model_defs.checkpoint import open_checkpoint
     from argosy.model_defs.read import read_model, read_spec
@@ -62,11 +61,10 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     from argosy.quant.scheme import scheme_named
 
     scheme = scheme_named(request.quantization)
-    activations = request.activations or scheme.activations
-    _check_choice("rounding", request.rounding, ROUNDINGS)
-    _check_choice("activations", activations, ACTIVATIONS)
-    _check_choice("KV cache dtype", request.kv, KV_DTYPES)
-    targets = check_targets(request.targets)
+    if request.rounding not in ROUNDINGS:
+        raise UsageError(f"unknown rounding `{request.rounding}`", f"one of: {', '.join(ROUNDINGS)}")
+    targets, options = check_targets(request.targets), request.target_options()
+    check_options(targets, options)
     check_scheme(targets, scheme.name)
     resolved = resolve_model(request.model)
     checkpoint = open_checkpoint(resolved.path)
@@ -79,16 +77,11 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     notes = (*((model.notice,) if model.notice else ()), *plan.notes, *check_tensors(targets, sizes))
     return BuildRecipe(
         name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=model.spec,
-        parameters=model.parameters,
-        plan=plan, scheme=scheme, rounding=request.rounding, targets=targets, activations=activations, kv=request.kv,
+        parameters=model.parameters, plan=plan, scheme=scheme, rounding=request.rounding, targets=targets,
+        options=options,
         bounds=bounds, directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
         ignorable=model.ignorable, digest=checkpoint.digest(), notes=notes,
     )  # fmt: skip
-
-
-def _check_choice(what: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(f"unknown {what} `{value}`", f"one of: {', '.join(allowed)}")
 
 
 def tensor_bytes(shape: Sequence[int], dtype: str) -> int:

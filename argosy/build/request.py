@@ -9,13 +9,11 @@ from typing import Literal, TypeAlias
 Stage: TypeAlias = Literal["weights", "config", "library"]
 STAGES: tuple[Stage, ...] = ("weights", "config", "library")
 ROUNDINGS = ("full", "rtn")
-ACTIVATIONS = ("int8", "int16", "f32")
-KV_DTYPES = ("f16", "f32")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """The options of a build; None leaves the choice to the model or the scheme.
+    """The options of a build; None leaves the choice to the model, the scheme or the target.
 
     `force` also runs stages that are up to date.
     """
@@ -27,8 +25,13 @@ class BuildRequest:
     context_window: int | None = None
     prefill_chunk: int | None = None
     max_batch: int | None = None
-    activations: str | None = None  # None: what the scheme recommends
-    kv: str = "f16"
+    activations: str | None = None
+    kv: str | None = None
     output: Path | None = None
     force: bool = False
     debug_dump: Path | None = None
+
+    def target_options(self) -> dict[str, str]:
+        """Return the options that only some targets take, as far as they are set."""
+        options = {"activations": self.activations, "kv": self.kv}
+        return {name: value for name, value in options.items() if value is not None}

@@ -69,9 +69,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "each slower than the one before.  [default: int8, and int16 for q8f16_1 and keep]",
     ),
     "kv": click.option(
-        "--kv", type=click.Choice(["f16", "f32"]), default="f16", show_default=True,
-        help="On CPUs, what the cache keeps keys and values in: f32 takes twice the memory, and is exact. In a browser "
-        "it is what the scheme computes in.",
+        "--kv", type=click.Choice(["f16", "f32"]),
+        help="On CPUs, what the cache keeps keys and values in: f32 takes twice the memory, and is exact.  "
+        "[default: f16]",
     ),
     "output": click.option(
         "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",

@@ -1,35 +1,25 @@
-"""The targets by name: a word from the command line goes in, a `TargetRecord` comes out."""
+"""Find targets by name, and check that they can do what a build asks of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from argosy.compiler.targets.cpu.processors import PROCESSORS
-from argosy.compiler.targets.webgpu import schemes as webgpu
+from argosy.compiler.targets.entry import OPTION_VALUES, TargetEntry
+from argosy.compiler.targets.table import TARGETS
 from argosy.support.errors import TargetError, UsageError
 from argosy.support.text import did_you_mean, human_size
 
 if TYPE_CHECKING:
     from argosy.compiler.targets.record import TargetRecord
-    from argosy.support.progress import Progress
 
-# name -> one line for `argosy list targets`
-TARGETS: dict[str, str] = {
-    "cpu": "this machine's processor, with every instruction that it has",
-    **{name: processor.summary for name, processor in PROCESSORS.items()},
-    "webgpu": webgpu.SUMMARY,
-}
-# name -> the schemes that it can compute, where those are not all
-_SCHEMES = {"webgpu": tuple(webgpu.DTYPES)}
-# name -> bytes of one tensor that a kernel can read: on every device of that kind, and on any
-_BINDINGS = {"webgpu": (webgpu.PROMISED_BINDING, webgpu.LARGEST_BINDING)}
+__all__ = ["TARGETS", "check_options", "check_scheme", "check_targets", "check_tensors", "target_named"]
 
 
 def check_targets(names: Sequence[str]) -> tuple[str, ...]:
-    """`names` without repetitions.
+    """Return `names` without repetitions.
 
-    Raises TargetError for an unknown one, UsageError where there is none.
+    Raises TargetError for an unknown name, UsageError if there is none.
     """
     if not names:
         raise UsageError("no target was named", f"one or more of: {', '.join(TARGETS)}")
@@ -40,70 +30,69 @@ def check_targets(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_scheme(names: Sequence[str], scheme: str) -> None:
-    """Raises TargetError if one of the targets `names` has no kernels for models stored by `scheme`."""
+    """Raise TargetError if one of the targets `names` has no kernels for models stored by `scheme`."""
     for name in names:
-        if scheme not in _SCHEMES.get(name, (scheme,)):
+        schemes = TARGETS[name].schemes
+        if schemes is not None and scheme not in schemes:
             raise TargetError(
-                f"the target `{name}` has no kernels for the scheme `{scheme}`", f"one of: {', '.join(_SCHEMES[name])}"
+                f"the target `{name}` has no kernels for the scheme `{scheme}`", f"one of: {', '.join(schemes)}"
             )
 
 
-def check_tensors(names: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
-    """What to say of tensors (name -> bytes) that some devices of the targets `names` cannot read in one piece.
+def check_options(names: Sequence[str], given: Mapping[str, str]) -> None:
+    """Raise UsageError if a `given` build option has an unknown value, or one of the targets `names` ignores it."""
+    for option, value in given.items():
+        if value not in OPTION_VALUES[option]:
+            raise UsageError(f"unknown value `{value}` of `--{option}`", f"one of: {', '.join(OPTION_VALUES[option])}")
+        others = [name for name in names if option in TARGETS[name].options]
+        for name in names:
+            if name not in others:
+                apart = f", or build for `{','.join(others)}` in a command of its own" if others else ""
+                raise UsageError(f"the target `{name}` does not take `--{option}`", f"leave `--{option}` out{apart}")
 
-    Raises TargetError if no device of a target can.
+
+def check_tensors(names: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
+    """Return a note for each of the targets `names` with devices that cannot read the largest tensor in one piece.
+
+    `sizes` maps tensors to bytes. Raises TargetError if no device of a target can read it.
     """
     notes = []
     tensor = max(sizes, key=sizes.__getitem__)
     has = f"the tensor `{tensor}` has {human_size(sizes[tensor])}"
-    for name in names:
-        if name not in _BINDINGS:
-            continue
-        promised, largest = _BINDINGS[name]
-        if sizes[tensor] > largest:
+    for entry in map(TARGETS.__getitem__, names):
+        if entry.largest_binding is not None and sizes[tensor] > entry.largest_binding:
             raise TargetError(
-                f"{has}, and kernels of the target `{name}` can read at most {human_size(largest)} of one",
-                "a 4-bit scheme makes it smaller: --quantization q4f16_1 or q4f32_1",
+                f"{has}, and kernels of the target `{entry.name}` can read at most "
+                f"{human_size(entry.largest_binding)} of one",
+                f"a 4-bit scheme makes it smaller: --quantization {' or '.join(_schemes_of_4_bits(entry))}",
             )
-        if sizes[tensor] > promised:
-            notes.append(f"{has}; some devices of the target `{name}` can read only {human_size(promised)} of one")
+        if entry.promised_binding is not None and sizes[tensor] > entry.promised_binding:
+            promised = human_size(entry.promised_binding)
+            notes.append(f"{has}; some devices of the target `{entry.name}` can read only {promised} of one")
     return notes
 
 
-def prepare_linking(name: str, progress: Progress) -> None:
-    """Makes sure that a library for the target called `name` can be linked, before it is compiled.
+def _schemes_of_4_bits(entry: TargetEntry) -> list[str]:
+    from argosy.quant.scheme import SCHEMES
 
-    Raises TargetError where what that takes is missing, saying how to get it.
-    """
-    if name == "webgpu":
-        from argosy.compiler.targets.webgpu.package import prepare
-
-        prepare(progress)
-    else:
-        from argosy.compiler.targets.cpu.link import find_linker
-        from argosy.compiler.targets.cpu.processors import architecture_of
-
-        find_linker(architecture_of(name))
+    schemes = [scheme for scheme in SCHEMES.values() if scheme.name in (entry.schemes or SCHEMES)]
+    return [scheme.name for scheme in schemes if scheme.matrix is not None and scheme.matrix.bits == 4]
 
 
-def target_named(name: str, activations: str = "int8", kv: str = "f16", scheme: str = "q4f32_1") -> TargetRecord:
-    """The record of the target called `name`.
+def target_named(
+    name: str, activations: str | None = None, kv: str | None = None, scheme: str = "q4f32_1"
+) -> TargetRecord:
+    """Return the record of the target called `name`, for models stored by `scheme`.
 
-    `activations`: what quantized matrices are multiplied with, rounded to `int8` or, finely, `int16` in groups,
-    or exact in `f32`.
-    `kv`: what keys and values are kept in, `f16` or `f32`.
-    `scheme`: how the model is stored. It decides what a GPU computes and caches in; the other two are for CPUs.
+    `activations` is what quantized matrices are multiplied with: rounded to `int8` or, more finely, `int16` in groups,
+    or exact in `f32`. `kv` is what keys and values are kept in, `f16` or `f32`. None is the target's default.
 
-    Raises TargetError for an unknown name, and for a scheme that the target cannot compute.
+    Raises TargetError for an unknown name or a scheme without kernels, UsageError for an option that it ignores.
     """
     check_targets([name])
     check_scheme([name], scheme)
-    if name == "webgpu":
-        from argosy.compiler.targets.webgpu.target import webgpu_target
-
-        return webgpu_target(scheme)
-    from argosy.compiler.targets.cpu.target import cpu_target, processor_target
-
-    if name in PROCESSORS:
-        return processor_target(PROCESSORS[name], activations, kv)
-    return cpu_target(activations, kv)
+    options = {"activations": activations, "kv": kv}
+    given = {option: value for option, value in options.items() if value is not None}
+    check_options([name], given)
+    entry = TARGETS[name]
+    return entry.resolve(scheme, entry.settings(scheme, given))

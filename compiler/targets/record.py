@@ -29,7 +29,6 @@ class TargetRecord:
     """
 
     name: str
-    summary: str
     device: str
     tvm_target: tvm.target.Target
     triple: str

@@ -39,7 +39,7 @@ def cpu_target(activations: str, kv: str) -> TargetRecord:
     config: dict[str, object] = {"kind": "llvm", "mcpu": cpu, "mtriple": triple}
     if hidden:
         config["mattr"] = hidden
-    return _record("cpu", "this machine's processor", config, frozenset(usable), activations, kv)
+    return _record("cpu", config, frozenset(usable), activations, kv)
 
 
 def processor_target(processor: Processor, activations: str, kv: str) -> TargetRecord:
@@ -53,17 +53,16 @@ def processor_target(processor: Processor, activations: str, kv: str) -> TargetR
     }
     if processor.attributes:
         config["mattr"] = list(processor.attributes)
-    return _record(processor.name, processor.summary, config, processor.features, activations, kv)
+    return _record(processor.name, config, processor.features, activations, kv)
 
 
 def _record(
-    name: str, summary: str, config: dict[str, object], features: frozenset[str], activations: str, kv: str
+    name: str, config: dict[str, object], features: frozenset[str], activations: str, kv: str
 ) -> TargetRecord:
     triple = str(config["mtriple"])
     converts_halves = bool(features & HALF_CONVERSIONS)
     return TargetRecord(
         name=name,
-        summary=summary,
         device="cpu",
         tvm_target=tvm.target.Target(config),
         triple=triple,

@@ -14,7 +14,7 @@ from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
 from argosy.compiler.schedule.gpu import ScheduleGpu
 from argosy.compiler.targets.record import TargetRecord
 from argosy.compiler.targets.webgpu.fixups import FIXUPS
-from argosy.compiler.targets.webgpu.schemes import DTYPES, SUMMARY
+from argosy.compiler.targets.webgpu.schemes import DTYPES
 
 HOST = "wasm32-unknown-unknown-wasm"
 THREADS = 256
@@ -35,7 +35,6 @@ def webgpu_target(scheme: str) -> TargetRecord:
     }
     return TargetRecord(
         name="webgpu",
-        summary=SUMMARY,
         device="webgpu",
         tvm_target=tvm.target.Target(config),
         triple=HOST,

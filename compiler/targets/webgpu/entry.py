@@ -1,0 +1,56 @@
+"""The WebGPU target's row of the table of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from argosy.compiler.targets.entry import TargetEntry
+from argosy.compiler.targets.webgpu.schemes import DTYPES
+from argosy.support.checks import Check
+from argosy.support.errors import ArgosyError
+from argosy.support.progress import Progress
+
+if TYPE_CHECKING:
+    from argosy.compiler.targets.record import TargetRecord
+
+# Bytes of one tensor that a shader can read: what the standard promises, and the most that runtimes request.
+PROMISED_BINDING = 128 << 20
+LARGEST_BINDING = 1 << 30
+
+
+def _resolve(scheme: str, settings: Mapping[str, str]) -> TargetRecord:
+    from argosy.compiler.targets.webgpu.target import webgpu_target
+
+    return webgpu_target(scheme)
+
+
+def _prepare(progress: Progress) -> None:
+    from argosy.compiler.targets.webgpu.package import prepare
+
+    prepare(progress)
+
+
+def _checks() -> Iterator[Check]:
+    """Yield a check of the linker for browsers."""
+    from argosy.compiler.targets.webgpu.pack.toolchain import find_toolchain
+
+    try:
+        found = find_toolchain()
+    except ArgosyError as error:
+        yield Check("browser linker", False, error.message, remedy=error.hint)
+    else:
+        yield Check("browser linker", True, f"{found.name} {found.version}")
+
+
+WEBGPU = TargetEntry(
+    name="webgpu",
+    summary="browsers with WebGPU, and Node; q4f16_1 and q0f16 need 16-bit floats, q4f32_1 and q0f32 run everywhere",
+    device="webgpu",
+    resolve=_resolve,
+    prepare=_prepare,
+    schemes=tuple(DTYPES),
+    promised_binding=PROMISED_BINDING,
+    largest_binding=LARGEST_BINDING,
+    checks=_checks,
+)
