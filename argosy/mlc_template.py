@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer as FastTokenizer
 
-from argosy.dist.conv_template import Message, completion_template, derive_conv_template
+from argosy.dist.conv_template import TemplateMessage, completion_template, derive_conv_template
 from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.support.errors import ArtefactError
@@ -32,7 +32,7 @@ def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequenc
     text = tokenizer.special_tokens.get("bos_token")
     bos = None if text is None else tokenizer.id_of(text)
 
-    def render(messages: Sequence[Message], generation: bool) -> str:
+    def render(messages: Sequence[TemplateMessage], generation: bool) -> str:
         return template.render(messages, add_generation_prompt=generation)
 
     return derive_conv_template(

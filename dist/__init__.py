@@ -1,1 +1,1 @@
-"""Artefacts: what a build writes and what a runtime opens (libraries, weights, tokenizer, configs, manifest)."""
+"""Write and open artefacts: libraries, weights, tokenizer, configs and manifest in one directory."""

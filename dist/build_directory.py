@@ -1,4 +1,4 @@
-"""An output directory goes in; the stages of a build are checked, replaced and recorded in it, one at a time.
+"""Check, replace and record the stages of a build in its output directory, one at a time.
 
     with open_build_directory(path, model=..., quantization=..., checkpoint_digest=...) as build:
         if not build.has_weights(key):
@@ -6,9 +6,9 @@
                 ...                                     # writer.add(name, array)
                 build.publish_weights(writer, key=key, rounding="full")
 
-Weights and config are struck from the manifest before their files are replaced, and entered again when those are
-complete; a library is one file, which is replaced in one step. Whenever the build is killed, the directory is therefore
-either sound or says what is missing, and the next build does that.
+Weights and config are removed from the manifest before their files are replaced, and entered again when the files are
+complete; a library is one file, which is replaced atomically. So a killed build leaves a directory that is sound, or
+whose manifest lacks the unfinished stage, which the next build makes.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ from argosy.dist.records import is_plain_name
 from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
 from argosy.support.errors import ArtefactError
 from argosy.support.files import directory_lock, disk_space_guard, remove_leftovers, write_bytes_atomic
+from argosy.support.text import one_line
 
 
 class BuildDirectory:
-    """A locked output directory and its manifest; see the module's docstring."""
+    """A locked output directory and its manifest."""
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
@@ -60,11 +61,11 @@ class BuildDirectory:
         return is_current(self.manifest, self.directory, self.manifest.libraries.get(target), key)
 
     def weights_writer(self) -> TensorCacheWriter:
-        """A writer into this directory; hand it to `publish_weights` inside its block."""
+        """Make a writer into this directory, to be passed to `publish_weights` inside its block."""
         return TensorCacheWriter(self.directory)
 
     def publish_weights(self, writer: TensorCacheWriter, *, key: str, rounding: str) -> None:
-        """Make what `writer` has written the weights of this directory."""
+        """Finish `writer` and record its tensors as the weights of this directory."""
         self._record(weights=None)
         files = writer.finish()
         layout = read_tensor_cache(self.directory).layout()
@@ -72,13 +73,13 @@ class BuildDirectory:
         self._record(weights=WeightsRecord(key, layout, rounding, files))
 
     def publish_config(self, config: ChatConfig, tokenizer_files: Mapping[str, bytes], *, key: str) -> None:
-        """Write the chat config and the tokenizer's files.
+        """Write and record the chat config and the tokenizer's files.
 
         Raises ArtefactError for a tokenizer file whose name is not a plain file name.
         """
         for name in tokenizer_files:
             if not is_plain_name(name):
-                raise ArtefactError(f"the checkpoint has a tokenizer file with the name `{name}`", "rename the file")
+                raise ArtefactError(f"the checkpoint has a tokenizer file named `{one_line(name)}`", "rename the file")
         self._record(config=None)
         with disk_space_guard(self.directory):
             for name, data in tokenizer_files.items():
@@ -89,13 +90,13 @@ class BuildDirectory:
         self._record(config=ConfigRecord(key, files))
 
     def library_path(self, target: str, suffix: str = ".so") -> Path:
-        """Where the library for `target` goes; write it through `argosy.support.files.atomic_path`."""
+        """Return the path of the library for `target`; write it through `argosy.support.files.atomic_path`."""
         return self.directory / library_name(self.manifest.model, self.manifest.quantization, target, suffix)
 
     def publish_library(
         self, file: Path, target: LibraryTarget, *, key: str, weights_layout: str, spec_digest: str
     ) -> None:
-        """Record the library `file`, which lies in this directory, for `target`."""
+        """Record `file`, which must be in this directory, as the library for `target`."""
         assert file.parent == self.directory, file
         record = LibraryRecord(
             key=key, file=file.name, abi=ABI, argosy_version=argosy_version(), tvm_version=tvm_version(), target=target,
@@ -113,10 +114,10 @@ class BuildDirectory:
 def open_build_directory(
     directory: Path, *, model: str, quantization: str, checkpoint_digest: str
 ) -> Iterator[BuildDirectory]:
-    """Lock `directory`, remove what a killed build left, and read what earlier builds finished.
+    """Lock `directory`, remove the leftovers of a killed build, and read which stages are finished.
 
-    A manifest that cannot be read, or that is of another ABI, is treated as if nothing had been built. Raises
-    ArgosyError when another build is running there, or when the directory holds something that is not an artefact.
+    A manifest that cannot be read, or has another ABI, counts as no build at all. Raises ArgosyError if another build
+    is running there, or if the directory holds files but no artefact.
     """
     with directory_lock(directory):
         remove_leftovers(directory)
@@ -132,7 +133,7 @@ def open_build_directory(
 
 
 def _refuse_foreign(directory: Path) -> None:
-    """Never write among files of which not one looks like ours."""
+    """Refuse a directory that holds files, none of which looks like an artefact's."""
     names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
     ours = {MANIFEST_NAME, CHAT_CONFIG_NAME, "tensor-cache.json", "tokenizer.json"}
     if names and not names & ours and not any(name.startswith("params_shard_") for name in names):

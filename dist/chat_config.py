@@ -1,4 +1,4 @@
-"""What a model's config and tokenizer files say goes in, `mlc-chat-config.json` comes out, and the other way round."""
+"""Make, write and read `mlc-chat-config.json`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from argosy.dist.records import Fields, read_json
 from argosy.support.files import write_json_atomic
 
 CHAT_CONFIG_NAME = "mlc-chat-config.json"
-MLC_VERSION = "0.1.0"  # of the file's format, as MLC counts it
+MLC_VERSION = "0.1.0"  # MLC's version of the file format
 
 
 @dataclass(frozen=True, slots=True)
 class ChatConfig:
     """The fields of `mlc-chat-config.json` that runtimes read.
 
-    -1 in `sliding_window_size` and `attention_sink_size` means: not used. `top_k` (0: off) and `min_p` are ours; MLC
-    ignores them. `conv_template` is None where MLC's form cannot say what the model's Jinja template says.
+    -1 in `sliding_window_size` and `attention_sink_size` means unused. `top_k` (0: off) and `min_p` are ours; MLC
+    ignores them. `conv_template` is None if MLC's form cannot express the model's Jinja template.
     """
 
     model_type: str
@@ -47,7 +47,7 @@ class ChatConfig:
     conv_template: dict[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The object as MLC spells it."""
+        """Return the JSON object, with MLC's field names."""
         values: dict[str, object] = {"version": MLC_VERSION}
         values |= {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del values["eos_token_ids"]
@@ -70,9 +70,9 @@ def make_chat_config(
     tokenizer_files: Mapping[str, bytes],
     conv_template: dict[str, object] | None = None,
 ) -> ChatConfig:
-    """The chat config of a model: sampling defaults and special ids come from `generation_config.json` among its files.
+    """Make the chat config of a model, with sampling defaults and special ids from its `generation_config.json`.
 
-    `model_config` is the checkpoint's `config.json`; it is carried along for runtimes that look into it.
+    `model_config` is the checkpoint's `config.json`, which is included for runtimes that read it.
     """
     generation = _json_object(tokenizer_files.get("generation_config.json"))
     samples = generation.get("do_sample", True) is not False
@@ -112,7 +112,7 @@ def make_chat_config(
 
 
 def tokenizer_info(tokenizer: Mapping[str, object]) -> dict[str, object]:
-    """What MLC's grammar engine wants to know about the content of a `tokenizer.json`."""
+    """Summarize a `tokenizer.json` for MLC's grammar engine."""
     decoders = _steps(tokenizer.get("decoder"), "decoders")
     normalizers = _steps(tokenizer.get("normalizer"), "normalizers")
     before = _steps(tokenizer.get("pre_tokenizer"), "pretokenizers")
@@ -128,7 +128,7 @@ def tokenizer_info(tokenizer: Mapping[str, object]) -> dict[str, object]:
 
 
 def _steps(part: object, name: str) -> list[dict[str, object]]:
-    """The steps of one part of a tokenizer, whether it is a sequence or a single step."""
+    """Return the steps of one part of a tokenizer, which may be a sequence or a single step."""
     if not isinstance(part, dict):
         return []
     steps = part.get(name) if part.get("type") == "Sequence" else [part]
@@ -136,7 +136,7 @@ def _steps(part: object, name: str) -> list[dict[str, object]]:
 
 
 def _json_object(data: bytes | None) -> dict[str, object]:
-    """The object in `data`; empty where there is none (readers of checkpoints complain about broken files)."""
+    """Parse an object; return an empty one for invalid data, which the checkpoint's reader has refused already."""
     try:
         value = json.loads(data) if data else {}
     except ValueError:
@@ -198,6 +198,6 @@ def _read_eos(fields: Fields) -> tuple[int, ...]:
 
 
 def _read_template(fields: Fields) -> dict[str, object] | None:
-    """Old MLC directories name a template instead of spelling it out; its name says nothing to us."""
+    """Return the template, or None for old MLC directories, which only name one."""
     value = fields.values.get("conv_template")
     return None if value is None or isinstance(value, str) else fields.child("conv_template").values

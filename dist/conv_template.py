@@ -1,9 +1,8 @@
-"""A chat template's rendering function goes in, MLC's `conv_template` comes out, for runtimes that have no Jinja.
+"""Derive MLC's `conv_template` from a chat template, for runtimes without Jinja.
 
-MLC writes a conversation as `system_template`, then for each message `role + role_content_sep + content + separator`,
-then `assistant + role_empty_sep`. The parts are found by rendering conversations whose messages are sentinels and
-looking at what stands between them. The result is then played back; where it does not say what the template says, there
-is none.
+MLC renders a conversation as `system_template`, then for each message `role + role_content_sep + content + separator`,
+then `assistant + role_empty_sep`. These parts are found by rendering conversations of sentinels and taking the text
+between them. The result is checked against the template on further conversations, and dropped if they differ.
 """
 
 from __future__ import annotations
@@ -12,16 +11,16 @@ from collections.abc import Callable, Sequence
 
 from argosy.support.errors import ArgosyError
 
-Message = dict[str, str]
-Render = Callable[[Sequence[Message], bool], str]
-"""Renders messages to text; True adds the generation prompt. Raises ArgosyError where the template refuses them."""
+TemplateMessage = dict[str, str]
+Render = Callable[[Sequence[TemplateMessage], bool], str]
+"""Renders messages to text; True adds the generation prompt. Raises ArgosyError if the template refuses them."""
 
 DEFAULT_SYSTEM_MESSAGE = "You are a helpful assistant."
 _SYSTEM, _USER, _ANSWER, _AGAIN = "SENTINELsystem", "SENTINELuser", "SENTINELanswer", "SENTINELagain"
 
 
 def completion_template(stop_token_ids: Sequence[int]) -> dict[str, object]:
-    """The template of a model that has none: the text goes in as it is (MLC calls it `LM`)."""
+    """Return the template of a model without one, which uses text unchanged (MLC calls it `LM`)."""
     return _record("LM", "{system_message}", "", "", "", "", "", [""], True, None, (), stop_token_ids)
 
 
@@ -33,9 +32,9 @@ def derive_conv_template(
     stop_strings: Sequence[str],
     stop_token_ids: Sequence[int],
 ) -> dict[str, object] | None:
-    """The `conv_template` that says what `render` says, or None where MLC's form cannot express it.
+    """Return the `conv_template` that renders like `render`, or None if MLC's form cannot express it.
 
-    `bos` is the text and the id of the token that the template may write first; MLC wants it as an id.
+    `bos` is the text and the id of the token that the template may begin with; MLC takes it as an id.
     """
     try:
         found = _derive(render, name, bos, stop_strings, stop_token_ids)
@@ -45,17 +44,17 @@ def derive_conv_template(
 
 
 class _CannotExpressError(Exception):
-    """The rendering has another structure than MLC's."""
+    """MLC's form cannot express the template."""
 
 
 def _derive(
     render: Render, name: str, bos: tuple[str, int] | None, stop_strings: Sequence[str], stop_ids: Sequence[int]
 ) -> dict[str, object]:
     turns = [_message("user", _USER), _message("assistant", _ANSWER), _message("user", _AGAIN)]
-    _, asked = _between(_say(render, turns[:1], False), [_USER])
-    head, user_to_answer, answer_to_user, _ = _between(_say(render, turns, False), [_USER, _ANSWER, _AGAIN])
-    *_, answered = _between(_say(render, turns[:2], False), [_USER, _ANSWER])
-    _, generation = _between(_say(render, turns[:1], True), [_USER])
+    _, asked = _between(_render(render, turns[:1], False), [_USER])
+    head, user_to_answer, answer_to_user, _ = _between(_render(render, turns, False), [_USER, _ANSWER, _AGAIN])
+    *_, answered = _between(_render(render, turns[:2], False), [_USER, _ANSWER])
+    _, generation = _between(_render(render, turns[:1], True), [_USER])
 
     asked = _separator(asked, user_to_answer)
     answered = _separator(answered, answer_to_user)
@@ -78,11 +77,14 @@ def _derive(
 
 
 def _system(render: Render, user: str, head: str, bos: tuple[str, int] | None) -> tuple[str, str, bool]:
-    """(system_template, system_message, add_role_after_system_message); `head` stands before the first user message."""
+    """Return (system_template, system_message, add_role_after_system_message).
+
+    `head` is the text before the first user message.
+    """
     try:
-        text = _say(render, [_message("system", _SYSTEM), _message("user", _USER)], False)
+        text = _render(render, [_message("system", _SYSTEM), _message("user", _USER)], False)
         before, after, _ = _between(text, [_SYSTEM, _USER])
-    except _CannotExpressError:  # no system role: whatever the template always says stays a constant
+    except _CannotExpressError:  # no system role: the text before the first message is constant
         return _without_suffix(head, user) + "{system_message}", "", True
     if bos is not None:
         before = _without_prefix(before, bos[0])
@@ -96,11 +98,11 @@ def _system(render: Render, user: str, head: str, bos: tuple[str, int] | None) -
     return before + "{system_message}" + after, message, role_follows
 
 
-def _message(role: str, content: str) -> Message:
+def _message(role: str, content: str) -> TemplateMessage:
     return {"role": role, "content": content}
 
 
-def _say(render: Render, messages: Sequence[Message], generation: bool) -> str:
+def _render(render: Render, messages: Sequence[TemplateMessage], generation: bool) -> str:
     try:
         return render(messages, generation)
     except ArgosyError as error:
@@ -108,7 +110,7 @@ def _say(render: Render, messages: Sequence[Message], generation: bool) -> str:
 
 
 def _between(text: str, words: Sequence[str]) -> list[str]:
-    """What stands before, between and after `words`, each of which must occur once, in this order."""
+    """Split `text` at `words`, which must each occur once, in this order."""
     parts = []
     for word in words:
         if text.count(word) != 1:
@@ -141,10 +143,10 @@ def _common_start(one: str, other: str) -> str:
 
 
 def _separator(after_last: str, before_next: str) -> str:
-    """What ends a message, given what follows it as the last one and what follows it before another one.
+    """Return the text that ends a message, given what follows the last message and what follows any other one.
 
-    Some templates add an end-of-text token after the last message only. The parts are tokenized one by one, so the cut
-    must not go through a special token: it is moved back to the last `>`, `]` or white space.
+    Some templates add an end-of-text token after the last message only. Parts are tokenized separately, so the cut must
+    not split a special token: it is moved back to the last `>`, `]` or white space.
     """
     common = _common_start(after_last, before_next)
     if common == after_last:
@@ -178,8 +180,8 @@ def _record(
     }
 
 
-def play(template: dict[str, object], messages: Sequence[Message], system: str | None = None) -> str:
-    """The text that an MLC runtime makes of `messages` (without the prefix token ids), ready for the next answer."""
+def play(template: dict[str, object], messages: Sequence[TemplateMessage], system: str | None = None) -> str:
+    """Render `messages` as an MLC runtime does, without the prefix token ids, ready for the next answer."""
     roles, seps = template["roles"], template["seps"]
     assert isinstance(roles, dict) and isinstance(seps, list)
     message = template["system_message"] if system is None else system
@@ -192,17 +194,18 @@ def play(template: dict[str, object], messages: Sequence[Message], system: str |
 
 
 def _agrees(template: dict[str, object], render: Render, bos: tuple[str, int] | None) -> bool:
-    """Whether the template and its source say the same, with the default and with another system message."""
+    """Whether `template` renders like `render`, with the default and with another system message."""
     turns = [_message("user", "one"), _message("assistant", "two"), _message("user", "three")]
     turns += [_message("assistant", "four"), _message("user", "five")]
     default = str(template["system_message"])
     first = [_message("system", default)] if default else []
+    cases: list[tuple[list[TemplateMessage], list[TemplateMessage], str | None]]
     cases = [(first + turns[:1], turns[:1], None), (first + turns, turns, None)]
     if default:
         cases.append(([_message("system", "six"), *turns], turns, "six"))
     try:
         for full, visible, system in cases:
-            text = _say(render, full, True)
+            text = _render(render, full, True)
             if template.get("system_prefix_token_ids") and bos is not None:
                 text = _without_prefix(text, bos[0])
             if text != play(template, visible, system):

@@ -1,7 +1,7 @@
-"""This machine goes in, the instruction sets it can execute come out, spelled as LLVM spells them.
+"""Detect the instruction sets of this machine, under LLVM's names.
 
-Only instruction sets that compiled code may use are listed. LLVM's own lists also hold tuning hints and system
-instructions (`fast-movbe`, `pku`), which say nothing about whether a library runs.
+Only instruction sets that compiled code may use are listed. LLVM's own lists also contain tuning hints and system
+instructions (`fast-movbe`, `pku`), which do not affect whether a library runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# Linux's name in /proc/cpuinfo -> LLVM's name.
+# Name in Linux's /proc/cpuinfo -> LLVM's name.
 _X86 = {
     "sse": "sse", "sse2": "sse2", "pni": "sse3", "ssse3": "ssse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2",
     "sse4a": "sse4a", "popcnt": "popcnt", "abm": "lzcnt", "cx16": "cx16", "movbe": "movbe", "aes": "aes",
@@ -33,32 +33,32 @@ _ARM64 = {
     "fcma": "complxnum", "lrcpc": "rcpc", "i8mm": "i8mm", "bf16": "bf16", "sve": "sve", "sve2": "sve2",
     "svei8mm": "i8mm", "svebf16": "bf16", "sme": "sme", "sme2": "sme2",
 }  # fmt: skip
-# macOS's name below hw.optional.arm -> LLVM's name.
+# Name below macOS's hw.optional.arm -> LLVM's name.
 _APPLE = {
     "FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm", "FEAT_BF16": "bf16", "FEAT_FP16": "fullfp16", "FEAT_LSE": "lse",
     "FEAT_RDM": "rdm", "FEAT_FHM": "fp16fml", "FEAT_AES": "aes", "FEAT_SHA256": "sha2", "FEAT_SHA3": "sha3",
     "FEAT_CRC32": "crc", "FEAT_JSCVT": "jsconv", "FEAT_FCMA": "complxnum", "FEAT_LRCPC": "rcpc", "FEAT_SME": "sme",
     "FEAT_SME2": "sme2",
 }  # fmt: skip
-# How bytes can be multiplied, slowest first: what tells a fast library from a slow one.
+# Instructions that multiply bytes, slowest first: they decide which library is faster.
 _PRODUCTS = ("neon", "dotprod", "i8mm", "avx2", "avxvnni", "avx512vnni")
 CHECKED = frozenset(_X86.values()) | frozenset(_ARM64.values())
 
 
 def architecture() -> str:
-    """`x86_64`, `aarch64` or what else this machine calls itself, as a triple begins."""
+    """Return the architecture as in a triple: `x86_64`, `aarch64`, or the machine's own name for it."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
 def operating_system() -> str:
-    """`linux`, `macos` or `windows`."""
+    """Return `linux`, `macos` or `windows`."""
     return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
 
 
 @functools.cache
 def host_features() -> frozenset[str] | None:
-    """The instruction sets of this machine, or None where they cannot be told."""
+    """Return the instruction sets of this machine, or None if they cannot be detected."""
     if sys.platform.startswith("linux"):
         try:
             return parse_cpuinfo(Path("/proc/cpuinfo").read_text(), architecture())
@@ -70,7 +70,7 @@ def host_features() -> frozenset[str] | None:
 
 
 def parse_cpuinfo(text: str, arch: str) -> frozenset[str] | None:
-    """The instruction sets that every core in a `/proc/cpuinfo` has, or None where the text does not say."""
+    """Return the instruction sets that all cores in a `/proc/cpuinfo` have, or None if it lists none."""
     key, names = ("flags", _X86) if arch == "x86_64" else ("Features", _ARM64)
     rows = [line.partition(":") for line in text.splitlines()]
     cores = [{names[flag] for flag in row[2].split() if flag in names} for row in rows if row[0].strip() == key]
@@ -89,7 +89,7 @@ def _apple_features() -> frozenset[str] | None:
 
 
 def missing_features(required: Iterable[str]) -> tuple[str, ...]:
-    """Those of `required` (with or without a leading `+`) that this machine lacks; empty where that cannot be told."""
+    """Return the `required` features (a leading `+` is ignored) that this machine is known to lack."""
     present = host_features()
     if present is None:
         return ()
@@ -98,6 +98,6 @@ def missing_features(required: Iterable[str]) -> tuple[str, ...]:
 
 
 def strength(features: Iterable[str]) -> tuple[int, int]:
-    """What libraries that need `features` are compared by, larger is faster: how they multiply, then how many."""
+    """Rank a library that needs `features`; larger is faster: by how it multiplies, then by how many it uses."""
     names = {name.removeprefix("+") for name in features} & CHECKED
     return max((rank for rank, name in enumerate(_PRODUCTS, 1) if name in names), default=0), len(names)

@@ -1,7 +1,7 @@
-"""What a stage of the build is made from goes in, its key comes out; a recorded key that is still right means: skip it.
+"""Compute the key of a build stage from all of its inputs; a stage whose recorded key still matches is skipped.
 
-Keys cover our own sources too, package by package, so that a change of a kernel compiles the library again and leaves
-the weights as they are.
+Keys cover our own sources too, package by package, so that a changed kernel recompiles the library but does not convert
+the weights again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from argosy.support.files import sha256_file
 
 
 def stage_key(stage: str, **parts: object) -> str:
-    """SHA-256 (hex) of the stage's name and everything it depends on; `parts` are what JSON can say."""
+    """Return the SHA-256 (hex) of the stage's name and its inputs, which must be JSON values."""
     text = json.dumps([stage, parts], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def weights_key(*, checkpoint_digest: str, scheme: str, rounding: str, spec_digest: str) -> str:
-    """The key of converting weights."""
+    """Return the key of converting weights."""
     converter = source_digest(
         "argosy.model_defs", "argosy.quant", "argosy.dist.tensor_cache", "argosy.support.bounded_file"
     )
@@ -33,7 +33,7 @@ def weights_key(*, checkpoint_digest: str, scheme: str, rounding: str, spec_dige
 
 
 def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int]) -> str:
-    """The key of writing the chat config and the tokenizer files; `bounds` are window, chunk and batch sizes."""
+    """Return the key of the chat config and the tokenizer files; `bounds` are window, chunk and batch sizes."""
     writer = source_digest(
         "argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.conv_template", "argosy.mlc_template",
         "argosy.runtime_bindings.chat",
@@ -42,7 +42,7 @@ def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int]) -
 
 
 def library_key(*, spec_digest: str, formats: dict[str, str], target: dict[str, object], bounds: dict[str, int]) -> str:
-    """The key of compiling: `formats` is parameter name -> format name, `target` what the library is compiled for."""
+    """Return the key of compiling; `formats` maps parameters to formats, `target` is the resolved target."""
     compiler = source_digest("argosy.compiler", "argosy.model_defs", "argosy.quant")
     return stage_key(
         "library", spec=spec_digest, formats=formats, target=target, bounds=bounds, compiler=compiler, tvm=tvm_version()
@@ -51,7 +51,7 @@ def library_key(*, spec_digest: str, formats: dict[str, str], target: dict[str, 
 
 @functools.cache
 def source_digest(*modules: str) -> str:
-    """SHA-256 (hex) of the source files of packages and modules, none of which is imported but their parents."""
+    """Return the SHA-256 (hex) of the sources of packages and modules; only their parents are imported."""
     digest = hashlib.sha256()
     for module in modules:
         spec = importlib.util.find_spec(module)
@@ -68,7 +68,7 @@ def source_digest(*modules: str) -> str:
 
 
 def is_current(manifest: Manifest, directory: Path, stage: StageRecord | None, key: str) -> bool:
-    """Whether `stage` was made with `key`, and all its files lie in `directory` unaltered."""
+    """Whether `stage` was made with `key`, and all its files in `directory` are unaltered."""
     if stage is None or stage.key != key:
         return False
     return all(manifest.file_problem(directory, name) is None for name in stage.files)

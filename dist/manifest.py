@@ -1,7 +1,7 @@
-"""What a build made goes in, `argosy-manifest.json` comes out, and the other way round.
+"""Write and read `argosy-manifest.json`, the record of a build.
 
-The manifest is written after the files it names, so a directory without one is half-built. It records each stage of the
-build with the key of what the stage was made from (`fingerprint.py`), so that a rebuild does only what changed.
+The manifest is written after the files it names, so a directory without one is half-built. It records all stages of the
+build with their keys (`fingerprint.py`), so that a rebuild makes only what changed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from argosy.support.files import sha256_file, write_json_atomic
 
 MANIFEST_NAME = "argosy-manifest.json"
 ABI = 1
-"""Version of what a library exports and what an artefact directory holds; the runtime takes this one only."""
+"""Version of a library's exports and of the artefact directory; the runtime accepts only this one."""
 
 
 @functools.cache
 def argosy_version() -> str:
-    """The version of this package."""
+    """Return the version of this package."""
     return importlib.metadata.version("argosy")
 
 
 @functools.cache
 def tvm_version() -> str:
-    """The version of the installed TVM, read without importing it where its package data is there."""
+    """Return the version of the installed TVM, importing it only if its package metadata are missing."""
     try:
         return importlib.metadata.version("apache-tvm")
-    except importlib.metadata.PackageNotFoundError:  # runtime-only files come without package data
+    except importlib.metadata.PackageNotFoundError:  # runtime-only files have no package metadata
         import tvm
 
         return str(tvm.__version__)
@@ -44,7 +44,7 @@ def tvm_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """Size and SHA-256 of one file of the directory."""
+    """Size and SHA-256 of a file in the directory."""
 
     sha256: str
     bytes: int
@@ -52,7 +52,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class LibraryTarget:
-    """What a library was compiled for, as in the library's own `_metadata`; `device` is what its code runs on."""
+    """What a library was compiled for, as in its `_metadata`; `device` is what its code runs on."""
 
     name: str
     triple: str
@@ -63,7 +63,7 @@ class LibraryTarget:
 
 @dataclass(frozen=True, slots=True)
 class WeightsRecord:
-    """The weights stage: `layout` ties it to libraries."""
+    """The weights stage; `layout` must match the libraries'."""
 
     key: str
     layout: str
@@ -94,7 +94,7 @@ class LibraryRecord:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The file, as the other stages have it."""
+        """The library's file, as a tuple like the other stages'."""
         return (self.file,)
 
 
@@ -105,7 +105,7 @@ StageRecord: TypeAlias = "WeightsRecord | ConfigRecord | LibraryRecord"
 class Manifest:
     """The record of an artefact directory.
 
-    `model` is what was given to `argosy build --model`: a name, a Hugging Face id, or a path.
+    `model` is the argument of `argosy build --model`: a name, a Hugging Face id, or a path.
     """
 
     model: str
@@ -119,17 +119,17 @@ class Manifest:
     files: dict[str, FileRecord] = dataclasses.field(default_factory=dict)
 
     def with_files(self, directory: Path, names: Iterable[str]) -> Manifest:
-        """The manifest with the sizes and digests of `names` as they lie in `directory` now."""
+        """Return the manifest with the present sizes and digests of the files `names` in `directory`."""
         fresh = {name: FileRecord(sha256_file(directory / name), (directory / name).stat().st_size) for name in names}
         return dataclasses.replace(self, files={**self.files, **fresh})
 
     def used_files(self) -> tuple[str, ...]:
-        """The files that some stage names."""
+        """Return the files of all stages."""
         stages: tuple[StageRecord | None, ...] = (self.weights, self.config, *self.libraries.values())
         return tuple(sorted({name for stage in stages if stage is not None for name in stage.files}))
 
     def file_problem(self, directory: Path, name: str) -> str | None:
-        """What is wrong with the file `name`: a sentence without a full stop, or None."""
+        """Describe what is wrong with the file `name`, as a sentence without a full stop, or return None."""
         path, record = directory / name, self.files[name]
         if not os.path.isfile(path):
             return f"`{path}` is missing"
@@ -141,12 +141,12 @@ class Manifest:
         return None
 
     def build_command(self, directory: Path, target: str) -> str:
-        """The command that makes the artefact again that lies in `directory`."""
+        """Return the command that builds the artefact in `directory` again."""
         return build_command(self.model, target, self.quantization, directory)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `argosy-manifest.json`; files that no stage names any more are dropped from it."""
+    """Write `argosy-manifest.json`, dropping files that no stage names any more."""
     used = set(manifest.used_files())
     missing = used - manifest.files.keys()
     assert not missing, f"no digest recorded for {missing}"
@@ -157,7 +157,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def read_manifest(directory: Path, hint: str | None = None) -> Manifest:
     """Read `argosy-manifest.json` from `directory`.
 
-    Raises ArtefactError when it is missing, malformed, of another ABI, or names files that it has no digest for.
+    Raises ArtefactError if it is missing, malformed, of another ABI, or lacks the digest of a file it names.
     """
     fields = read_json(directory / MANIFEST_NAME, hint)
     abi = fields.integer("abi")
@@ -208,8 +208,8 @@ def _library(fields: Fields) -> LibraryRecord:
 
 
 def library_target(fields: Fields) -> LibraryTarget:
-    """The `target` object of a manifest or of a library's `_metadata`."""
-    device = fields.text("device") if "device" in fields.values else "cpu"  # libraries of before there was a choice
+    """Parse the `target` object of a manifest or of a library's `_metadata`."""
+    device = fields.text("device") if "device" in fields.values else "cpu"  # libraries older than the field
     return LibraryTarget(
         fields.text("name"), fields.text("triple"), fields.text("cpu"), fields.texts("features"), device
     )

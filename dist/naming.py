@@ -1,4 +1,4 @@
-"""A model and a scheme go in; the directory that they are built into and the command that builds it come out."""
+"""Name artefact directories, libraries, and the commands that build them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from argosy.support.errors import UsageError
 
 
 def output_root() -> Path:
-    """Where artefacts go: ARGOSY_DIST, `dist/out` when the current directory is a checkout of Argosy, else `dist`."""
+    """Return the directory of artefacts: ARGOSY_DIST, else `dist/out` in a checkout of Argosy, else `dist`."""
     chosen = env.DIST.get()
     if chosen is not None:
         return chosen
@@ -19,9 +19,9 @@ def output_root() -> Path:
 
 
 def artefact_name(model: str, quantization: str) -> str:
-    """`smollm2-135m-q4f16_1`: the directory of a model (a name, an id or a path) in one scheme.
+    """Name the directory of a model (a name, an id or a path) in a scheme, such as `smollm2-135m-q4f16_1`.
 
-    Raises UsageError where nothing of the model's name can stand in one.
+    Raises UsageError if no character of the model's name is safe in a file name.
     """
     slug = model_slug(model)
     if not slug:
@@ -31,20 +31,20 @@ def artefact_name(model: str, quantization: str) -> str:
 
 
 def library_name(model: str, quantization: str, target: str, suffix: str) -> str:
-    """`smollm2-135m-q4f16_1-webgpu.wasm`: the library for a target, a name that is safe in an address too."""
+    """Name the library for a target, such as `smollm2-135m-q4f16_1-cpu.so`; the name is safe in a URL too."""
     return f"{model_slug(model) or 'model'}-{quantization}-{target}{suffix}"
 
 
 def model_slug(model: str) -> str:
-    """The last part of a name, an id or a path, in letters that are safe in file names; empty where it has none."""
+    """Return the last part of a name, an id or a path, reduced to characters safe in file names; it may be empty."""
     last = Path(model).name.removesuffix(".gguf")
     return re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
 
 
 def build_command(model: str, target: str, quantization: str, directory: Path | None = None) -> str:
-    """`argosy build` with these arguments, for a shell.
+    """Return the `argosy build` command with these arguments, quoted for a shell.
 
-    `directory` is where the outcome shall lie; it is only named where the command would not take it by itself.
+    `--output` is left out if `directory` is the default one.
     """
     words = ["argosy", "build", "--model", model, "--target", target, "--quantization", quantization]
     if directory is not None and not _is_usual(directory, model, quantization):
@@ -53,7 +53,7 @@ def build_command(model: str, target: str, quantization: str, directory: Path | 
 
 
 def _is_usual(directory: Path, model: str, quantization: str) -> bool:
-    """Whether `argosy build` takes `directory` where none is named."""
+    """Whether `directory` is where `argosy build` writes by default."""
     if not model_slug(model):
         return False
     return directory.resolve() == (output_root() / artefact_name(model, quantization)).resolve()

@@ -1,4 +1,4 @@
-"""Checked arrays go in, TVM tensors come out: the one place of this package that imports TVM."""
+"""Convert checked arrays to TVM tensors; the only module of this package that imports TVM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from argosy.dist.tensor_cache import MappedTensors
 from argosy.support.errors import ArtefactError
+from argosy.support.layout import TensorInfo
 
 if TYPE_CHECKING:
     import tvm
@@ -17,7 +18,7 @@ _ALIGNMENT = 64
 
 
 def to_tvm(array: np.ndarray) -> tvm.runtime.Tensor:
-    """A CPU tensor that shares the memory of `array` where it is aligned and writable, and is a copy otherwise."""
+    """Make a CPU tensor that shares the memory of `array` if it is aligned and writable, else a copy."""
     import tvm
 
     if array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable:
@@ -26,13 +27,13 @@ def to_tvm(array: np.ndarray) -> tvm.runtime.Tensor:
 
 
 class StoredParams(Sequence["tvm.runtime.Tensor"]):
-    """The tensors of a library's `_metadata()["params"]` (name, shape, dtype), in that order, made when looked up."""
+    """The tensors of a library's `_metadata()["params"]`, in that order, converted when looked up."""
 
     def __init__(
-        self, arrays: Mapping[str, np.ndarray], params: Iterable[tuple[str, tuple[int, ...], str]],
+        self, arrays: Mapping[str, np.ndarray], params: Iterable[TensorInfo],
         hint: str | None = None,
     ) -> None:  # fmt: skip
-        """Raises ArtefactError when one is missing or has another shape or dtype."""
+        """Raise ArtefactError if a tensor is missing or has another shape or dtype."""
         self._arrays = arrays
         self._names: list[str] = []
         for name, shape, dtype in params:
@@ -52,13 +53,13 @@ class StoredParams(Sequence["tvm.runtime.Tensor"]):
         return to_tvm(self._arrays[self._names[index]])
 
     def release(self, index: int) -> None:
-        """Gives back the memory of a tensor that is needed no longer, where it is that of a map."""
+        """Release the memory of a mapped tensor that is no longer needed."""
         if isinstance(self._arrays, MappedTensors):
             self._arrays.release(self._names[index])
 
 
 def packed_params(
-    arrays: Mapping[str, np.ndarray], params: Iterable[tuple[str, tuple[int, ...], str]], hint: str | None = None
+    arrays: Mapping[str, np.ndarray], params: Iterable[TensorInfo], hint: str | None = None
 ) -> list[tvm.runtime.Tensor]:
-    """All of `StoredParams`."""
+    """Convert all of `StoredParams` at once."""
     return list(StoredParams(arrays, params, hint))

@@ -89,7 +89,7 @@ def test_an_artefact_stands_for_its_checkpoint(tmp_path: Path, monkeypatch: pyte
     (tmp_path / CATALOGUE["smollm2-135m"].file).write_bytes(b"GGUF")
     package(monkeypatch, tmp_path)
     assert resolve_model(artefact("smollm2-135m")).kind == "catalogue"
-    with pytest.raises(CheckpointError, match="the checkpoint `/gone` that it was built from is not there"):
+    with pytest.raises(CheckpointError, match="the checkpoint `/gone` that it was built from does not exist"):
         resolve_model(artefact("/gone"))
 
 
