@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from argosy.compiler.targets import TARGETS
-from argosy.dist.artefact import BROWSER_DEVICE, Artefact, list_artefacts, open_artefact
+from argosy.dist.artefact import Artefact, list_artefacts, open_artefact
 from argosy.dist.cpu_features import architecture, host_features
 from argosy.dist.naming import output_root
 from argosy.support.checks import Check
@@ -172,9 +172,7 @@ def _artefacts() -> Iterator[Check]:
 def _runs(artefact: Artefact) -> str:
     """What an artefact does here. Raises ArgosyError where that is nothing."""
     libraries = {} if artefact.manifest is None else artefact.manifest.libraries
-    devices = {library.target.device for library in libraries.values()}
-    if devices == {BROWSER_DEVICE}:
-        artefact.browser_library()
+    if libraries and len(artefact.browser_libraries()) == len(libraries):
         return f"runs in a browser: argosy web {artefact.directory}"
     return f"runs its library for {artefact.library().target.name} (of {', '.join(sorted(libraries))})"
 

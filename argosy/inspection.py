@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from argosy.dist.triples import NATIVE_SUFFIXES
 from argosy.support.errors import ArtefactError
 
-LIBRARY_SUFFIXES = (".so", ".dylib", ".dll")
 _PHASE = re.compile(r"\d\d-(?P<name>.+)\.(py|ll|txt|c|s)")
 
 
@@ -24,8 +24,8 @@ def library_metadata(path: Path) -> dict[str, object]:
 
     if not path.is_file():
         raise ArtefactError(f"`{path}` does not exist", "argosy list artefacts shows what was built")
-    if path.suffix not in LIBRARY_SUFFIXES:
-        raise ArtefactError(f"`{path}` is not a library", f"a library ends in {', '.join(LIBRARY_SUFFIXES)}")
+    if path.suffix not in NATIVE_SUFFIXES:
+        raise ArtefactError(f"`{path}` is not a library", f"a library ends in {', '.join(NATIVE_SUFFIXES)}")
     tvm = load_tvm()
     try:
         machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path.absolute())), tvm.cpu())
@@ -56,7 +56,7 @@ _PURPOSES = (
     (r"params_shard_\d+\.bin", "weights"),
     (r"tokenizer.*|special_tokens_map\.json|chat_template\.jinja", "tokenizer and chat template"),
     (r"generation_config\.json", "sampling defaults of the checkpoint"),
-    (r".*\.(so|dylib|dll)", "compiled library"),
+    (r".*\.(so|dylib|dll|wasm)", "compiled library"),
 )
 
 
@@ -72,7 +72,7 @@ def _purpose(name: str) -> str:
 
 def libraries_in(directory: Path) -> list[Path]:
     """The compiled libraries of an artefact directory."""
-    return sorted(path for path in directory.iterdir() if path.suffix in LIBRARY_SUFFIXES)
+    return sorted(path for path in directory.iterdir() if path.suffix in NATIVE_SUFFIXES)
 
 
 def is_dump(directory: Path) -> bool:

@@ -27,8 +27,6 @@ from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
 from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean, shorten
 
-BROWSER_DEVICE = "webgpu"
-BROWSER_SCHEMES = ("q4f16_1", "q0f16", "q4f32_1", "q0f32")  # what a library for it can be built with
 _HALF_BUILT_HINT = "run the same `argosy build` again: it goes on where it stopped"
 
 
@@ -92,37 +90,30 @@ class Artefact:
         machine = _other_machine(chosen)
         if machine is not None:  # the same library again would not help
             in_browser = f"`argosy web {self.directory}` chats in the browser; for this machine's processor: "
-            of_browser = chosen.target.device == BROWSER_DEVICE
-            raise ArtefactError(machine, (in_browser if of_browser else "") + self.rebuild_hint())
+            raise ArtefactError(machine, (in_browser if chosen.target.host.for_browsers else "") + self.rebuild_hint())
         problem = self._misfit(chosen) or self.manifest.file_problem(self.directory, chosen.file)
         if problem is not None:
             raise ArtefactError(problem, self.rebuild_hint(chosen.target.name))
         return chosen
 
-    def browser_library(self) -> LibraryRecord:
-        """A library that a browser can load; whether the browser has what it needs is the browser's to say.
+    def browser_libraries(self) -> list[LibraryRecord]:
+        """Return the libraries for browsers, by name; each browser checks whether it has what a library needs.
 
-        Raises ArtefactError when there is none, or when it is not for these weights or this version.
+        Raises ArtefactError when one of them is not for these weights or this version of Argosy.
         """
-        found = [] if self.manifest is None else _of_device(self.manifest, BROWSER_DEVICE)
-        if not found:
-            held = "" if self.manifest is None else ", ".join(sorted(self.manifest.libraries))
-            built = f"it holds {held}" if held else "it holds no library"
-            sentence = f"`{self.directory}` was not built for a browser: {built}"
-            if self.manifest is None or self.manifest.quantization in BROWSER_SCHEMES:
-                raise ArtefactError(sentence, self.rebuild_hint(BROWSER_DEVICE))
-            raise ArtefactError(sentence, build_command(self.manifest.model, BROWSER_DEVICE, BROWSER_SCHEMES[0]))
+        libraries = {} if self.manifest is None else self.manifest.libraries
+        found = [library for _, library in sorted(libraries.items()) if library.target.host.for_browsers]
         for library in found:
             problem = _other_abi(library) or self._other_weights(library)
             if problem is not None:
                 raise ArtefactError(problem, self.rebuild_hint(library.target.name))
-        return found[0]
+        return found
 
     def _best(self, libraries: list[LibraryRecord]) -> LibraryRecord:
         """The fastest library that fits; where none does, the least demanding one for machines like this."""
         ranked = sorted(libraries, key=lambda library: (strength(library.target.features), library.target.name))
         fitting = [library for library in ranked if self._misfit(library) is None]
-        near = [library for library in ranked if _architecture(library) == architecture()]
+        near = [library for library in ranked if library.target.host.arch == architecture()]
         return fitting[-1] if fitting else (near or ranked)[0]
 
     def _misfit(self, library: LibraryRecord) -> str | None:
@@ -244,11 +235,6 @@ def list_artefacts(root: Path) -> list[Path]:
         return []
 
 
-def _of_device(manifest: Manifest, device: str) -> list[LibraryRecord]:
-    """The libraries whose code runs on `device`, by target name."""
-    return [library for _, library in sorted(manifest.libraries.items()) if library.target.device == device]
-
-
 def _other_abi(library: LibraryRecord) -> str | None:
     if library.abi == ABI:
         return None
@@ -262,19 +248,12 @@ def _other_tvm(library: LibraryRecord) -> str | None:
     return f"the library `{library.file}` was compiled {versions}"
 
 
-def _architecture(library: LibraryRecord) -> str:
-    arch = library.target.triple.partition("-")[0]
-    return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
-
-
 def _other_machine(library: LibraryRecord) -> str | None:
-    """Why this machine cannot run the library; only CPU libraries are driven by this runtime."""
+    """Return why this machine cannot run the library, or None; this runtime drives libraries for CPUs only."""
     target = library.target
     if target.device != "cpu":
         return f"the library `{library.file}` is for `{target.name}`, which this runtime does not drive"
-    arch, rest = _architecture(library), target.triple.replace("darwin", "macos").split("-")[1:]
-    system = next((name for name in ("linux", "macos", "windows") if any(part.startswith(name) for part in rest)), None)
-    if arch != architecture() or (system is not None and system != operating_system()):
+    if target.host.arch != architecture() or target.host.system not in (None, operating_system()):
         here = f"{architecture()} {operating_system()}"
         return f"the library `{library.file}` was compiled for `{target.triple}`, and this machine is {here}"
     missing = missing_features(target.features)

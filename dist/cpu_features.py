@@ -52,8 +52,11 @@ def architecture() -> str:
 
 
 def operating_system() -> str:
-    """Return `linux`, `macos` or `windows`."""
-    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+    """Return `linux`, `android`, `macos`, `windows` or what else Python calls this system."""
+    if hasattr(sys, "getandroidapilevel"):  # Python calls Android `linux` before 3.13
+        return "android"
+    system = sys.platform.rstrip("0123456789")
+    return {"darwin": "macos", "win": "windows"}.get(system, system)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from argosy.dist.naming import build_command
 from argosy.dist.records import Fields, read_json
+from argosy.dist.triples import Triple, parse_triple
 from argosy.support.errors import ArtefactError
 from argosy.support.files import sha256_file, write_json_atomic
 
@@ -52,13 +53,21 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class LibraryTarget:
-    """What a library was compiled for, as in its `_metadata`; `device` is what its code runs on."""
+    """What a library was compiled for, as in the library's own `_metadata`.
+
+    `device` is the kind of device that its code runs on, driven by a host of the machine that `triple` names.
+    """
 
     name: str
     triple: str
     cpu: str
     features: tuple[str, ...]
     device: str = "cpu"
+
+    @property
+    def host(self) -> Triple:
+        """The parsed triple."""
+        return parse_triple(self.triple)
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,12 +198,11 @@ def _summarize(report: BuildReport, model: str) -> None:
 
 
 def _for_browsers(report: BuildReport) -> bool:
-    """Whether all that was built is for browsers."""
-    from argosy.dist.artefact import BROWSER_DEVICE
+    """Return whether everything that was built is for browsers."""
     from argosy.dist.manifest import read_manifest
 
     libraries = read_manifest(report.directory).libraries
-    return all(libraries[name].target.device == BROWSER_DEVICE for name in report.targets)
+    return all(libraries[name].target.host.for_browsers for name in report.targets)
 
 
 def _files(names: Sequence[str]) -> str:

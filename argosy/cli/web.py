@@ -39,15 +39,17 @@ def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: 
 
     Serves the chat page and an artefact that was built with --target webgpu, to this machine only, until Ctrl-C.
     """
+    from argosy.compiler.targets.table import BROWSER_TARGET
     from argosy.places import find_artefact
     from argosy.support.progress import open_progress
     from argosy.web.files import artefact_files, page_files
     from argosy.web.page import find_page
     from argosy.web.server import Site, listen, stable_port
 
-    directory = find_artefact(artefact, "webgpu")
+    target = BROWSER_TARGET
+    directory = find_artefact(artefact, target.name)
     with open_progress() as progress:
-        files = artefact_files(directory, progress)
+        files = artefact_files(directory, progress, target.name, target.schemes or ())
         files |= page_files(find_page(progress, console.say))
     with listen(Site(files, console.say), host, port, stable_port(directory)) as server:
         if server.open_to_others:

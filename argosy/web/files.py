@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from argosy.dist.artefact import BROWSER_DEVICE, open_artefact
+from argosy.dist.artefact import Artefact, open_artefact
 from argosy.dist.manifest import MANIFEST_NAME, Manifest
+from argosy.dist.naming import build_command
 from argosy.support.errors import ArgosyError, ArtefactError
 from argosy.support.files import sha256_file
 from argosy.support.progress import Progress
@@ -91,15 +92,18 @@ def served(root: Path, name: str, cache_control: str = REVALIDATE) -> Served:
     return Served(path, found.st_size, sha256_file(path), media_type, cache_control, _identity(found))
 
 
-def artefact_files(directory: Path, progress: Progress) -> dict[str, Served]:
-    """What a browser may fetch of an artefact: URL path -> file. Every byte is compared with the manifest.
+def artefact_files(
+    directory: Path, progress: Progress, target: str, schemes: Sequence[str]
+) -> dict[str, Served]:
+    """Return the files of an artefact that a browser may fetch, by URL path. Every byte is compared with the manifest.
 
-    Raises ArtefactError, with the command that mends it, where the artefact is damaged or not built for a browser.
+    Raises ArtefactError where the artefact is damaged or not built for a browser; its hint is a command that builds it
+    for `target`, in its own scheme if that is one of `schemes`, else in the first of them.
     """
-    artefact = open_artefact(directory, BROWSER_DEVICE)
-    artefact.browser_library()
+    artefact = open_artefact(directory, target)
     manifest = artefact.manifest
-    assert manifest is not None  # or it would have no library
+    if manifest is None or not artefact.browser_libraries():
+        raise _not_for_browsers(artefact, target, schemes)
     hint = manifest.build_command(directory, ",".join(manifest.libraries))
     names = list(browser_files(manifest))
     total = sum(manifest.files[name].bytes for name in names)
@@ -112,12 +116,21 @@ def artefact_files(directory: Path, progress: Progress) -> dict[str, Served]:
     return {prefix + name: file for name, file in found for prefix in (ARTEFACT, RESOLVED)}
 
 
+def _not_for_browsers(artefact: Artefact, target: str, schemes: Sequence[str]) -> ArtefactError:
+    manifest = artefact.manifest
+    held = "" if manifest is None else ", ".join(sorted(manifest.libraries))
+    sentence = f"`{artefact.directory}` was not built for a browser: it holds {held or 'no library'}"
+    if manifest is None or manifest.quantization in schemes:
+        return ArtefactError(sentence, artefact.rebuild_hint(target))
+    return ArtefactError(sentence, build_command(manifest.model, target, schemes[0]))
+
+
 def browser_files(manifest: Manifest) -> Iterable[str]:
-    """The files that a browser needs: config, tokenizer, weights, and the libraries for its device."""
+    """Yield the files that a browser needs: config, tokenizer, weights, and the libraries for browsers."""
     assert manifest.config is not None and manifest.weights is not None
     yield from manifest.config.files
     yield from manifest.weights.files
-    yield from (library.file for library in manifest.libraries.values() if library.target.device == BROWSER_DEVICE)
+    yield from (library.file for library in manifest.libraries.values() if library.target.host.for_browsers)
 
 
 def _checked(directory: Path, name: str, manifest: Manifest, hint: str) -> Served:

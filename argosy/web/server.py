@@ -1,6 +1,6 @@
 """A table of files goes in; an HTTP server comes out that hands them to a browser on this machine, and nothing else.
 
-site = Site({**page_files(static), **artefact_files(directory, progress)})
+site = Site({**page_files(static), **artefact_files(directory, progress, target, schemes)})
 with listen(site, port=0) as server:
     print(server.url)
     server.serve_forever()

@@ -38,7 +38,7 @@ ALLOWED = {
     "argosy.mlc_template": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
     "argosy.places": {"argosy.support", "argosy.dist"},
     "argosy.web": {"argosy.support", "argosy.dist"},
-    "argosy.inspection": {"argosy.support", "argosy.runtime_bindings"},
+    "argosy.inspection": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
     "argosy.listing": {"argosy.support", "argosy.quant", "argosy.model_defs", "argosy.compiler", "argosy.dist"},
     "argosy.doctor": {
         "argosy.support", "argosy.compiler", "argosy.dist", "argosy.runtime_bindings", "argosy.web",

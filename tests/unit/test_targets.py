@@ -17,9 +17,10 @@ from argosy.compiler.targets import TARGETS, check_targets, check_tensors, targe
 from argosy.compiler.targets.cpu import link
 from argosy.compiler.targets.cpu.link import find_linker
 from argosy.compiler.targets.cpu.processors import PROCESSORS, architecture_of
+from argosy.compiler.targets.table import BROWSER_TARGET
 from argosy.compiler.targets.webgpu.schemes import DTYPES
 from argosy.dist import cpu_features
-from argosy.dist.artefact import BROWSER_SCHEMES, open_artefact
+from argosy.dist.artefact import open_artefact
 from argosy.dist.cpu_features import CHECKED, architecture
 from argosy.support.errors import ArtefactError, TargetError, UsageError
 from argosy.support.progress import SilentProgress
@@ -65,7 +66,7 @@ def test_a_browser_computes_in_what_the_scheme_says(scheme: str) -> None:
 
 
 def test_the_command_that_is_advised_for_browsers_can_be_built() -> None:
-    assert set(BROWSER_SCHEMES) == set(DTYPES)
+    assert set(BROWSER_TARGET.schemes or ()) == set(DTYPES)
 
 
 def test_a_scheme_without_kernels_is_refused() -> None:

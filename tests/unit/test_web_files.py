@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_artefact import ARM, BUILD, NAME, WASM, WEBGPU, save_artefact
+from web_artefact import ARM, BUILD, FOR_BROWSERS, NAME, WASM, WEBGPU, save_artefact
 
 from argosy.support.errors import ArtefactError
 from argosy.support.progress import SilentProgress
@@ -34,7 +34,7 @@ def test_a_damaged_artefact_is_refused(directory: Path, name: str) -> None:
     (directory / name).write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
     for sentence in (rf"{name}` was altered", rf"{name}` has {len(data) - 1} bytes", rf"{name}` is missing"):
         with pytest.raises(ArtefactError, match=sentence) as refusal:
-            artefact_files(directory, SilentProgress())
+            artefact_files(directory, SilentProgress(), *FOR_BROWSERS)
         assert "argosy build --model tiny --target webgpu,arm64" in (refusal.value.hint or "")
         if sentence.endswith("altered"):
             (directory / name).write_bytes(data[:-1])
@@ -44,13 +44,14 @@ def test_a_damaged_artefact_is_refused(directory: Path, name: str) -> None:
 
 def test_a_library_of_another_processor_may_be_damaged(directory: Path) -> None:
     (directory / f"{NAME}-arm64.so").write_bytes(b"")
-    assert f"/artefact/{WASM}" in artefact_files(directory, SilentProgress())
+    assert f"/artefact/{WASM}" in artefact_files(directory, SilentProgress(), *FOR_BROWSERS)
 
 
 def test_an_artefact_without_a_library_for_a_browser(tmp_path: Path) -> None:
     for targets, held in (((ARM,), "it holds arm64"), ((), "it holds no library")):
+        directory = save_artefact(tmp_path / f"tiny-{len(targets)}", *targets)
         with pytest.raises(ArtefactError, match=f"was not built for a browser: {held}") as refusal:
-            artefact_files(directory := save_artefact(tmp_path / f"tiny-{len(targets)}", *targets), SilentProgress())
+            artefact_files(directory, SilentProgress(), *FOR_BROWSERS)
         assert refusal.value.hint == f"{BUILD} --output {directory}"
 
 
@@ -58,7 +59,7 @@ def test_a_scheme_that_no_browser_computes_is_not_asked_for(tmp_path: Path) -> N
     directory = save_artefact(tmp_path / "tiny", ARM)
     change_manifest(directory, lambda manifest: manifest.update(quantization="keep"))
     with pytest.raises(ArtefactError, match="was not built for a browser") as refusal:
-        artefact_files(directory, SilentProgress())
+        artefact_files(directory, SilentProgress(), *FOR_BROWSERS)
     assert refusal.value.hint == "argosy build --model tiny --target webgpu --quantization q4f16_1"
 
 
@@ -69,7 +70,7 @@ def test_a_scheme_that_no_browser_computes_is_not_asked_for(tmp_path: Path) -> N
 def test_a_library_that_does_not_fit(change: dict[str, object], sentence: str, directory: Path) -> None:
     change_manifest(directory, lambda manifest: manifest["libraries"]["webgpu"].update(change))
     with pytest.raises(ArtefactError, match=sentence):
-        artefact_files(directory, SilentProgress())
+        artefact_files(directory, SilentProgress(), *FOR_BROWSERS)
 
 
 def test_a_link_out_of_the_directory_is_refused(directory: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_link_out_of_the_directory_is_refused(directory: Path) -> None:
     (directory / "tokenizer.json").rename(outside)
     (directory / "tokenizer.json").symlink_to(outside)
     with pytest.raises(ArtefactError, match=r"tokenizer\.json` leads out of its directory") as refusal:
-        artefact_files(directory, SilentProgress())
+        artefact_files(directory, SilentProgress(), *FOR_BROWSERS)
     assert refusal.value.hint
 
 
@@ -86,4 +87,4 @@ def test_a_link_within_the_directory_and_a_linked_directory_are_fine(directory: 
     (directory / "tokenizer.json").symlink_to("real.json")
     linked = directory.with_name("linked")
     linked.symlink_to(directory)
-    assert "/artefact/tokenizer.json" in artefact_files(linked, SilentProgress())
+    assert "/artefact/tokenizer.json" in artefact_files(linked, SilentProgress(), *FOR_BROWSERS)

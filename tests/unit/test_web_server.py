@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from web_artefact import ARM, EMPTY_MODULE, NAME, WASM, WEBGPU, save_artefact, save_page
+from web_artefact import ARM, EMPTY_MODULE, FOR_BROWSERS, NAME, WASM, WEBGPU, save_artefact, save_page
 
 from argosy.support.errors import UsageError
 from argosy.support.progress import SilentProgress
@@ -65,7 +65,7 @@ def reports() -> list[str]:
 @pytest.fixture
 def server(directory: Path, tmp_path: Path, reports: list[str]) -> Iterator[WebServer]:
     page = save_page(tmp_path / "static")
-    files = {**page_files(page), **artefact_files(directory, SilentProgress())}
+    files = {**page_files(page), **artefact_files(directory, SilentProgress(), *FOR_BROWSERS)}
     yield from serve(Site(files, reports.append))
 
 
@@ -240,7 +240,7 @@ def test_a_file_that_changes_while_it_is_served(
 
 
 def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(tmp_path: Path, directory: Path) -> None:
-    file = artefact_files(directory, SilentProgress())[SHARD]
+    file = artefact_files(directory, SilentProgress(), *FOR_BROWSERS)[SHARD]
     promised = dataclasses.replace(file, bytes=file.bytes + 10)
     for server in serve(Site({SHARD: promised})):
         with pytest.raises(http.client.IncompleteRead):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models
 
+from argosy.compiler.targets.table import BROWSER_TARGET
 from argosy.dist.build_directory import BuildDirectory, open_build_directory
 from argosy.dist.chat_config import make_chat_config
 from argosy.dist.manifest import LibraryTarget
@@ -14,6 +15,7 @@ from argosy.support.files import write_bytes_atomic
 
 NAME = "tiny-q4f32_1"
 WASM = f"{NAME}-webgpu.wasm"
+FOR_BROWSERS = (BROWSER_TARGET.name, BROWSER_TARGET.schemes or ())
 EMPTY_MODULE = b"\0asm\1\0\0\0"
 WEBGPU = LibraryTarget("webgpu", "wasm32-unknown-unknown-wasm", "", (), device="webgpu")
 ARM = LibraryTarget("arm64", "s390x-ibm-linux", "z15", ())  # nothing that any machine of ours runs

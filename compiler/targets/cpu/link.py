@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argosy.dist.cpu_features import architecture
+from argosy.dist.triples import parse_triple
 from argosy.support.errors import CompileError, TargetError
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ def link_shared(output: str, objects: list[str], *, arch: str | None = None, **_
 
 
 def package(executable: tvm.runtime.Executable, path: Path, triple: str) -> None:
-    """Links an executable compiled for `triple` into the shared library `path`."""
-    arch = triple.partition("-")[0]
-    link = functools.partial(link_shared, arch={"arm64": "aarch64"}.get(arch, arch))
+    """Link an executable compiled for `triple` into the shared library `path`."""
+    link = functools.partial(link_shared, arch=parse_triple(triple).arch)
     executable.export_library(str(path), fcompile=link)

@@ -16,6 +16,7 @@ from argosy.compiler.targets.cpu.link import package
 from argosy.compiler.targets.cpu.processors import Processor
 from argosy.compiler.targets.record import TargetRecord
 from argosy.dist.cpu_features import CHECKED, architecture, host_features
+from argosy.dist.triples import parse_triple
 
 KV_DTYPES = {"f16": "float16", "f32": "float32"}
 HALF_CONVERSIONS = frozenset({"f16c", "neon"})  # any of these converts vectors of 16-bit floats
@@ -75,7 +76,7 @@ def _record(
         linear=linear_plan(features, activations),
         cache=CPU_KERNELS,
         schedule=(ScheduleCpu(),) if converts_halves else (ScheduleCpu(), SoftenHalves()),
-        library_suffix=".so",
+        library_suffix=parse_triple(triple).library_suffix,
         package=functools.partial(package, triple=triple),
     )
 
