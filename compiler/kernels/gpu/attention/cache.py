@@ -1,4 +1,8 @@
-"""The kernels that a GPU's paged KV cache is made of. Token trees are left out: no browser runtime builds any."""
+"""The kernels of a GPU's paged KV cache."""
+
+from __future__ import annotations
+
+from functools import partial
 
 from argosy.compiler.kernels.gpu.attention.attend import decode, paged_prefill, ragged_prefill
 from argosy.compiler.kernels.gpu.attention.pages import (
@@ -10,9 +14,23 @@ from argosy.compiler.kernels.gpu.attention.pages import (
     read_back,
     split_qkv,
 )
+from argosy.compiler.kernels.gpu.traits import GpuTraits
 from argosy.compiler.kernels.kv.kernels import CacheKernels
 
-GPU_KERNELS = CacheKernels(
-    checked_empty, append, ragged_prefill, paged_prefill, decode, None, None, merge_state, split_qkv, copy_page,
-    read_back, no_trees,
-)  # fmt: skip
+
+def gpu_kernels(traits: GpuTraits) -> CacheKernels:
+    """Return the makers of the kernels for GPUs with `traits`. Token trees are refused: no runtime here builds any."""
+    return CacheKernels(
+        checked_empty=checked_empty,
+        append=partial(append, traits),
+        ragged=partial(ragged_prefill, traits),
+        prefill=partial(paged_prefill, traits),
+        decode=partial(decode, traits),
+        tree=None,
+        ragged_tree=None,
+        merge_state=partial(merge_state, traits),
+        split_qkv=partial(split_qkv, traits),
+        copy_page=partial(copy_page, traits),
+        read_back=partial(read_back, traits),
+        compact=no_trees,
+    )

@@ -1,4 +1,4 @@
-"""Kernels that move keys and values: fused projections and cache pages go in, filled or copied pages come out.
+"""Build the kernels that move keys and values into, between and out of the pages of the cache.
 
 A page holds 16 tokens of one layer: the keys of a KV head, one token after the other, its values, then the next head.
 """
@@ -9,23 +9,24 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import Kernel, flattened, when
-from argosy.compiler.kernels.gpu.launch import each
+from argosy.compiler.kernels.gpu.launch import elementwise
+from argosy.compiler.kernels.gpu.traits import GpuTraits
 from argosy.compiler.kernels.kv import arguments
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 
 def slot_place(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:
-    """Where the key in `slot` of a page begins; its value begins `shape.side_elements` behind it."""
+    """Return where the key in `slot` of a page begins; its value begins `shape.side_elements` behind it."""
     return page * shape.page_elements + head * shape.head_elements + slot * shape.head_dim
 
 
-def append(shape: AttentionShape) -> tirx.PrimFunc:
-    """Write the keys and values of new tokens into their slots; slot -1 means: not kept."""
+def append(traits: GpuTraits, shape: AttentionShape) -> tirx.PrimFunc:
+    """Write the keys and values of new tokens into their slots; slot -1 keeps none."""
     d, width = shape.head_dim, shape.kv_heads * shape.head_dim
     with Kernel("kv_append") as kernel:
         n, pages, k, v, slots = arguments.append(kernel, shape)
         flat = flattened(pages)
-        with each(n * width) as i:
+        with elementwise(traits, n * width) as i:
             token, head, x = T.bind(i // width), T.bind(i // d % shape.kv_heads), T.bind(i % d)
             slot = T.bind(slots[token])
             with when(slot >= 0):
@@ -35,13 +36,13 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
     return kernel.function
 
 
-def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
+def split_qkv(traits: GpuTraits, shape: AttentionShape) -> tirx.PrimFunc:
     """Split fused (n, heads + 2 kv_heads, d) into q, k and v; the model has already rotated q and k."""
     d, heads, kv_heads = shape.head_dim, shape.heads, shape.kv_heads
     every = heads + 2 * kv_heads
     with Kernel("kv_split_qkv") as kernel:
         n, qkv, q, k, v = arguments.split_qkv(kernel, shape)
-        with each(n * every * d) as i:
+        with elementwise(traits, n * every * d) as i:
             token, head, x = T.bind(i // (every * d)), T.bind(i // d % every), T.bind(i % d)
             for part, first, count in ((q, 0, heads), (k, heads, kv_heads), (v, heads + kv_heads, kv_heads)):
                 with when(tirx.all(head >= first, head < first + count)):
@@ -49,23 +50,23 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
     return kernel.function
 
 
-def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
+def copy_page(traits: GpuTraits, shape: AttentionShape) -> tirx.PrimFunc:
     """Copy a page when a sequence forks inside it. All 16 slots are copied: those beyond `length` are never read."""
     with Kernel("kv_copy_page") as kernel:
         pages, source, target = arguments.copy_page(kernel, shape)
         flat = flattened(pages)
-        with each(shape.page_elements) as i:
+        with elementwise(traits, shape.page_elements) as i:
             T.buffer_store(flat, flat[source * shape.page_elements + i], [target * shape.page_elements + i])
     return kernel.function
 
 
-def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
+def read_back(traits: GpuTraits, shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
     """Read the keys and values at given slots into one layer of (num_layers, n, kv_heads, d) each, for debugging."""
     d, width = shape.head_dim, shape.kv_heads * shape.head_dim
     with Kernel("kv_read_back") as kernel:
         n, pages, slots, k, v, layer = arguments.read_back(kernel, shape, num_layers)
         flat = flattened(pages)
-        with each(n * width) as i:
+        with elementwise(traits, n * width) as i:
             token, head, x = T.bind(i // width), T.bind(i // d % shape.kv_heads), T.bind(i % d)
             place = T.bind(slot_place(shape, slots[token] // PAGE_SIZE, head, slots[token] % PAGE_SIZE) + x)
             T.buffer_store(k, flat[place], [layer, token, head, x])
@@ -74,7 +75,7 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
 
 
 def no_trees(shape: AttentionShape) -> tirx.PrimFunc:
-    """What moves the accepted tokens of a token tree on other devices: here it refuses, on the host."""
+    """Refuse, on the host, to move the accepted tokens of a token tree."""
     with Kernel("kv_no_trees") as kernel:
         _, _, _, batch = arguments.compact(kernel, shape)
         with T.Assert(batch < 0, "this target has no kernels for token trees"):
@@ -83,25 +84,25 @@ def no_trees(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def checked_empty(shape: AttentionShape) -> tirx.PrimFunc:
-    """The scalar by which the runtime learns the dtype of the cache, if the kernels can serve a cache so configured.
+    """Check on the host that the kernels can serve a cache so configured.
 
-    Its value is not used, and not written: the checks run on the host, before anything else does.
+    The result is a scalar from which the runtime learns the dtype of the cache. Its value is neither used nor written.
     """
     with Kernel("kv_checked_empty") as kernel, arguments.checked_empty(kernel, shape):
         T.evaluate(0)
     return kernel.function
 
 
-def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
-    """v (n, heads, d) and its log2 weight s (n, heads), changed in place; v_other and s_other are the second result.
+def merge_state(traits: GpuTraits, shape: AttentionShape) -> tirx.PrimFunc:
+    """Merge v_other and its log2 weight s_other into v (n, heads, d) and s (n, heads).
 
-    A thread does a whole row. Where several share one, as in TVM's kernel, they read s while another overwrites it,
-    and those behind the width of a subgroup then weigh by the wrong number.
+    A thread merges a whole row. Where several threads share one, as in TVM's kernel, they read s while another thread
+    overwrites it, and threads of a later subgroup then weigh by the wrong number.
     """
     d, heads, dtype = shape.head_dim, shape.heads, shape.dtype
     with Kernel("attention_merge_state") as kernel:
         n, v, s, v_other, s_other = arguments.merge_state(kernel, shape)
-        with each(n * heads, 64) as row:
+        with elementwise(traits, n * heads, 64) as row:
             i, h = T.bind(row // heads), T.bind(row % heads)
             mine, other = T.bind(s[i, h]), T.bind(s_other[i, h])
             larger = T.bind(T.max(mine, other))

@@ -1,10 +1,11 @@
-"""The inside of every attention kernel: rows of queries and a range of keys go in, output and LSE come out.
+"""Attend with a tile of query rows to a range of keys: the inside of every attention kernel.
 
 A row is one query head of one token; the rows of a workgroup share a KV head. For each block of keys a thread computes
 the scores of one key with every row (s = q k^T in the log2 domain); then, as in FlashAttention (Dao et al. 2022),
 m = running maximum, d = running sum of 2^(s - m), o = running sum of 2^(s - m) v, where a thread has some features of
-every row. Threads are `slices` of 64: each slice sums its own keys of a block. The result is o / d, and its weight is
-LSE = m + log2(d), which the cache's merge kernel expects. All arithmetic is in float32, whatever the cache holds.
+every row. The threads are cut into slices, and each slice sums its own keys of a block. The result is o / d, and its
+weight is LSE = m + log2(d), which the cache's merge kernel expects. All arithmetic is in float32, whatever the cache
+holds.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import when
+from argosy.compiler.kernels.gpu.attention.size import TileSize
 from argosy.compiler.kernels.gpu.launch import barrier, ceildiv, registers, shared
 from argosy.compiler.kernels.kv.scores import LOG2_E, NEVER
 from argosy.compiler.kernels.kv.shape import AttentionShape
 
-SLICE = 64  # threads that have all features of a row between them
-
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of queries: which token and head it is of, whether it exists, and the keys low <= key < high it sees."""
+class QueryRow:
+    """A row of queries: its token and head, whether it exists, and the keys low <= key < high it sees."""
 
     token: tirx.Expr
     head: tirx.Expr
@@ -46,26 +46,26 @@ class Keys:
 
 
 class Tile:
-    """`rows` rows in a workgroup of `slices` slices. Created inside a kernel; then `attend`."""
+    """The rows of a workgroup. Created inside a kernel; then `attend`."""
 
-    def __init__(self, shape: AttentionShape, rows: int, slices: int, thread: tirx.Expr) -> None:
-        self.shape, self.rows, self.slices, self.thread = shape, rows, slices, thread
-        self.threads = SLICE * slices
-        self.parts = int(ceildiv(shape.head_dim, SLICE))  # features of a row to a thread
-        self.lane = T.bind(thread % SLICE)
-        self.slice = T.bind(thread // SLICE)
+    def __init__(self, shape: AttentionShape, size: TileSize, thread: tirx.Expr) -> None:
+        self.shape, self.size, self.thread = shape, size, thread
+        self.rows, self.slices, self.threads = size.rows, size.slices, size.threads
+        self.parts = size.parts(shape.head_dim)
+        self.lane = T.bind(thread % size.lanes)
+        self.slice = T.bind(thread // size.lanes)
 
     def attend(
         self,
-        row: Callable[[int | tirx.Expr], Row],
+        row: Callable[[int | tirx.Expr], QueryRow],
         keys: Keys,
         q: tirx.Buffer,
         output: tirx.Buffer,
         lse: tirx.Buffer,
         scale: tirx.Expr,
     ) -> None:
-        """The whole attention of the rows."""
-        rows, parts, d, threads = self.rows, self.parts, self.shape.head_dim, self.threads
+        """Write the attention of the rows, and their LSE."""
+        rows, parts, d, threads, lanes = self.rows, self.parts, self.shape.head_dim, self.threads, self.size.lanes
         queries, scores = shared((rows, d), "float32"), shared((rows, threads), "float32")
         weights = shared((rows, threads), "float32")
         low, high = registers(rows, "int32"), registers(rows, "int32")
@@ -82,9 +82,9 @@ class Tile:
                     value = T.Cast("float32", q[r.token, r.head, element % d]) * unit
                     T.buffer_store(queries, value, [element // d, element % d])
         for r in range(rows):
-            of = row(r)
-            T.buffer_store(low, of.low, [r])
-            T.buffer_store(high, T.if_then_else(of.exists, of.high, of.low), [r])
+            query = row(r)
+            T.buffer_store(low, query.low, [r])
+            T.buffer_store(high, T.if_then_else(query.exists, query.high, query.low), [r])
             T.buffer_store(m, T.float32(NEVER), [r])
             T.buffer_store(total, T.float32(0), [r])
             for part in range(parts):
@@ -119,13 +119,13 @@ class Tile:
                 for part in range(parts):
                     T.buffer_store(o, o[r * parts + part] * shrink, [r * parts + part])
             barrier()
-            with T.serial(T.max(T.min(keys.end - start - self.slice * SLICE, SLICE), 0)) as i:
-                j = T.bind(self.slice * SLICE + i)
+            with T.serial(T.max(T.min(keys.end - start - self.slice * lanes, lanes), 0)) as i:
+                j = T.bind(self.slice * lanes + i)
                 place = T.bind(keys.place(start + j))
                 for r in range(rows):
                     T.buffer_store(total, total[r] + weights[r, j], [r])
                 for part in range(parts):
-                    feature = T.bind(self.lane + part * SLICE)
+                    feature = T.bind(self.lane + part * lanes)
                     value = registers(1, "float32")
                     T.buffer_store(value, T.float32(0), [0])
                     with when(feature < d):
@@ -136,31 +136,32 @@ class Tile:
         if self.slices > 1:
             self._add_slices(total, o)
         for r in range(rows):
-            of = row(r)
-            with when(tirx.all(of.exists, self.slice == 0)):
+            query = row(r)
+            with when(tirx.all(query.exists, self.slice == 0)):
                 some = total[r] > T.float32(0)
                 for part in range(parts):
-                    feature = T.bind(self.lane + part * SLICE)
+                    feature = T.bind(self.lane + part * lanes)
                     with when(feature < d):
                         value = T.if_then_else(some, o[r * parts + part] / total[r], T.float32(0))
-                        T.buffer_store(output, T.Cast(output.dtype, value), [of.token, of.head, feature])
+                        T.buffer_store(output, T.Cast(output.dtype, value), [query.token, query.head, feature])
                 with when(self.lane == 0):
                     weight = T.if_then_else(some, m[r] + T.log2(total[r]), T.float32(NEVER))
-                    T.buffer_store(lse, weight, [of.token, of.head])
+                    T.buffer_store(lse, weight, [query.token, query.head])
 
     def _add_slices(self, total: tirx.Buffer, o: tirx.Buffer) -> None:
-        """The sums of all slices, to the first; row after row through the same memory."""
-        shares = shared((self.slices, SLICE * self.parts), "float32")
+        """Add the sums of all slices to those of the first, row after row through the same memory."""
+        lanes = self.size.lanes
+        shares = shared((self.slices, lanes * self.parts), "float32")
         counts = shared((self.slices,), "float32")
         for r in range(self.rows):
             barrier()
             for part in range(self.parts):
-                T.buffer_store(shares, o[r * self.parts + part], [self.slice, part * SLICE + self.lane])
+                T.buffer_store(shares, o[r * self.parts + part], [self.slice, part * lanes + self.lane])
             with when(self.lane == 0):
                 T.buffer_store(counts, total[r], [self.slice])
             barrier()
             T.buffer_store(total, sum((counts[i] for i in range(1, self.slices)), counts[0]), [r])
             for part in range(self.parts):
-                place = part * SLICE + self.lane
+                place = part * lanes + self.lane
                 whole = sum((shares[i, place] for i in range(1, self.slices)), shares[0, place])
                 T.buffer_store(o, whole, [r * self.parts + part])

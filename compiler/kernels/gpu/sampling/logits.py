@@ -1,4 +1,4 @@
-"""Kernels that change logits (b, vocab) float32 in place: biases, penalties and grammar masks go in."""
+"""Change logits (b, vocab) float32 in place: add biases, apply penalties, mask what a grammar forbids."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import Kernel, size
-from argosy.compiler.kernels.gpu.launch import ceildiv, each
+from argosy.compiler.kernels.gpu.launch import ceildiv, elementwise
+from argosy.compiler.kernels.gpu.traits import GpuTraits
 
 FORBIDDEN = float.fromhex("-0x1.fffffep+127")  # the lowest float32: a masked token keeps a finite logit
 
 
-def logit_bias(vocab: int) -> tirx.PrimFunc:
-    """logits (b, vocab), rows (n,) and tokens (n,) int32, bias (n,): `bias[i]` is added to row rows[i], tokens[i]."""
+def logit_bias(traits: GpuTraits, vocab: int) -> tirx.PrimFunc:
+    """Build logits (b, vocab), rows (n,) and tokens (n,) int32, bias (n,): add `bias[i]` at rows[i], tokens[i]."""
     b, n = size("b"), size("n")
     kernel = Kernel("logit_bias")
     with kernel:
@@ -20,14 +21,14 @@ def logit_bias(vocab: int) -> tirx.PrimFunc:
         rows = kernel.tensor("rows", (n,), "int32")
         tokens = kernel.tensor("tokens", (n,), "int32")
         bias = kernel.tensor("bias", (n,), "float32")
-        with each(n) as i:
+        with elementwise(traits, n) as i:
             row, token = T.bind(rows[i]), T.bind(tokens[i])
             T.buffer_store(logits, logits[row, token] + bias[i], [row, token])
     return kernel.function
 
 
-def penalties(vocab: int) -> tirx.PrimFunc:
-    """logits (b, vocab), sequences (s,), owners (n,), tokens (n,), counts (n,) int32, penalties (s, 3).
+def penalties(traits: GpuTraits, vocab: int) -> tirx.PrimFunc:
+    """Build logits (b, vocab), sequences (s,), owners (n,), tokens (n,), counts (n,) int32, penalties (s, 3).
 
     Token `tokens[i]` occurred `counts[i]` times in sequence `owners[i]`, whose logits are row `sequences[owners[i]]`,
     and whose penalties are (presence, frequency, repetition). The logit loses presence + count * frequency; then it is
@@ -42,7 +43,7 @@ def penalties(vocab: int) -> tirx.PrimFunc:
         tokens = kernel.tensor("tokens", (n,), "int32")
         counts = kernel.tensor("counts", (n,), "int32")
         values = kernel.tensor("penalties", (s, 3), "float32")
-        with each(n) as i:
+        with elementwise(traits, n) as i:
             owner, token = T.bind(owners[i]), T.bind(tokens[i])
             row = T.bind(sequences[owner])
             lower = values[owner, 0] + T.Cast("float32", counts[i]) * values[owner, 1]
@@ -53,16 +54,16 @@ def penalties(vocab: int) -> tirx.PrimFunc:
     return kernel.function
 
 
-def bitmask(vocab: int) -> tirx.PrimFunc:
-    """logits (b, vocab), sequences (s,) int32, mask (s, ceil(vocab / 32)) int32: where bit v % 32 of word v // 32 of a
-    mask is 0, token v is forbidden in row `sequences[...]`."""
+def bitmask(traits: GpuTraits, vocab: int) -> tirx.PrimFunc:
+    """Build logits (b, vocab), sequences (s,) int32, mask (s, ceil(vocab / 32)) int32: where bit v % 32 of word v // 32
+    of a mask is 0, forbid token v in the mask's row `sequences[...]`."""
     b, s = size("b"), size("s")
     kernel = Kernel("bitmask")
     with kernel:
         logits = kernel.tensor("logits", (b, vocab), "float32")
         sequences = kernel.tensor("sequences", (s,), "int32")
         mask = kernel.tensor("mask", (s, ceildiv(vocab, 32)), "int32")
-        with each(s * vocab) as i:
+        with elementwise(traits, s * vocab) as i:
             which, token = T.bind(i // vocab), T.bind(i % vocab)
             row = T.bind(sequences[which])
             allowed = T.bitwise_and(T.shift_right(mask[which, token // 32], token % 32), 1) == 1
