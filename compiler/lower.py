@@ -37,7 +37,8 @@ def lower(
     if target.one_graph:
         mod = _with_decoding(mod)
     if target.samples:
-        mod = with_sampling(mod, spec.vocab_size)
+        assert target.gpu is not None, target.name
+        mod = with_sampling(mod, spec.vocab_size, target.gpu)
     packed = [(name, tuple(int(extent) for extent in p.shape), str(p.dtype)) for name, p in parameters]
     return mod, packed
 

@@ -1,6 +1,7 @@
-"""ScheduleGpu: the PrimFuncs that no kernel of ours replaced go in, the same spread over workgroups come out.
+"""ScheduleGpu: spread the loops that no kernel of ours replaced over workgroups.
 
-TVM's dlight rules do it, from specific to general; each is tried on what the ones before it left.
+TVM's dlight rules do it, from specific to general; each is tried on what the ones before it left. They read the limits
+of a workgroup from the current TVM target, which a GPU's record makes from its traits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from tvm.s_tir import dlight
 
 
 def ScheduleGpu() -> tvm.transform.Pass:
-    """The pass. It leaves alone what carries `tirx.is_scheduled`."""
+    """Return the pass. It leaves alone what carries `tirx.is_scheduled`."""
     return dlight.ApplyDefaultSchedule(
         dlight.gpu.Matmul(),
         dlight.gpu.GEMV(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tvm
 
+    from argosy.compiler.kernels.gpu.traits import GpuTraits
     from argosy.compiler.kernels.kv.kernels import CacheKernels
     from argosy.compiler.kernels.linear import LinearPlan
 
@@ -24,8 +25,8 @@ class TargetRecord:
     some of them convert 16-bit floats to 32 bits and back; `package` links an executable into a file.
 
     `cache` makes the kernels of the KV cache; `schedule` are the passes that give loops to what no kernel of ours
-    computes. `one_graph`: decoding runs the functions of prefill, so that both share their kernels; `samples`: the
-    library brings functions that sample on the device.
+    computes. `gpu` is what a GPU of this family can do. `one_graph`: decoding runs the functions of prefill, so that
+    both share their kernels; `samples`: the library brings functions that sample on the device.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TargetRecord:
     schedule: tuple[tvm.transform.Pass, ...]
     library_suffix: str
     package: Callable[[tvm.runtime.Executable, Path], None]
+    gpu: GpuTraits | None = None
     one_graph: bool = False
     samples: bool = False
 

@@ -6,17 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from argosy.compiler.targets.entry import TargetEntry
-from argosy.compiler.targets.webgpu.schemes import DTYPES
+from argosy.compiler.targets.webgpu.schemes import DTYPES, LARGEST_BINDING, PROMISED_BINDING
 from argosy.support.checks import Check
 from argosy.support.errors import ArgosyError
 from argosy.support.progress import Progress
 
 if TYPE_CHECKING:
     from argosy.compiler.targets.record import TargetRecord
-
-# Bytes of one tensor that a shader can read: what the standard promises, and the most that runtimes request.
-PROMISED_BINDING = 128 << 20
-LARGEST_BINDING = 1 << 30
 
 
 def _resolve(scheme: str, settings: Mapping[str, str]) -> TargetRecord:

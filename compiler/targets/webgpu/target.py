@@ -1,36 +1,46 @@
-"""The WebGPU target: a quantization scheme goes in, the `TargetRecord` of the library for browsers comes out.
-
-It assumes what the standard promises of every adapter: 256 threads and 32 KB of shared memory to a workgroup, and
-nothing of subgroups. Schemes of 16-bit floats also need the feature `shader-f16`.
-"""
+"""The WebGPU target: what the compiler assumes of every browser with WebGPU, and how libraries for them are made."""
 
 from __future__ import annotations
 
 import tvm
 from tvm import relax
 
-from argosy.compiler.kernels.gpu.attention.cache import GPU_KERNELS
+from argosy.compiler.kernels.gpu.attention.cache import gpu_kernels
 from argosy.compiler.kernels.gpu.linear import GpuLinearPlan
+from argosy.compiler.kernels.gpu.traits import GpuTraits
 from argosy.compiler.schedule.gpu import ScheduleGpu
 from argosy.compiler.targets.record import TargetRecord
 from argosy.compiler.targets.webgpu.fixups import FIXUPS
-from argosy.compiler.targets.webgpu.schemes import DTYPES
+from argosy.compiler.targets.webgpu.schemes import DTYPES, LARGEST_BINDING
 
 HOST = "wasm32-unknown-unknown-wasm"
-THREADS = 256
-SHARED_BYTES = 32 << 10
+
+
+def webgpu_traits(f16: bool) -> GpuTraits:
+    """Return what the JavaScript runtime requires of every adapter; 16-bit floats are the feature `shader-f16`.
+
+    Adapters do not report the width of a subgroup reliably, WGSL has no 64-bit integers, and TVM prints neither its
+    byte dot products nor loads of vectors.
+    """
+    return GpuTraits(
+        threads=256,
+        shared_bytes=32 << 10,
+        grid=2**31 - 1,  # beyond 65535, TVM continues x along z
+        binding=LARGEST_BINDING,
+        f16=f16,
+    )
 
 
 def webgpu_target(scheme: str) -> TargetRecord:
-    """The record for models stored by `scheme`, which is one of `DTYPES`: it computes and caches in that dtype."""
+    """Return the record for models stored by `scheme`, one of `DTYPES`, which says what they compute and cache in."""
     from argosy.compiler.targets.webgpu.package import package
 
     dtype = DTYPES[scheme]
     halves = dtype == "float16"
+    traits = webgpu_traits(halves)
     config = {
         "kind": "webgpu",
-        "max_num_threads": THREADS,
-        "max_shared_memory_per_block": SHARED_BYTES,
+        **traits.tvm_limits(),
         "host": {"kind": "llvm", "mtriple": HOST, "vector-width": 128},
     }
     return TargetRecord(
@@ -44,9 +54,9 @@ def webgpu_target(scheme: str) -> TargetRecord:
         activation_dtype=dtype,
         kv_dtype=dtype,
         activations="f16" if halves else "f32",
-        linear=GpuLinearPlan(dtype, frozenset({"f32", "f16", "int4_f16", "int4_f32"})),
-        cache=GPU_KERNELS,
-        # Views are recognised before their loops are scheduled; what computed them is then not used any more.
+        linear=GpuLinearPlan(traits, dtype, frozenset({"f32", "f16", "int4_f16", "int4_f32"})),
+        cache=gpu_kernels(traits),
+        # Views are recognised by their loops, so before those are scheduled; what computed them is then unused.
         schedule=(
             relax.transform.RewriteDataflowReshape(),
             relax.transform.DeadCodeElimination(),
@@ -55,6 +65,7 @@ def webgpu_target(scheme: str) -> TargetRecord:
         ),
         library_suffix=".wasm",
         package=package,
+        gpu=traits,
         one_graph=True,
         samples=True,
     )

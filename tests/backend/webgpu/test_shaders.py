@@ -28,14 +28,19 @@ from tiny_models import (
     save_model,
 )
 
-from argosy.compiler.kernels.gpu import logits, sampling
 from argosy.compiler.kernels.gpu.linear import GpuLinear
+from argosy.compiler.kernels.gpu.sampling.logits import bitmask, logit_bias, penalties
+from argosy.compiler.kernels.gpu.sampling.softmax import softmax_chunks, softmax_partials, softmax_probabilities
+from argosy.compiler.kernels.gpu.sampling.sort import sort_descending
+from argosy.compiler.kernels.gpu.sampling.top_p import sample_top_p
 from argosy.compiler.kernels.linear import LinearKernel
 from argosy.compiler.targets import target_named
+from argosy.compiler.targets.webgpu.target import webgpu_traits
 from argosy.model_defs.families import FAMILIES
 from argosy.quant import formats
 from argosy.quant.scheme import F16, F32, INT4_F16, INT4_F32, Format
 
+TRAITS = webgpu_traits(f16=True)
 SCHEMES = ("q0f32", "q4f32_1", "q0f16", "q4f16_1")
 VOCABULARIES = (258, 5000, 49152, 262144)
 ENTRY_POINT_FAMILIES = ("llama", "mistral", "gemma3_text")
@@ -156,15 +161,15 @@ def test_every_entry_point_computes_what_the_cpu_does(family: str, tmp_path: Pat
 def test_probabilities_and_their_order(vocab: int) -> None:
     module = kernels(
         {
-            "partials": sampling.softmax_partials(vocab),
-            "softmax": sampling.softmax_probabilities(vocab),
-            "sort": sampling.sort_descending(vocab),
+            "partials": softmax_partials(TRAITS, vocab),
+            "softmax": softmax_probabilities(TRAITS, vocab),
+            "sort": sort_descending(TRAITS, vocab),
         }
     )
     x = np.random.default_rng(0).standard_normal((2, 1, vocab), np.float32) * 3
     x[0, 0, [7, 9]] = x.max() + 1  # equals: the earlier one comes first
     temperature = np.array([0.7, 1e-6], np.float32)
-    partials = empty((2, sampling.softmax_chunks(vocab), 2))
+    partials = empty((2, softmax_chunks(TRAITS, vocab), 2))
     probs = empty(x.shape)
     module["partials"](*map(tvm.runtime.tensor, (x, temperature)), partials)
     module["softmax"](*map(tvm.runtime.tensor, (x, temperature)), partials, probs)
@@ -181,7 +186,7 @@ def test_probabilities_and_their_order(vocab: int) -> None:
 @needs_adapter
 @pytest.mark.parametrize("vocab", VOCABULARIES)
 def test_samples_come_from_the_nucleus(vocab: int) -> None:
-    module = kernels({"sample": sampling.sample_top_p(vocab)})
+    module = kernels({"sample": sample_top_p(TRAITS, vocab)})
     random = np.random.default_rng(1)
     probs = np.sort(random.dirichlet(np.full(vocab, 0.02), 2).astype(np.float32), axis=1)[:, ::-1].copy()
     ids = np.stack([random.permutation(vocab) for _ in range(2)]).astype(np.int32)
@@ -203,7 +208,7 @@ def test_samples_come_from_the_nucleus(vocab: int) -> None:
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24, 1.0])  # 1: what a host's number below it may be as float32
 def test_a_token_without_probability_is_never_sampled(uniform: float) -> None:
     vocab, allowed = 5000, 3000
-    module = kernels({"sample": sampling.sample_top_p(vocab)})
+    module = kernels({"sample": sample_top_p(TRAITS, vocab)})
     probs = np.zeros((40, vocab), np.float32)
     probs[:, :allowed] = np.random.default_rng(6).dirichlet(np.full(allowed, 0.1), 40)
     probs = np.sort(probs, axis=1)[:, ::-1].copy()
@@ -219,7 +224,7 @@ def test_a_token_without_probability_is_never_sampled(uniform: float) -> None:
 def test_logits_are_changed_in_place() -> None:
     vocab = 1000
     module = kernels(
-        {"bias": logits.logit_bias(vocab), "penalties": logits.penalties(vocab), "mask": logits.bitmask(vocab)}
+        {"bias": logit_bias(TRAITS, vocab), "penalties": penalties(TRAITS, vocab), "mask": bitmask(TRAITS, vocab)}
     )
     x = np.random.default_rng(2).standard_normal((2, vocab), np.float32)
     tokens, counts = np.array([3, 4, 7], np.int32), np.array([1, 2, 3], np.int32)
@@ -264,7 +269,8 @@ def test_logits_are_changed_in_place() -> None:
 def test_linear_layers(fmt: Format, x: str, out: str, bias: str | None, residual: bool, tokens: int) -> None:
     if "float16" in (x, out, fmt.dtype) and "shader-f16" not in device().features:
         pytest.skip("the adapter has no 16-bit floats")
-    module = kernels({"linear": GpuLinear(LinearKernel(1, 1, fmt, x=x, out=out, bias=bias, residual=residual)).build()})
+    kernel = LinearKernel(1, 1, fmt, x=x, out=out, bias=bias, residual=residual)
+    module = kernels({"linear": GpuLinear(TRAITS, kernel).build()})
     random = np.random.default_rng(4)
     odd = () if fmt.bits else ((3, 1), (65, 33))
     for n, k in ((96, 64), (130, 96), (66, 576), (1, 40), *odd):

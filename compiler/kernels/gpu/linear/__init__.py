@@ -1,4 +1,4 @@
-"""Linear layers for GPUs: dequantization, bias and residual in one kernel, with the sizes of the matrix as arguments."""
+"""Linear layers for GPUs: one kernel dequantizes, multiplies, and adds bias and residual."""
 
 from argosy.compiler.kernels.gpu.linear.plan import GpuLinear, GpuLinearPlan
 
