@@ -1,4 +1,4 @@
-"""`argosy chat`: an artefact goes in, a conversation, one answer, or answers to piped lines come out."""
+"""Run `argosy chat`: a conversation, a single answer, or answers to piped lines."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from argosy.support.errors import UsageError
 if TYPE_CHECKING:
     from argosy.cli.talk import Talk
 
-# Options that go into the generation settings as they are: name -> (type, help). Ranges are the runtime's to check.
+# Options that are generation settings under the same name: (type, help). The runtime checks their ranges.
 SAMPLING: dict[str, tuple[type, str]] = {
-    "temperature": (float, "0 always takes the likeliest token; higher is more varied."),
-    "top_p": (float, "Keep the likeliest tokens that hold this share of the probability."),
-    "top_k": (int, "Keep this many of the likeliest tokens; 0 keeps all."),
-    "min_p": (float, "Keep tokens at least this likely, relative to the likeliest."),
-    "typical_p": (float, "Keep the tokens nearest to the expected surprise that hold this share."),
-    "repetition_penalty": (float, "Divide the logits of tokens that were seen; 1 is off."),
-    "presence_penalty": (float, "Subtract this from the logits of tokens that were seen."),
+    "temperature": (float, "0 always takes the most likely token; higher values vary more."),
+    "top_p": (float, "Keep the most likely tokens that hold this share of the probability."),
+    "top_k": (int, "Keep this many of the most likely tokens; 0 keeps all."),
+    "min_p": (float, "Keep tokens at least this likely, relative to the most likely one."),
+    "typical_p": (float, "Keep the tokens closest to the expected surprise that hold this share."),
+    "repetition_penalty": (float, "Divide the logits of tokens seen before; 1 is off."),
+    "presence_penalty": (float, "Subtract this from the logits of tokens seen before."),
     "frequency_penalty": (float, "Subtract this for each time a token was seen."),
     "repeat_last_n": (int, "How many tokens back the penalties look; -1 is all."),
     "seed": (int, "The same seed gives the same answer."),
@@ -34,7 +34,7 @@ SAMPLING: dict[str, tuple[type, str]] = {
 
 
 class LogitBias(click.ParamType):
-    """`ID=BIAS`: a token id and what is added to its logit; `-inf` bans the token."""
+    """`ID=BIAS`: a token id and the number to add to its logit; `-inf` bans the token."""
 
     name = "id=bias"
 
@@ -50,7 +50,7 @@ class LogitBias(click.ParamType):
 
 
 def sampling_options(function: Any) -> Any:
-    """The options of `SAMPLING`, and those that may be given several times."""
+    """Add the options of `SAMPLING`, and the repeatable ones, to a command."""
     function = click.option(
         "--logit-bias", type=LogitBias(), multiple=True, metavar="ID=BIAS",
         help="Add BIAS to the logit of token ID; -inf bans it.  [several times]",
@@ -73,24 +73,30 @@ def sampling_options(function: Any) -> Any:
     ],
 )
 @click.argument("artefact", metavar="DIR|MODEL")
-@click.option(
-    "--prompt", "-p", metavar="TEXT", help="Answer this and end; - reads it from stdin, all lines as one prompt."
-)
+@click.option("--prompt", "-p", metavar="TEXT", help="Answer this prompt and exit; - reads all of stdin as one prompt.")
 @click.option("--system", metavar="TEXT", help="The system prompt, instead of the model's own.")
 @sampling_options
 @click.option(
     "--on-context-full",
     type=click.Choice(["stop", "slide"]),
-    help="When the context window is full: end the answer, or forget the oldest turns.  [default: stop]",
+    help="When the context window is full, end the answer or forget the oldest turns.  [default: stop]",
 )
-@click.option("--context-window", type=int, metavar="N", help="Less than was built for, which saves memory.")
 @click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads that compute.  [default: one for each core]"
+    "--context-window",
+    type=int,
+    metavar="N",
+    help="Use a smaller context window than the model was built for, to save memory.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of threads to compute with.  [default: one per core]",
 )
 @click.option(
     "--cache-packed",
     is_flag=True,
-    help="Keep the weights beside the artefact as the library wants them: starts sooner, takes the disk space twice.",
+    help="Keep the weights beside the artefact in the library's own layout: starts faster, doubles the disk space.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each answer as one line of JSON: text, finish_reason, stats."
@@ -100,10 +106,10 @@ def command(
     ctx: click.Context, artefact: str, prompt: str | None, system: str | None, context_window: int | None,
     threads: int | None, cache_packed: bool, as_json: bool, **settings: Any,
 ) -> None:  # fmt: skip
-    """Talk to a model that was built.
+    """Chat with a model that was built.
 
-    At a terminal this is a conversation; /help lists its commands. With --prompt it is one answer. With lines from a
-    pipe, each line is one turn of a conversation.
+    At a terminal this is a conversation; /help lists its commands. With --prompt it is a single answer. If stdin is a
+    pipe, each of its lines is one turn of a conversation.
     """
     from argosy.places import find_artefact
 
@@ -130,14 +136,13 @@ def command(
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were given; all others are the model's own."""
-    wishes = dict(settings)
-    bias = dict(wishes.pop("logit_bias"))
-    return {name: value for name, value in (wishes | {"logit_bias": bias}).items() if value not in (None, (), {})}
+    """Return the settings that were given; the model's defaults apply to all others."""
+    values = settings | {"logit_bias": dict(settings["logit_bias"])}
+    return {name: value for name, value in values.items() if value not in (None, (), {})}
 
 
 def _converse(talk: Talk) -> int:
-    """A conversation until its end; the exit code."""
+    """Hold a conversation to its end, and return the exit code."""
     from argosy.cli.repl import Repl, pipe_reader, terminal_reader
 
     if not console.is_terminal():
@@ -147,4 +152,4 @@ def _converse(talk: Talk) -> int:
     if model.completes_only:
         console.say("(this model has no chat template: it continues texts, and each prompt stands alone)")
     Repl(talk, terminal_reader()).run()
-    return 0  # at a terminal every mistake was seen and talked about
+    return 0  # at a terminal, every error was seen and answered

@@ -1,4 +1,4 @@
-"""A conversation, at a terminal or through a pipe: lines go in, answers and outcomes of /commands come out."""
+"""Read prompts and /commands from a terminal or a pipe, and answer them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ HELP = """\
 /help          this list
 /stats         speed and memory of the last answer
 /reset         forget the conversation
-/system TEXT   begin anew with this system prompt; without TEXT with none
-/exit          end; so does Ctrl-D
-\"\"\"            begins and ends a prompt of several lines
-Ctrl-C stops the answer that is being written."""
+/system TEXT   start over with this system prompt, or with none
+/exit          quit; so does Ctrl-D
+\"\"\"            begin or end a prompt of several lines
+Ctrl-C stops the current answer."""
 
 QUOTES = '"""'
 Read = Callable[[str], str]
-"""Shows a prompt and returns the next line; raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
+"""Shows a prompt and returns the next line. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
 
 
 class Repl:
-    """Reads prompts and commands until the end."""
+    """The loop that reads prompts and commands."""
 
     def __init__(self, talk: Talk, read: Read) -> None:
         self._talk = talk
@@ -41,7 +41,7 @@ class Repl:
         }
 
     def run(self) -> int:
-        """Until /exit or the end of the input; the exit code of the last error, or 0."""
+        """Run until /exit or the end of the input, and return the exit code of the last error, or 0."""
         code = 0
         while True:
             try:
@@ -53,12 +53,12 @@ class Repl:
             except EOFError:
                 return code
             except KeyboardInterrupt:
-                console.say("\n(/exit or Ctrl-D ends)")
+                console.say("\n(/exit or Ctrl-D quits)")
             except ArgosyError as error:
                 code = report(error.message, error.hint, error.exit_code)
 
     def _next(self) -> str:
-        """One line, or the lines between triple quotes."""
+        """Read one line, or the lines between triple quotes."""
         line = self._read("> ")
         if not line.strip().startswith(QUOTES):
             return line
@@ -72,7 +72,7 @@ class Repl:
         word, _, rest = text.strip().partition(" ")
         if word in self._commands:
             self._commands[word](rest.strip())
-        elif word.startswith("/") and "/" not in word[1:]:  # a path like /etc/hosts may begin a question
+        elif word.startswith("/") and "/" not in word[1:]:  # a prompt may begin with a path like /etc/hosts
             hint = did_you_mean(word, [*self._commands, "/exit"])
             raise ArgosyError(f"no such command `{word}`", hint)
         else:
@@ -80,24 +80,24 @@ class Repl:
 
     def _reset(self, rest: str) -> None:
         self._talk.model.reset_chat()
-        console.say("(the conversation is forgotten)")
+        console.say("(conversation forgotten)")
 
     def _system(self, rest: str) -> None:
         self._talk.model.reset_chat(rest)
         console.say(
-            "(a new conversation, with this system prompt)" if rest else "(a new conversation, without system prompt)"
+            "(new conversation with this system prompt)" if rest else "(new conversation without a system prompt)"
         )
 
 
 def terminal_reader() -> Read:
-    """Lines from the terminal, with editing and the history of this session where Python has readline."""
+    """Return a reader of the terminal, with line editing and history where Python has readline."""
     with contextlib.suppress(ImportError):
-        import_module("readline")  # from now on input() edits lines with it
+        import_module("readline")  # importing it is what makes input() edit lines
     return input
 
 
 def pipe_reader(stream: TextIO) -> Read:
-    """Lines from a stream, without prompts."""
+    """Return a reader of a stream, which shows no prompts."""
     lines: Iterator[str] = iter(stream)
 
     def read(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""One answer at a time: a prompt goes in, the answer comes out on stdout as it is generated; Ctrl-C ends it."""
+"""Print an answer to stdout as it is generated, until it ends or Ctrl-C is pressed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from argosy.runtime_bindings.chat.answer import Reply
     from argosy.runtime_bindings.chat.module import ChatModule
 
-# How an answer may end before the model itself ended it, and what a person is told then.
+# The note that is printed when something else than the model ended an answer, by finish reason.
 ENDINGS = {
     "length": "cut at --max-tokens",
     "context": "the context window is full; --on-context-full slide forgets the oldest turns instead",
     "cancelled": "stopped",
 }
 
-# What a model says must not steer a terminal: control characters but newline and tab are shown as U+FFFD.
+# The text of a model must not control the terminal: control characters but newline and tab are shown as U+FFFD.
 _VISIBLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class Talk:
-    """A model, and the settings that each of its answers is generated with."""
+    """A model, with the settings for its answers."""
 
     def __init__(self, model: ChatModule, settings: Mapping[str, Any], as_json: bool) -> None:
         self.model = model
@@ -40,7 +40,7 @@ class Talk:
     def answer(self, prompt: str) -> Reply:
         """Generate the answer to `prompt`, print it, and return it.
 
-        The first Ctrl-C ends the answer where it is, a second one (KeyboardInterrupt) takes the turn back.
+        The first Ctrl-C ends the answer where it is; a second one raises KeyboardInterrupt and undoes the turn.
         """
         with cancelled_by_ctrl_c(self.model):
             for piece in self.model.generate(prompt, generation_config=self.settings, stream=True):
@@ -69,7 +69,7 @@ class Talk:
 
 @contextlib.contextmanager
 def cancelled_by_ctrl_c(model: ChatModule) -> Iterator[None]:
-    """Within the block the first Ctrl-C cancels the answer, and the next one is a KeyboardInterrupt again."""
+    """Within the block, let the first Ctrl-C cancel the answer; the next one raises KeyboardInterrupt as usual."""
 
     def cancel(number: int, frame: FrameType | None) -> None:
         model.cancel()

@@ -1,10 +1,11 @@
-"""A stranger's Jinja template goes in; one that can neither reach nor exhaust this process comes out."""
+"""Run an untrusted Jinja template so that it can neither reach nor exhaust this process."""
 
 from __future__ import annotations
 
 import json
 import re
 import string
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -18,31 +19,31 @@ from jinja2.parser import Parser
 from jinja2.runtime import Namespace
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-# A template that wants more than this is hostile or broken: real ones render in milliseconds.
+# Chat templates render in milliseconds and write some kilobytes; one that exceeds these bounds is hostile or broken.
 MAX_TEMPLATE_CHARACTERS = 1 << 20
-MAX_VALUE = 4 << 20
-ITEM = 32  # what a list item, a number or an empty list counts, in characters
+MAX_VALUE = 4 << 20  # characters
+ITEM = 32  # weight of a number, or of a list without its items, in characters
 MAX_INTEGER_BITS = 4096
 MAX_BLOCKS = 1_000_000
 MAX_SECONDS = 5.0
 MAX_NUMBER_IN_FORMAT = 1000
 
-# Filters and functions that no chat template needs and that turn small input into large output.
+# Filters and functions that no chat template needs, and that make large outputs of small inputs.
 REMOVED_FILTERS = ("center", "wordwrap", "urlize", "xmlattr", "pprint", "format", "random", "batch", "slice")
 REMOVED_GLOBALS = ("lipsum", "cycler")
 
 
 class LimitExceeded(SecurityError):
-    """The template wants more time or memory than it may have."""
+    """The template exceeds its bounds of time or memory."""
 
 
 class TemplateRefusal(jinja2.TemplateError):
-    """The template itself called raise_exception: the conversation is not one that the model was trained on."""
+    """The template called raise_exception: the model was not trained on conversations like this one."""
 
 
 class _LimitedCode(CodeGenerator):
-    """Compiles a call of `tick` into the beginning of every block, so that every turn of a loop and every call of a
-    macro is counted, and sends `~` through the environment as the other operators are."""
+    """Compiles a call of `tick` into the beginning of every block, which counts each turn of a loop and each call of a
+    macro, and calls of the environment's checks around `~`, lists, tuples and dictionaries."""
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         self.writeline("environment.tick()")
@@ -74,25 +75,35 @@ class _LimitedCode(CodeGenerator):
 
 
 class _Namespace(Namespace):
-    """Namespaces may hold each other: printed in full they could be endless."""
+    """A namespace whose text is constant: namespaces may hold one another, so that a full text could be endless."""
 
     def __repr__(self) -> str:
         return "<namespace>"
 
 
 class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}` marks the model's turns for training; for running, it is just its
-    content."""
+    """The tag `{% generation %}...{% endgeneration %}`, which marks the model's turns for training; inference renders
+    its content only."""
 
-    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Budget(threading.local):
+    """The blocks and the time that a thread's rendering has left."""
+
+    blocks = 0
+    deadline = 0.0
+
+
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's immutable sandbox, set up as transformers sets it up, with bounds on time and on the size of values."""
+    """Jinja's immutable sandbox with the settings of transformers, and bounds on time and on the size of values.
+
+    The bounds apply to each thread's rendering on its own.
+    """
 
     code_generator_class = _LimitedCode
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -111,33 +122,32 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self.globals["namespace"] = _Namespace
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
-        self._blocks = 0
-        self._deadline = 0.0
+        self._budget = _Budget()
 
     def start(self) -> None:
-        """Before a rendering: the budget is full again."""
-        self._blocks = 0
-        self._deadline = time.monotonic() + MAX_SECONDS
+        """Refill this thread's budget, before a rendering."""
+        self._budget.blocks = MAX_BLOCKS
+        self._budget.deadline = time.monotonic() + MAX_SECONDS
 
     def tick(self) -> None:
-        """Called by the compiled template at the start of each block."""
-        self._blocks += 1
-        if self._blocks > MAX_BLOCKS or time.monotonic() > self._deadline:
+        """Charge the budget for a block. Compiled templates call this at the start of each."""
+        self._budget.blocks -= 1
+        if self._budget.blocks < 0 or time.monotonic() > self._budget.deadline:
             raise LimitExceeded("it runs for too long")
 
     def concatenate(self, parts: tuple[object, ...]) -> str:
-        """The operator `~`."""
+        """Join the operands of the operator `~`."""
         texts = [str(part) for part in parts]
         _check_size(sum(map(len, texts)))
         return "".join(texts)
 
     def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]
-        """What a macro or a `{% set %}` block has written."""
+        """Join the output of a macro or of a `{% set %}` block."""
         return self.concatenate(tuple(parts))
 
     def bounded(self, value: Any) -> Any:
-        """A list, tuple or table that the template has built: small in all, also where it holds the same thing many
-        times."""
+        """Return a list, tuple or dictionary that the template has built, if it is small with everything in it, counted
+        as often as it occurs."""
         _check_size(_weight(value))
         return value
 
@@ -146,7 +156,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """`"...".format`, which the sandbox replaces by its own, checked before it runs."""
+        """Return the sandbox's own `str.format` for a bound one, with a check of the size of its result."""
         inner = super().wrap_str_format(value)
         if inner is None:
             return None
@@ -158,7 +168,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return checked
 
     def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Methods of strings that turn small input into large output are checked before they run."""
+        """Call a function, after a check of the result's size for methods of strings that could make a large one."""
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, str):
             _check_size(_method_size(owner, name, args))
@@ -171,7 +181,7 @@ def _check_size(size: float) -> None:
 
 
 def _result_size(operator: str, left: Any, right: Any) -> float:
-    """How large the result of an operator may be, in characters, items, or bits over the limit for integers."""
+    """Return an upper bound of an operator's result, in characters; infinity for integers of too many bits."""
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
         if operator == "**":
@@ -188,17 +198,17 @@ def _result_size(operator: str, left: Any, right: Any) -> float:
 
 
 def _weight(value: Any) -> int:
-    """Characters, and `ITEM` for each other thing, in `value` and all that it holds, as often as it occurs; stops
-    above the limit."""
+    """Count the characters in `value` and in all that it holds, as often as it occurs, with `ITEM` for whatever is not
+    text. Stops above the limit."""
     weight, stack = 0, [value]
     while stack and weight <= MAX_VALUE:
-        each = stack.pop()
-        weight += len(each) if isinstance(each, str) else ITEM
-        if isinstance(each, Mapping):
-            stack += each.keys()
-            stack += each.values()
-        elif isinstance(each, list | tuple):
-            stack += each
+        item = stack.pop()
+        weight += len(item) if isinstance(item, str) else ITEM
+        if isinstance(item, Mapping):
+            stack += item.keys()
+            stack += item.values()
+        elif isinstance(item, list | tuple):
+            stack += item
     return weight
 
 
@@ -220,7 +230,7 @@ def _brace_format_size(text: str, args: tuple[Any, ...]) -> float:
 
 
 def _format_size(text: str) -> float:
-    """Infinite if the format holds a width or precision beyond reason, or one that comes from the arguments."""
+    """Return the length of a format, or infinity if it has a huge width or precision, or takes one as an argument."""
     numbers = [int(number) for number in re.findall(r"\d{1,20}", text)]
     unbounded = max(numbers, default=0) > MAX_NUMBER_IN_FORMAT or re.search(r"%[^a-zA-Z%]*\*", text)
     return float("inf") if unbounded else len(text)
@@ -253,7 +263,7 @@ _FILTER_SIZES: Mapping[str, Callable[..., float]] = {
 
 
 def _checked_filter(inner: Callable[..., Any], size: Callable[..., float]) -> Callable[..., Any]:
-    """A filter that refuses large results; jinja2 passes some of them the environment or context first."""
+    """Wrap a filter to refuse large results. Some take jinja2's environment or context as their first argument."""
     takes_context = hasattr(inner, "jinja_pass_arg")
 
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -268,7 +278,7 @@ def _checked_filter(inner: Callable[..., Any], size: Callable[..., float]) -> Ca
 
 
 def _sum(values: Iterable[Any], attribute: str | None = None, start: float = 0) -> Any:
-    """Of numbers only: added lists could be endless."""
+    """Sum numbers only: a sum of lists could be endless."""
     if attribute is not None or not isinstance(start, int | float):
         raise SecurityError("it sums something other than numbers")
     return sum(values, start)
@@ -281,7 +291,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As transformers has it: no HTML escapes."""
+    """Write JSON without HTML escapes, as transformers does."""
     if indent is not None and not 0 <= int(indent) <= 16:
         raise LimitExceeded("it indents JSON by more than 16")
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

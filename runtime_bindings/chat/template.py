@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import jinja2
 from jinja2.sandbox import SecurityError
@@ -16,7 +16,7 @@ from argosy.runtime_bindings.chat.sandbox import (
     TemplateRefusal,
 )
 from argosy.support.errors import ArtefactError, RequestError
-from argosy.support.text import one_line, shorten
+from argosy.support.text import one_line
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 
@@ -76,13 +76,13 @@ class ChatTemplate:
 def check_messages(messages: object) -> list[Message]:
     """Return messages as plain records. Raises RequestError for anything else."""
     if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence) or not messages:
-        raise RequestError(f"a conversation is a list of messages, not `{shorten(messages)}`")
+        raise RequestError(f"a conversation is a list of messages, not `{one_line(messages)}`")
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            raise RequestError(f"a message needs a text as `content`, unlike `{shorten(message)}`")
+            raise RequestError(f"a message needs a text as `content`, unlike `{one_line(message)}`")
         if message.get("role") not in ROLES:
-            raise RequestError(f"`{shorten(message.get('role'))}` is not a role, it must be one of {', '.join(ROLES)}")
-    return [{**message} for message in messages]  # type: ignore[typeddict-item]
+            raise RequestError(f"`{one_line(message.get('role'))}` is not a role, it must be one of {', '.join(ROLES)}")
+    return [cast(Message, {**message}) for message in messages]  # with further keys for the template
 
 
 def select_template(value: object) -> str | None:
@@ -96,7 +96,7 @@ def select_template(value: object) -> str | None:
     texts = {entry.get("name"): entry.get("template") for entry in named if isinstance(entry, dict)}
     chosen = texts.get("default") or next((text for text in texts.values() if isinstance(text, str)), None)
     if not isinstance(chosen, str):
-        raise ArtefactError(f"`chat_template` is `{shorten(value)}`, and not a template or a list of named ones")
+        raise ArtefactError(f"`chat_template` is `{one_line(value)}`, and not a template or a list of named ones")
     return chosen
 
 

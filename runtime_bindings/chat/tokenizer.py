@@ -18,6 +18,7 @@ from argosy.runtime_bindings.chat.detokenizer import (
     byte_rule,
 )
 from argosy.support.errors import ArtefactError
+from argosy.support.text import one_line
 
 
 class Tokenizer:
@@ -36,7 +37,7 @@ class Tokenizer:
             fast = FastTokenizer.from_file(str(tokenizer))
             values = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
         except Exception as error:  # tokenizers raises nothing narrower
-            reason = str(error).strip().split("\n", 1)[0]
+            reason = one_line(error, 200)
             raise ArtefactError(f"`{tokenizer}` cannot be read: {reason}", "build the artefact again") from error
         if not isinstance(values, dict):
             raise ArtefactError(f"`{config}` is not a JSON object", "build the artefact again")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from threading import Thread
 
 import pytest
 
+from argosy.runtime_bindings.chat.sandbox import LimitedEnvironment, LimitExceeded
 from argosy.runtime_bindings.chat.template import ChatTemplate, check_messages, select_template
 from argosy.support.errors import ArgosyError, ArtefactError, RequestError
 
@@ -178,6 +180,18 @@ def test_template_that_wants_too_much_is_refused_quickly(source: str) -> None:
         ChatTemplate(source).render(MESSAGES)
     assert "\n" not in caught.value.message and len(caught.value.message) < 300
     assert time.monotonic() - start < 10
+
+
+def test_template_budget_is_not_refilled_by_another_thread() -> None:
+    environment = LimitedEnvironment()
+    environment.start()
+    environment._budget.blocks = 1
+    other = Thread(target=environment.start)
+    other.start()
+    other.join()
+    environment.tick()
+    with pytest.raises(LimitExceeded):
+        environment.tick()
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ GREEDY = {"temperature": 0.0, "max_tokens": 12}
 @pytest.fixture(scope="module")
 def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = save_checkpoint(tmp_path_factory.mktemp("chat") / "tiny")
-    wishes = {"quantization": "q0f32", "context_window": WINDOW, "prefill_chunk": CHUNK, "max_batch": 3}
-    return build(BuildRequest(str(checkpoint), output=checkpoint / "out", **wishes), SilentProgress()).directory
+    options = {"quantization": "q0f32", "context_window": WINDOW, "prefill_chunk": CHUNK, "max_batch": 3}
+    return build(BuildRequest(str(checkpoint), output=checkpoint / "out", **options), SilentProgress()).directory
 
 
 @pytest.fixture
@@ -208,14 +208,14 @@ def test_chat_module_full_context_stops_or_slides(chat: ChatModule) -> None:
 
 
 def test_chat_module_logprobs_and_seed(chat: ChatModule) -> None:
-    wishes = {"temperature": 1.0, "max_tokens": 8, "seed": 5, "logprobs": True, "top_logprobs": 2, "ignore_eos": True}
-    chat.generate("Hello", generation_config=wishes)
+    settings = {"temperature": 1.0, "max_tokens": 8, "seed": 5, "logprobs": True, "top_logprobs": 2, "ignore_eos": True}
+    chat.generate("Hello", generation_config=settings)
     first = chat.last
     assert len(first.logprobs) == len(first.tokens) == 8
-    assert all(each.token == token and each.logprob <= 0 and len(each.top) == 2
-               for each, token in zip(first.logprobs, first.tokens, strict=True))  # fmt: skip
+    assert all(entry.token == token and entry.logprob <= 0 and len(entry.top) == 2
+               for entry, token in zip(first.logprobs, first.tokens, strict=True))  # fmt: skip
     chat.reset_chat()
-    chat.generate("Hello", generation_config=wishes)
+    chat.generate("Hello", generation_config=settings)
     assert chat.last.tokens == first.tokens
 
 
@@ -518,7 +518,7 @@ RUNTIME_ONLY = "from argosy.runtime_bindings.engine.tvm_runtime import use_runti
 
 
 def run_alone(artefact: Path, before: str = "", paths: tuple[str, ...] = ()) -> list[str]:
-    """In a process of its own: what of the heavy modules got loaded, where tvm is, and the answer."""
+    """Chat in a process of its own; return the heavy modules that it loaded, where tvm is, and the answer."""
     code = RUN.format(before=before, path=str(artefact), paths=list(paths))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
