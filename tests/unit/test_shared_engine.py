@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 
-import numpy as np
 import pytest
 from test_engine_loop import GREEDY, ToyRunner, greedy_reference, prompt_of
 
 from argosy.runtime_bindings.chat.shared_engine import SharedEngine
+from argosy.runtime_bindings.engine.batch import Batch
+from argosy.runtime_bindings.engine.device import HostLogits
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.request import Request
 from argosy.support.errors import RequestError
@@ -66,11 +67,11 @@ class Guarded(ToyRunner):
 
     busy = 0
 
-    def _append(self, parts: Sequence[tuple[int, Sequence[int]]]) -> np.ndarray:
+    def forward(self, batch: Batch) -> HostLogits:
         self.busy += 1
         assert self.busy == 1, "two threads compute"
         try:
-            return super()._append(parts)
+            return super().forward(batch)
         finally:
             self.busy -= 1
 
@@ -157,18 +158,18 @@ def test_finalisers_may_run_within_a_step() -> None:
     engine = SharedEngine(Engine(runner))
     lost, kept = engine.open_sequence(), engine.open_sequence()
     abandoned = engine.add(request(5, 30, lost))
-    original = runner._append
+    original = runner.forward
 
-    def collecting(parts: Sequence[tuple[int, Sequence[int]]]) -> np.ndarray:
-        runner._append = original  # type: ignore[method-assign]
+    def collecting(batch: Batch) -> HostLogits:
+        runner.forward = original  # type: ignore[method-assign]
         ended = engine.cancel(abandoned)
         assert ended.finish == "cancelled" and ended.stats is not None
         engine.close_sequence(lost)
         with pytest.raises(RequestError, match="only `cancel`"):
             engine.count_cached_tokens(kept)
-        return original(parts)
+        return original(batch)
 
-    runner._append = collecting  # type: ignore[method-assign]
+    runner.forward = collecting  # type: ignore[method-assign]
     assert list(read(engine, engine.add(request(9, 12, kept)))) == greedy_reference(prompt_of(9), 12)
     assert list(runner.store.content) == [kept], "both were done after the step"
 
