@@ -1,4 +1,4 @@
-"""An artefact directory goes in, what a runtime needs comes out, or one sentence that says why not and the remedy."""
+"""Open and check artefact directories; every mismatch is an error with its remedy."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from argosy.dist.naming import build_command
 from argosy.dist.records import Fields
 from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
 from argosy.support.errors import ArtefactError
-from argosy.support.text import did_you_mean, shorten
+from argosy.support.layout import TensorInfo
+from argosy.support.text import did_you_mean, one_line
 
-_HALF_BUILT_HINT = "run the same `argosy build` again: it goes on where it stopped"
+_HALF_BUILT_HINT = "run the same `argosy build` again: it continues where it stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryMetadata:
-    """What a loaded library says of itself in `_metadata`, checked against the manifest; `values` is all of it."""
+    """The `_metadata` of a loaded library, checked against the manifest; `values` is the whole object."""
 
-    params: tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape, dtype, in the order of the packed parameters
+    params: tuple[TensorInfo, ...]  # in the order of the packed parameters
     context_window_size: int
     prefill_chunk_size: int
     max_batch_size: int
@@ -51,7 +52,7 @@ class LibraryMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """An opened artefact directory. `manifest` is None for a directory that MLC made: weights, and no library."""
+    """An open artefact directory. `manifest` is None for one made by MLC, which has weights but no library."""
 
     directory: Path
     manifest: Manifest | None
@@ -60,11 +61,11 @@ class Artefact:
 
     @property
     def name(self) -> str:
-        """The directory's name."""
+        """The name of the directory."""
         return self.directory.resolve().name
 
     def rebuild_hint(self, target: str = "cpu") -> str:
-        """The command that makes this artefact again."""
+        """Return the command that builds this artefact again."""
         if self.manifest is not None:
             return self.manifest.build_command(self.directory, target)
         return build_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
@@ -126,58 +127,66 @@ class Artefact:
         return f"the library `{library.file}` was compiled for other weights than those in `{self.directory}`"
 
     def library_path(self, library: LibraryRecord) -> Path:
-        """Where the library lies."""
+        """Return the path of a library."""
         return self.directory / library.file
 
     def tokenizer_path(self, name: str = "tokenizer.json") -> Path:
-        """A tokenizer file.
+        """Return the path of a tokenizer file.
 
-        Raises ArtefactError when the artefact has none of that name.
+        Raises ArtefactError if the artefact has no such file.
         """
         if name not in self.config.tokenizer_files or not (self.directory / name).is_file():
             raise ArtefactError(f"`{self.directory / name}` is missing", self.rebuild_hint())
         return self.directory / name
 
     def load_params(self, verify: bool = True) -> dict[str, np.ndarray]:
-        """Every weight by name, as views of memory maps, after every byte was compared with its SHA-256."""
+        """Map all weights; `verify` compares every byte with its SHA-256 first."""
         return self.cache.load(verify)
 
     def check_metadata(self, library: LibraryRecord, text: str) -> LibraryMetadata:
-        """Compare what the loaded library says of itself (`_metadata`) with the manifest, and return it.
+        """Parse the `_metadata` of the loaded library and compare it with the manifest.
 
-        Raises ArtefactError when they differ.
+        Raises ArtefactError if they differ.
         """
         path, hint = self.library_path(library), self.rebuild_hint(library.target.name)
         try:
             fields = Fields(json.loads(text), path, "_metadata", hint)
         except ValueError:
             raise ArtefactError(f"`{path}` is malformed: its `_metadata` is not JSON", hint) from None
-        said = {
+        pairs = {
             "abi": (fields.integer("abi"), library.abi),
             "tvm_version": (fields.text("tvm_version"), library.tvm_version),
             "weights_layout": (fields.sha256("weights_layout"), library.weights_layout),
             "spec_digest": (fields.text("spec_digest"), library.spec_digest),
             "target": (library_target(fields.child("target")), library.target),
         }
-        for name, (of_library, of_manifest) in said.items():
-            if of_library != of_manifest:
-                values = f"{shorten(of_library)} in the library, {shorten(of_manifest)} in the manifest"
+        for name, (in_library, in_manifest) in pairs.items():
+            if in_library != in_manifest:
+                values = f"`{one_line(in_library)}` in the library, `{one_line(in_manifest)}` in the manifest"
                 raise ArtefactError(f"`{path}` is not the library of the manifest: `{name}` is {values}", hint)
         params = ((p.text("name"), p.integers("shape"), p.text("dtype")) for p in fields.children("params"))
-        numbers = ("context_window_size", "prefill_chunk_size", "max_batch_size", "page_size", "vocab_size",
-                   "hidden_size", "num_layers", "sliding_window_size", "kv_bytes_per_token")  # fmt: skip
-        words = ("activations", "kv_dtype")
         return LibraryMetadata(
-            tuple(params), *(fields.integer(name) for name in numbers), *(fields.text(name) for name in words),
-            fields.values,
-        )  # fmt: skip
+            params=tuple(params),
+            context_window_size=fields.integer("context_window_size"),
+            prefill_chunk_size=fields.integer("prefill_chunk_size"),
+            max_batch_size=fields.integer("max_batch_size"),
+            page_size=fields.integer("page_size"),
+            vocab_size=fields.integer("vocab_size"),
+            hidden_size=fields.integer("hidden_size"),
+            num_layers=fields.integer("num_layers"),
+            sliding_window_size=fields.integer("sliding_window_size"),
+            kv_bytes_per_token=fields.integer("kv_bytes_per_token"),
+            activations=fields.text("activations"),
+            kv_dtype=fields.text("kv_dtype"),
+            values=fields.values,
+        )
 
 
 def open_artefact(path: str | Path, target: str = "cpu") -> Artefact:
-    """Open and check an artefact directory: everything but the shards and the libraries is verified here.
+    """Open an artefact directory and check everything but the shards and the libraries.
 
-    Shards are verified by `load_params`, a library by `library`. A directory that MLC made opens too.
-    Raises ArtefactError; where nothing says what was built, its hint builds for `target`.
+    `load_params` checks shards, `library` a library. Directories made by MLC are accepted. Raises ArtefactError, whose
+    hint builds for `target` if the directory does not tell what was built.
     """
     directory = Path(path)
     if not os.path.isdir(directory):
@@ -205,7 +214,7 @@ def open_artefact(path: str | Path, target: str = "cpu") -> Artefact:
 
 def _no_directory(directory: Path, target: str) -> ArtefactError:
     if os.path.exists(directory):
-        return ArtefactError(f"`{directory}` is a file and not an artefact directory", "`argosy list` shows artefacts")
+        return ArtefactError(f"`{directory}` is a file, not an artefact directory", "`argosy list` shows artefacts")
     siblings = [path.name for path in list_artefacts(directory.parent)]
     hint = did_you_mean(directory.name, siblings) if siblings else build_command("smollm2-135m", target, "q4f16_1")
     return ArtefactError(f"there is no artefact directory `{directory}`", hint)
@@ -223,15 +232,15 @@ def _open_without_manifest(directory: Path, target: str) -> Artefact:
 
 
 def is_artefact(path: Path) -> bool:
-    """Whether `path` is a directory that Argosy made, complete or not."""
+    """Whether `path` is a directory made by Argosy, complete or not."""
     return os.path.isfile(path / MANIFEST_NAME)
 
 
 def list_artefacts(root: Path) -> list[Path]:
-    """The artefact directories right below `root`, by name."""
+    """List the artefact directories directly below `root`, by name."""
     try:
         return sorted(path for path in root.iterdir() if is_artefact(path))
-    except OSError:  # not there, not a directory, or closed to us
+    except OSError:  # missing, not a directory, or not readable
         return []
 
 

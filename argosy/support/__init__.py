@@ -1,1 +1,1 @@
-"""What every other package may lean on and what leans on none of them: errors, environment, files, text for people."""
+"""Errors, environment, files and text: what all packages may import, and what imports none of them."""

@@ -1,4 +1,4 @@
-"""Environment variables go in, typed values come out: the one table of `ARGOSY_*` variables.
+"""Read the `ARGOSY_*` environment variables, all listed in one table.
 
 `env.THREADS.get()` is an `int | None`. A value that is not allowed is a UsageError, never a silent default.
 """
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Variable(Generic[T]):
-    """One environment variable: `parse` raises ValueError, and `allowed` says what it wants to see instead."""
+    """One environment variable. `parse` raises ValueError for any value but the `allowed` ones."""
 
     name: str
     allowed: str
@@ -29,7 +29,7 @@ class Variable(Generic[T]):
     parse: Callable[[str], T]
 
     def get(self) -> T:
-        """The typed value; the default when the variable is unset or empty.
+        """Return the typed value, or the default if the variable is unset or empty.
 
         Raises UsageError for a value that is not allowed.
         """
@@ -77,14 +77,14 @@ DIST: Variable[Path | None] = Variable(
 )
 PROGRESS: Variable[str] = Variable(
     "ARGOSY_PROGRESS", "auto, bars, lines or off", "auto", "auto",
-    "how long work reports to stderr; auto is bars on a terminal, else one line a stage",
+    "how progress is shown on stderr; auto is bars on a terminal, else one line per stage",
     _one_of("auto", "bars", "lines", "off"),
 )
 NO_COLOR: Variable[bool] = Variable(
-    "ARGOSY_NO_COLOR", "1 or 0", False, "0", "1 prints without colour, as does NO_COLOR", _switch,
+    "ARGOSY_NO_COLOR", "1 or 0", False, "0", "1 turns colours off, as does NO_COLOR", _switch,
 )
 DEBUG: Variable[bool] = Variable(
-    "ARGOSY_DEBUG", "1 or 0", False, "0", "1 prints the traceback of an error after its sentence", _switch,
+    "ARGOSY_DEBUG", "1 or 0", False, "0", "1 prints the traceback below an error message", _switch,
 )
 
 CACHE: Variable[Path | None] = Variable(
@@ -97,12 +97,12 @@ VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | 
 
 
 def colour_wanted() -> bool:
-    """False when ARGOSY_NO_COLOR is on, or NO_COLOR is set to anything (no-color.org)."""
+    """Whether to use colours: not if ARGOSY_NO_COLOR is on or NO_COLOR is set to anything (no-color.org)."""
     return not (NO_COLOR.get() or os.environ.get("NO_COLOR"))
 
 
 def check_environment() -> None:
-    """Raise UsageError for any `ARGOSY_*` variable that is unknown or holds a value that is not allowed."""
+    """Raise UsageError for an `ARGOSY_*` variable that is unknown or has a value that is not allowed."""
     names = [variable.name for variable in VARIABLES]
     for name in os.environ:
         if name.startswith("ARGOSY_") and name not in names:
@@ -112,7 +112,7 @@ def check_environment() -> None:
 
 
 def markdown_table() -> str:
-    """The table of variables for the documentation."""
+    """Format the table of variables for the documentation."""
     rows = ["| variable | values | default | what it does |", "|---|---|---|---|"]
     rows += [f"| `{v.name}` | {v.allowed} | {v.default_text} | {v.summary} |" for v in VARIABLES]
     return "\n".join(rows) + "\n"

@@ -1,13 +1,13 @@
-"""Errors a person can act on: one sentence that names the offending value, and a hint with the way out."""
+"""Errors that a user can act on: one sentence with the offending value, and a hint."""
 
 from __future__ import annotations
 
 
 class ArgosyError(Exception):
-    """Base of every error that is shown to a person without a traceback.
+    """Base of all errors that are shown without a traceback.
 
-    `message` is one lower-case line with the offending value in backticks; `hint` is the way out, a command where
-    there is one. `exit_code` is what the command line exits with.
+    `message` is one lower-case line with the offending value in backticks; `hint` is the remedy, a command if there is
+    one; `exit_code` is the exit code of the command line.
     """
 
     exit_code = 1

@@ -1,8 +1,7 @@
-"""Bytes go in, complete files come out: atomic writes, a lock per directory, digests, a clear word about a full disk.
+"""Write files atomically, lock directories, compute digests, and report full disks.
 
-A file is written under a temporary name that starts with `TEMP_MARK`, flushed to the disk, then renamed. Whatever a
-killed build left behind therefore has a name that the next build recognises (`remove_leftovers`), and no reader sees
-half a file.
+A file is written under a temporary name that starts with `TEMP_MARK`, flushed to disk, then renamed. So no reader sees
+half a file, and the next build recognises what a killed one left behind (`remove_leftovers`).
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ _counter = itertools.count()
 
 
 def temp_path(final: Path) -> Path:
-    """A fresh name beside `final`, with its suffix, that `remove_leftovers` recognises."""
+    """Return an unused name beside `final`, with its suffix, that `remove_leftovers` recognises."""
     return final.with_name(f"{TEMP_MARK}{os.getpid()}-{next(_counter)}-{final.name}")
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames in `directory` survive a power cut."""
+    """Make renames in `directory` survive a power failure."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:  # some network file systems cannot
+    except OSError as error:  # some network file systems do not support it
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -52,9 +51,9 @@ def publish(temporary: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """A temporary path in the directory of `final`; renamed to `final` when the block ends well, removed otherwise.
+    """Yield a temporary path beside `final`, which is renamed to `final` if the block succeeds, and removed otherwise.
 
-    Raises ArgosyError on a full disk, or when the block did not write the file.
+    Raises ArgosyError if the disk is full, or if the block did not write the file.
     """
     temporary = temp_path(final)
     try:
@@ -68,19 +67,19 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, or leave `path` as it was."""
+    """Write `data` to `path`; on failure `path` is unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json_atomic(path: Path, value: object) -> None:
-    """Write `value` as indented JSON to `path`, or leave `path` as it was."""
+    """Write `value` as indented JSON to `path`; on failure `path` is unchanged."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes_atomic(path, (text + "\n").encode())
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's content, read in blocks."""
+    """Return the SHA-256 (hex) of a file, reading it in blocks."""
     digest = hashlib.sha256()
     block = memoryview(bytearray(1 << 20))
     with open(path, "rb", buffering=0) as file:
@@ -90,7 +89,7 @@ def sha256_file(path: Path) -> str:
 
 
 def free_space(path: Path) -> int:
-    """Bytes a user may still write on the disk that holds `path`, which need not exist yet."""
+    """Return the free bytes on the disk of `path`, which need not exist yet."""
     existing = path.absolute()
     while not existing.exists():
         existing = existing.parent
@@ -107,14 +106,14 @@ def _full_disk_error(path: Path, needed: int | None) -> ArgosyError:
 
 
 def require_space(path: Path, needed: int) -> None:
-    """Raise ArgosyError now, not minutes later, when the disk that holds `path` has fewer than `needed` bytes free."""
+    """Raise ArgosyError if the disk of `path` has fewer than `needed` bytes free, rather than fail minutes later."""
     if free_space(path) < needed:
         raise _full_disk_error(path, needed)
 
 
 @contextlib.contextmanager
 def disk_space_guard(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" inside the block into an ArgosyError with the needed and free sizes."""
+    """Turn "no space left" and "quota exceeded" in the block into an ArgosyError with the needed and free sizes."""
     try:
         yield
     except OSError as error:
@@ -124,7 +123,7 @@ def disk_space_guard(path: Path, needed: int | None = None) -> Iterator[None]:
 
 
 def remove_leftovers(directory: Path) -> tuple[str, ...]:
-    """Remove what a killed build left in `directory`; call it with the directory's lock held. Returns the names."""
+    """Remove what a killed build left in `directory`, whose lock must be held; return the names."""
     removed = []
     for path in sorted(directory.iterdir()):
         if path.name.startswith(TEMP_MARK) and (path.is_symlink() or path.is_file()):
@@ -135,23 +134,23 @@ def remove_leftovers(directory: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def directory_lock(directory: Path) -> Iterator[None]:
-    """Make `directory` if it is missing and hold it alone; the operating system frees the lock of a killed process.
+    """Create `directory` if needed and lock it; the operating system releases the lock of a killed process.
 
-    Raises ArgosyError at once when another process holds it. A directory that is empty at the end is removed again.
+    Raises ArgosyError at once if another process holds the lock. If the directory is empty at the end, it is removed.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ArgosyError(f"`{directory}` is in the way: it is not a directory", "choose another `--output`") from None
     except OSError as error:
-        raise ArgosyError(f"`{directory}` cannot be made: {error.strerror}", "choose another `--output`") from None
+        raise ArgosyError(f"`{directory}` cannot be created: {error.strerror}", "choose another `--output`") from None
     descriptor = _acquire(directory)
     try:
         yield
     finally:
         (directory / LOCK_NAME).unlink(missing_ok=True)
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # not empty: the usual case
+        with contextlib.suppress(OSError):  # it is usually not empty
             directory.rmdir()
 
 
@@ -176,7 +175,7 @@ def _acquire(directory: Path) -> int:
             who = f"process {holder}" if holder.isdigit() else "another process"
             raise ArgosyError(
                 f"`{directory}` is being written by another build ({who})",
-                "wait until it ends, or build into another directory with `--output DIR`",
+                "wait for it to end, or build into another directory with `--output DIR`",
             ) from None
         if _is_same_file(descriptor, path):
             os.ftruncate(descriptor, 0)

@@ -1,7 +1,7 @@
-"""Ctrl-C while native code runs that takes the signal for itself: the context managers here see that none is lost.
+"""Keep Ctrl-C from being lost while native code runs that installs its own signal handler.
 
-The solver with which TVM proves bounds installs a handler of its own for some milliseconds at a time, and drops what
-arrives meanwhile. Where signals cannot be blocked (Windows) the context managers do nothing.
+The solver that TVM proves bounds with installs a handler for some milliseconds at a time, and drops signals that arrive
+meanwhile. Where signals cannot be blocked (Windows), these context managers do nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ _CAN_BLOCK = hasattr(signal, "pthread_sigmask") and hasattr(signal, "sigwait")
 
 @contextlib.contextmanager
 def ctrl_c_deferred() -> Iterator[None]:
-    """A Ctrl-C within the block counts at its end; threads that start within it never take one.
+    """Defer a Ctrl-C to the end of the block; threads started within it never receive one.
 
-    Libraries that start threads when they are imported belong in here: for `ctrl_c_kept` there must be no other thread
-    that would take the signal.
+    Import libraries that start threads within such a block: `ctrl_c_kept` needs all other threads to block the signal.
     """
     if not _CAN_BLOCK:
         yield
@@ -34,19 +33,19 @@ def ctrl_c_deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ctrl_c_kept() -> Iterator[None]:
-    """Within the block a thread of its own waits for Ctrl-C and has Python's handler called in the main thread.
+    """Let a thread wait for Ctrl-C within the block, and have Python's handler called in the main thread.
 
-    That thread takes the signal without any handler, so it does not matter whose is installed. Programs started within
-    the block would inherit that Ctrl-C is blocked: start them outside, and wait for nothing inside, as a wait of the
-    main thread is not cut short. In other than the main thread nothing is done.
+    The thread receives the signal without any handler, so it does not matter whose is installed. Do not start programs
+    within the block, which would inherit that Ctrl-C is blocked, nor wait for anything, because the wait would not be
+    interrupted. In any thread but the main one this does nothing.
     """
     if not _CAN_BLOCK or threading.current_thread() is not threading.main_thread():
         yield
         return
-    end = signal.SIGUSR2  # sent to the listener alone, which waits for it: nobody's handler runs
+    end = signal.SIGUSR2  # sent only to the listener, which waits for it, so no handler runs
 
     def listen() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # other signals are not for this thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # leave other signals to other threads
         while (number := signal.sigwait({signal.SIGINT, end})) != end:
             _thread.interrupt_main(signal.Signals(number))
 

@@ -1,4 +1,4 @@
-"""Reports of long work go in; bars on a terminal, or one line a stage elsewhere, come out on stderr.
+"""Show the progress of long work on stderr: bars on a terminal, elsewhere one line per stage.
 
     with open_progress() as progress:
         for done, item in enumerate(items):
@@ -20,10 +20,10 @@ Unit = Literal["steps", "bytes"]
 
 
 class Progress(Protocol):
-    """What long work reports to. A new `stage` ends the one before; `total` 0 means that nobody knows."""
+    """Receives reports of long work. A new `stage` ends the one before; `total` is 0 if it is unknown."""
 
     def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
-        """`done` of `total` units of `stage` are finished."""
+        """Report that `done` of `total` units of `stage` are finished."""
         ...
 
 
@@ -31,11 +31,11 @@ class SilentProgress:
     """Says nothing."""
 
     def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
-        """Nothing happens."""
+        """Ignore the report."""
 
 
 class LineProgress:
-    """One line a stage, when the stage has ended: `convert weights  211 steps  1.3 s`."""
+    """Prints one line when a stage ends: `convert weights  211 steps  1.3 s`."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -44,7 +44,7 @@ class LineProgress:
         self._amount = ""
 
     def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
-        """Remember how far `stage` is; print the line of the stage before when this is a new one."""
+        """Record the progress of `stage`; if it is new, print the line of the stage before."""
         if stage != self._stage:
             self.close()
             self._stage, self._started = stage, time.monotonic()
@@ -52,7 +52,7 @@ class LineProgress:
         self._amount = human_size(amount) if unit == "bytes" else f"{amount} step{'' if amount == 1 else 's'}"
 
     def close(self, finished: bool = True) -> None:
-        """Print the line of the stage that was running."""
+        """Print the line of the current stage."""
         if self._stage is not None:
             amount = self._amount if finished else "stopped"
             took = human_time(time.monotonic() - self._started)
@@ -61,7 +61,7 @@ class LineProgress:
 
 
 class BarProgress:
-    """One bar a stage, drawn by rich; finished stages stay on the screen with the time they took."""
+    """Draws one bar per stage with rich; finished stages stay on the screen with their times."""
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
@@ -77,7 +77,7 @@ class BarProgress:
         self._stage: str | None = None
 
     def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
-        """Draw how far `stage` is."""
+        """Draw the progress of `stage`."""
         if stage != self._stage:
             self._end_stage()
             self._stage = stage
@@ -92,7 +92,7 @@ class BarProgress:
             self._bars.update(self._task, completed=end, total=end)
 
     def close(self, finished: bool = True) -> None:
-        """Leave the bars on the screen and give the cursor back."""
+        """Leave the bars on the screen and restore the cursor."""
         if finished:
             self._end_stage()
         self._bars.stop()
@@ -100,7 +100,7 @@ class BarProgress:
 
 @contextlib.contextmanager
 def open_progress(kind: str | None = None, out: TextIO | None = None) -> Iterator[Progress]:
-    """A Progress on `out` (stderr) while the block runs; `kind` is auto, bars, lines or off (ARGOSY_PROGRESS)."""
+    """Yield a Progress on `out` (default stderr); `kind` is auto, bars, lines or off (default ARGOSY_PROGRESS)."""
     stream = out or sys.stderr
     kind = kind or env.PROGRESS.get()
     if kind == "auto":

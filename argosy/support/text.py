@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def human_size(size: int) -> str:
-    """Bytes as decimal units: `human_size(81_200_000) == "81.2 MB"`."""
+    """Format bytes in decimal units: `human_size(81_200_000) == "81.2 MB"`."""
     if size < 1000:
         return f"{size} B"
     amount = float(size)
@@ -20,7 +20,7 @@ def human_size(size: int) -> str:
 
 
 def human_time(seconds: float) -> str:
-    """Seconds for people: `0.004 -> "4 ms"`, `1.31 -> "1.3 s"`, `125 -> "2 min 5 s"`."""
+    """Format seconds: `0.004 -> "4 ms"`, `1.31 -> "1.3 s"`, `125 -> "2 min 5 s"`."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
@@ -33,7 +33,7 @@ def human_time(seconds: float) -> str:
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """A hint: the nearest of `allowed` if one is near, else all of them."""
+    """Return a hint with the entries of `allowed` that resemble `word`, or with all of them."""
     names = list(allowed)
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), list(lowered), n=3, cutoff=0.6)

@@ -1,7 +1,7 @@
-"""The machine goes in, the number of compute threads comes out.
+"""Choose the number of compute threads for this machine.
 
-TVM reads TVM_NUM_THREADS when its thread pool starts and otherwise takes half the hardware threads of an x86 machine,
-which is wrong where a core has one thread, and in containers with a CPU quota: call `set_tvm_threads` before it starts.
+TVM reads TVM_NUM_THREADS when its thread pool starts, and otherwise uses half the hardware threads of an x86 machine,
+which is wrong if cores have one thread, and in containers with a CPU quota: call `set_tvm_threads` before it starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from argosy.support import env
 
 
 def set_tvm_threads() -> int:
-    """Put the number of compute threads into TVM_NUM_THREADS, unless it is set already and ARGOSY_THREADS is not.
+    """Set TVM_NUM_THREADS to the number of compute threads, unless it is set and ARGOSY_THREADS is not.
 
     Returns the number that TVM will use.
     """
@@ -28,17 +28,19 @@ def set_tvm_threads() -> int:
 
 
 def compute_threads() -> int:
-    """ARGOSY_THREADS, or the physical cores this process may use, no more than its CPU quota."""
-    wanted = env.THREADS.get()
-    if wanted is not None:
-        return wanted
+    """Return ARGOSY_THREADS, or the physical cores this process may use, at most its CPU quota."""
+    chosen = env.THREADS.get()
+    if chosen is not None:
+        return chosen
     cores, quota = physical_cores(), cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Distinct cores among the hardware threads this process may run on (its cpuset, `taskset`); the number of
-    hardware threads where cores are not known."""
+    """Count the cores whose hardware threads this process may run on (its cpuset, `taskset`).
+
+    Where the system does not list cores, this is the number of hardware threads.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     threads = os.sched_getaffinity(0)
@@ -52,11 +54,11 @@ def physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """CPUs' worth of time that the control groups around this process allow, the least of them; None without a limit.
+    """Return the CPU limit of this process's control groups, the smallest of all its ancestors; None if unlimited.
 
-    Version 2 has one hierarchy, `cpu.max`; version 1 one for the controller `cpu`, `cpu.cfs_quota_us`. In a container
-    the groups may be mounted from its own group down, while the membership names the host's path: what is not there
-    is passed over, and the mount's root is always looked at.
+    Version 2 has one hierarchy, with `cpu.max`; version 1 has one per controller, with `cpu.cfs_quota_us`. In a
+    container only the groups from its own one down may be mounted, while the membership names the host's path: groups
+    that are not mounted are skipped, and the root of the mount is always read.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -75,12 +77,12 @@ def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/
 
 
 def _limits(root: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """The limits of the group `path` below `root` and of all groups around it."""
+    """Return the limits of the group `path` below `root` and of all its ancestors."""
     group = PurePosixPath(path.lstrip("/"))
     found = []
-    for each in (group, *group.parents):
+    for ancestor in (group, *group.parents):
         try:
-            limit = read(root / each)
+            limit = read(root / ancestor)
         except (OSError, ValueError, ZeroDivisionError):
             continue
         if limit is not None:

@@ -289,7 +289,7 @@ def test_no_directory_a_file_and_a_foreign_directory(built: Path, tmp_path: Path
     assert refused(tmp_path / "tiny-q4f16", "there is no artefact directory").hint == "did you mean `tiny-q4f16_1`?"
     for path in (tmp_path / "gone" / "x", tmp_path / ("x" * 300)):
         refused(path, "there is no artefact directory")
-    refused(built / "tokenizer.json", "is a file and not an artefact directory")
+    refused(built / "tokenizer.json", "is a file, not an artefact directory")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", f"is not an artefact directory: it has no `{MANIFEST_NAME}`")
     assert list_artefacts(tmp_path) == [built] and list_artefacts(tmp_path / "gone") == []
