@@ -1,4 +1,4 @@
-/** Builds the chat page into the Python package's `argosy/web/static/`. `--mode fake` puts a stand-in for the model. */
+/** Build the chat page into the Python package's `argosy/web/static/`. `--mode fake` replaces the model by a fake. */
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
@@ -35,7 +35,7 @@ export default defineConfig(({ mode }) => ({
   test: { root: here("."), environment: "jsdom", include: ["test/unit/*.test.ts"] },
 }));
 
-/** Tells the service worker which files make up the page, and a digest that changes with any of them. */
+/** Give the service worker the list of the page's files, and a digest of them all. */
 function listFiles(): Plugin {
   return {
     name: "argosy-list-files",

@@ -1,4 +1,4 @@
-/** A base URL goes in; what the artefact there says of itself comes out, checked. */
+/** Read an artefact's manifest, weight list and chat config from a base URL, and check them. */
 import { type Source, fetchFile } from "./download.js";
 import { ArgosyError } from "./errors.js";
 import { type Fields, isFileName, isObject, parsedText, Reader } from "./records.js";
@@ -8,7 +8,7 @@ import { FileStore } from "./store.js";
 export const ABI = 1;
 export const TARGET = "webgpu";
 const MANIFEST = "argosy-manifest.json";
-/** Where files lie below the base URL: as `argosy build` writes them, or as hubs serve them. */
+/** Where files are, relative to the base URL: as `argosy build` writes them, or as model hubs serve them. */
 const LAYOUTS = ["", "resolve/main/"];
 const BROKEN = "build the artefact again, and copy all of it to the server";
 
@@ -26,14 +26,14 @@ export interface Shard extends Source {
   tensors: TensorRecord[];
 }
 
-/** What the manifest says of the library. */
+/** The manifest's entry for the library. */
 export interface LibraryRecord extends Source {
   features: string[];
   weightsLayout: string;
   specDigest: string;
 }
 
-/** The fields of `mlc-chat-config.json` that are read here. */
+/** The fields of `mlc-chat-config.json` that this package uses. */
 export interface ChatConfig {
   modelType: string;
   quantization: string;
@@ -51,11 +51,11 @@ export interface Artefact {
   shards: Shard[];
   weightBytes: number;
   config: ChatConfig;
-  /** `tokenizer.json`, and `tokenizer_config.json` and `chat_template.jinja` where the model has them. */
+  /** `tokenizer.json`, then `tokenizer_config.json` and `chat_template.jinja` if the model has them. */
   tokenizerFiles: Source[];
 }
 
-/** The absolute URL of an artefact: relative ones count from this page, and a directory ends in a slash. */
+/** Resolve an artefact's URL against this page, with a slash at the end, as a directory has. */
 export function artefactUrl(url: string | URL): URL {
   try {
     const found = new URL(url, globalThis.location?.href);
@@ -67,18 +67,18 @@ export function artefactUrl(url: string | URL): URL {
   }
 }
 
-/** Where the manifest of an artefact at `url` may lie. */
+/** List the URLs at which the manifest of the artefact at `url` may be. */
 export function manifestPlaces(url: URL): URL[] {
   return LAYOUTS.map((layout) => new URL(MANIFEST, new URL(layout, url)));
 }
 
-/** Opens the artefact at `url`: fetches its lists, from `store` where the network fails, and checks them. */
+/** Fetch and check the lists of the artefact at `url`; take them from `store` if the network fails. */
 export async function openArtefact(url: URL, store: FileStore, signal?: AbortSignal): Promise<Artefact> {
   const [base, manifest] = await readManifest(url, store, signal);
   const files = new Map(manifest.entries("files"));
   const source = (name: string): Source => {
     const record = isFileName(name) ? files.get(name) : undefined;
-    if (!record) throw new ArgosyError(`\`${MANIFEST}\` does not say what \`${name}\` is`, BROKEN);
+    if (!record) throw new ArgosyError(`\`${MANIFEST}\` has no entry for \`${name}\``, BROKEN);
     return { url: new URL(name, base), file: name, bytes: record.count("bytes"), sha256: record.sha256("sha256") };
   };
   const json = async (name: string): Promise<Reader> => {
@@ -104,7 +104,7 @@ export async function openArtefact(url: URL, store: FileStore, signal?: AbortSig
   };
 }
 
-/** Finds the layout, and reads the manifest: a fresh one from the network, or the last one that was seen. */
+/** Find the layout and read the manifest: a fresh one from the network, or else the last one stored. */
 async function readManifest(url: URL, store: FileStore, signal?: AbortSignal): Promise<[URL, Reader]> {
   let unreachable: unknown;
   for (const place of manifestPlaces(url)) {
@@ -135,7 +135,7 @@ async function readManifest(url: URL, store: FileStore, signal?: AbortSignal): P
   );
 }
 
-/** The manifest in `bytes`; null for something else, such as the page that a server sends for unknown paths. */
+/** Parse a manifest; null for anything else, such as the page that a server sends for unknown paths. */
 function manifestIn(bytes: Uint8Array): Reader | null {
   let values: Fields;
   try {
@@ -145,7 +145,7 @@ function manifestIn(bytes: Uint8Array): Reader | null {
   }
   const manifest = new Reader(values, MANIFEST, BROKEN);
   if (manifest.integer("abi") !== ABI) {
-    const message = `the artefact has the ABI ${manifest.integer("abi")}, and this page reads ABI ${ABI}`;
+    const message = `the artefact has ABI ${manifest.integer("abi")}, but this page reads ABI ${ABI}`;
     throw new ArgosyError(message, "build artefact and page with the same version of Argosy");
   }
   return manifest;
@@ -154,7 +154,7 @@ function manifestIn(bytes: Uint8Array): Reader | null {
 function libraryOf(manifest: Reader, source: (name: string) => Source): LibraryRecord {
   for (const stage of ["weights", "config"]) {
     if (!isObject(manifest.values[stage])) {
-      const hint = "run the same `argosy build` again: it goes on where it stopped";
+      const hint = "run the same `argosy build` again: it resumes where it stopped";
       throw new ArgosyError(`the artefact is half-built: its ${stage} stage is not complete`, hint);
     }
   }
@@ -177,7 +177,7 @@ function shardOf(shard: Reader, source: (name: string) => Source): Shard {
   const file = source(shard.fileName("dataPath"));
   const sha256 = shard.values["sha256"] ?? file.sha256;
   if (shard.count("nbytes") !== file.bytes || sha256 !== file.sha256) {
-    throw new ArgosyError(`the artefact names other digests of \`${file.file}\` in its two lists`, BROKEN);
+    throw new ArgosyError(`the artefact's two lists disagree about the digest of \`${file.file}\``, BROKEN);
   }
   const tensors = shard.children("records").map((record) => {
     const tensor = {
@@ -189,7 +189,7 @@ function shardOf(shard: Reader, source: (name: string) => Source): Shard {
     };
     if (record.values["format"] !== "raw") throw record.wrong("format", "`raw`");
     if (tensor.offset + tensor.nbytes > file.bytes) {
-      throw new ArgosyError(`the tensor \`${tensor.name}\` would end beyond its shard \`${file.file}\``, BROKEN);
+      throw new ArgosyError(`the tensor \`${tensor.name}\` ends beyond its shard \`${file.file}\``, BROKEN);
     }
     return tensor;
   });
@@ -209,14 +209,14 @@ function chatConfig(chat: Reader): ChatConfig {
   };
 }
 
-/** The tokenizer's files that are read here. */
+/** The tokenizer files that this package uses. */
 function tokenizerNames(chat: Reader): string[] {
   const known = chat.texts("tokenizer_files");
   if (!known.includes("tokenizer.json")) throw chat.wrong("tokenizer_files", "complete: it lacks `tokenizer.json`");
   return ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"].filter((name) => known.includes(name));
 }
 
-/** The JSON object in `bytes`. */
+/** Parse `bytes` as a JSON object. */
 export function parsed(bytes: Uint8Array, file: string): Fields {
   return parsedText(new TextDecoder().decode(bytes), file, BROKEN);
 }

@@ -1,4 +1,4 @@
-/** An artefact's URL goes in; a model comes out that streams its answers and remembers the conversation. */
+/** Chat with a model: load an artefact, stream its answers and keep the conversation. */
 import { artefactUrl, manifestPlaces } from "./artefact.js";
 import { chatInWorker } from "./client.js";
 import { Conversation } from "./conversation.js";
@@ -22,7 +22,7 @@ import type {
   Reply,
 } from "./types.js";
 
-/** A model in this thread, with its conversation. */
+/** A model that runs in this thread, with its conversation. */
 export class ChatModule implements Chat {
   readonly model: ModelInfo;
   last: Reply | null = null;
@@ -32,7 +32,7 @@ export class ChatModule implements Chat {
   private busy = false;
   private cancelled = false;
   private unloaded = false;
-  /** How often the conversation was reset: an answer to an earlier one is not added to it. */
+  /** Counts resets, so that an answer begun before one is not added to the new conversation. */
   private resets = 0;
 
   private constructor(
@@ -51,7 +51,7 @@ export class ChatModule implements Chat {
         : new Conversation(tokenizer, new ChatTemplate(template, tokenizer.specialTokens), systemPrompt);
   }
 
-  /** Loads the artefact at `url`: the directory that `argosy build --target webgpu` made, on any web server. */
+  /** Load the artefact at `url`, a directory made by `argosy build --target webgpu`, from any web server. */
   static async load(url: string | URL, options: LoadOptions = {}): Promise<ChatModule> {
     const loaded = await loadModel(url, options);
     try {
@@ -62,12 +62,12 @@ export class ChatModule implements Chat {
     }
   }
 
-  /** The same, computed in `worker`, whose script calls `serveWorker()`: the page stays responsive. */
+  /** Load it in `worker`, whose script calls `serveWorker()`, so that the page stays responsive. */
   static async inWorker(worker: Worker, url: string | URL, options: LoadOptions = {}): Promise<Chat> {
     return chatInWorker(worker, artefactUrl(url), options);
   }
 
-  /** Removes the files of the artefact at `url` from the browser's cache. */
+  /** Remove the files of the artefact at `url` from the browser's cache. */
   static async deleteCache(url: string | URL): Promise<void> {
     const store = await FileStore.open(true);
     for (const place of manifestPlaces(artefactUrl(url))) await store.forget(place);
@@ -100,7 +100,7 @@ export class ChatModule implements Chat {
         failed = true;
         throw error;
       } finally {
-        // Also where the caller left the loop early: what was said until then stays.
+        // Also if the caller left the loop early: the text so far stays in the conversation.
         if (!failed && resets === this.resets) this.conclude(messages, answer.reply());
       }
     } finally {
@@ -151,8 +151,8 @@ export class ChatModule implements Chat {
   private begin(): void {
     if (this.unloaded) throw new ArgosyError("the model was unloaded", "load it again");
     if (this.busy) {
-      const hint = "await its end, or the end of its loop after `stop()`";
-      throw new ArgosyError("another answer of this model is being generated", hint);
+      const hint = "wait until it ends, or call `stop()` and let its loop finish";
+      throw new ArgosyError("this model is generating another answer", hint);
     }
     this.busy = true;
   }
@@ -188,7 +188,7 @@ export class ChatModule implements Chat {
     return { prompt: tokens, config, stopTokens, protect, cancelled: () => this.cancelled };
   }
 
-  /** The prompt of a model that only completes: the text, or the token that begins one. */
+  /** Encode the prompt of a model without a chat template; an empty one becomes the token that begins a text. */
   private plain(text: string): number[] {
     const tokens = this.loaded.tokenizer.encode(text, true);
     const { bosToken } = this.loaded.artefact.config;
@@ -202,12 +202,12 @@ export class ChatModule implements Chat {
   }
 
   private noTemplate(what: string): ArgosyError {
-    const message = `\`${this.model.name}\` has no chat template, so ${what} has no place`;
-    return new ArgosyError(message, "give it a text to continue");
+    const message = `\`${this.model.name}\` has no chat template, so it cannot take ${what}`;
+    return new ArgosyError(message, "pass a text to continue");
   }
 }
 
-/** An answer as it is being generated. */
+/** An answer while it is generated. */
 class Answer {
   private text = "";
   private finishReason: FinishReason = "cancelled";
@@ -218,7 +218,7 @@ class Answer {
     private readonly detokenizer: { add(token: number): string; finish(): string },
   ) {}
 
-  /** The pieces of text, as they get certain. */
+  /** Yield pieces of text as soon as no stop string can begin in them. */
   async *run(tokens: AsyncGenerator<Sample, FinishReason, undefined>): AsyncGenerator<string, void, undefined> {
     while (this.stops.found === null) {
       const step = await tokens.next();
@@ -235,7 +235,7 @@ class Answer {
 
   reply(): Reply {
     const { text, finishReason, samples } = this;
-    const logprobs = samples.map((sample) => sample.logprob).filter((each) => each !== null);
+    const logprobs = samples.map((sample) => sample.logprob).filter((logprob) => logprob !== null);
     return { text, finishReason, tokens: samples.map((sample) => sample.token), logprobs };
   }
 

@@ -1,11 +1,11 @@
-/** A worker that serves a `ChatModule` goes in; a stand-in comes out that behaves as the module itself. */
+/** Control a `ChatModule` that runs in a worker, through the same interface. */
 import { ArgosyError } from "./errors.js";
 import { type FromWorker, receivedError, type Snapshot, type ToWorker } from "./protocol.js";
 import type { Chat, ChatStats, GenerateOptions, LoadOptions, Message, ModelInfo, Reply } from "./types.js";
 
 type Loaded = Extract<FromWorker, { kind: "loaded" }>;
 
-/** Loads the artefact at `url` in `worker`. */
+/** Load the artefact at `url` in `worker`. */
 export async function chatInWorker(worker: Worker, url: URL, options: LoadOptions): Promise<Chat> {
   const { onProgress, signal, ...sent } = options;
   signal?.throwIfAborted();
@@ -65,8 +65,8 @@ class ChatInWorker implements Chat {
   ): AsyncGenerator<string, void, undefined> {
     if (this.unloaded) throw new ArgosyError("the model was unloaded", "load it again");
     if (this.running) {
-      const hint = "await its end, or the end of its loop after `stop()`";
-      throw new ArgosyError("another answer of this model is being generated", hint);
+      const hint = "wait until it ends, or call `stop()` and let its loop finish";
+      throw new ArgosyError("this model is generating another answer", hint);
     }
     const { signal, ...sent } = options;
     const running = (this.running = new Running(this.next++));
@@ -93,7 +93,7 @@ class ChatInWorker implements Chat {
 
   resetChat(systemPrompt?: string): void {
     if (this.model.completesOnly && systemPrompt) {
-      throw new ArgosyError(`\`${this.model.name}\` has no chat template, so a system prompt has no place`);
+      throw new ArgosyError(`\`${this.model.name}\` has no chat template, so it cannot take a system prompt`);
     }
     this.snapshot = { ...this.snapshot, messages: [], last: null };
     this.send({ kind: "reset", systemPrompt });
@@ -126,7 +126,7 @@ class ChatInWorker implements Chat {
   }
 }
 
-/** An answer on its way from the worker. */
+/** An answer that the worker is sending. */
 class Running {
   ended = false;
   readonly over: Promise<void>;
@@ -163,5 +163,5 @@ class Running {
 
 function brokenWorker(event: ErrorEvent): ArgosyError {
   const reason = event.message || "its script could not be loaded";
-  return new ArgosyError(`the worker of the model failed: ${reason}`, "reload the page", true);
+  return new ArgosyError(`the model's worker failed: ${reason}`, "reload the page", true);
 }

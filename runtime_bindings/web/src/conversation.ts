@@ -1,14 +1,14 @@
-/** Turns of a conversation go in; the token ids of the prompt that asks for the next answer come out. */
+/** Keep the turns of a conversation and encode them as the prompt for the next answer. */
 import { ArgosyError } from "./errors.js";
 import type { Fields } from "./records.js";
 import type { ChatTemplate } from "./template.js";
 import type { Tokenizer } from "./tokenizer.js";
 import type { Message } from "./types.js";
 
-/** Part of the window that a sliding conversation leaves free for the answer, unless less is asked for. */
+/** A sliding conversation leaves 1/ANSWER_SHARE of the window free, or `max_tokens` if that is less. */
 const ANSWER_SHARE = 4;
 
-/** Turns, and how they become tokens. Only `commit` adds a turn, so that a failed answer leaves no trace. */
+/** The turns and their encoding. Only `commit` adds a turn, so that a failed answer leaves no trace. */
 export class Conversation {
   turns: Message[] = [];
   private preamble: Message[] = [];
@@ -21,52 +21,52 @@ export class Conversation {
     this.reset();
   }
 
-  /** Forgets the turns. `system`: a new system prompt; without it the last one set comes back, an empty text is none. */
+  /** Forget the turns. `system` replaces the system prompt, and an empty text removes it. */
   reset(system = this.system): void {
     this.system = system;
     this.preamble = system ? [{ role: "system", content: system }] : [];
     this.turns = [];
   }
 
-  /** What to ask next: the system prompt, the turns so far and a new one of the user. */
+  /** The system prompt, the turns so far and `question` as the user's next turn. */
   withQuestion(question: string): Message[] {
     return [...this.preamble, ...this.turns, { role: "user", content: question }];
   }
 
-  /** Takes `messages` and their answer as the conversation so far, with the system prompt that they begin with. */
+  /** Make `messages` and `answer` the conversation, including any system prompt that they begin with. */
   commit(messages: readonly Message[], answer: string): void {
-    const first = messages.findIndex((each) => !isSystem(each));
+    const first = messages.findIndex((message) => !isSystem(message));
     const split = first < 0 ? messages.length : first;
     this.preamble = messages.slice(0, split);
     this.turns = [...messages.slice(split), { role: "assistant", content: answer }];
   }
 
-  /** The prompt up to where the answer begins. */
+  /** Encode the prompt, up to where the answer begins. */
   tokens(messages: readonly Message[], variables: Fields): number[] {
     return this.tokenizer.encode(this.template.render(messages, variables));
   }
 
   /**
-   * `tokens`, without as many of the oldest turns as it takes to leave room for an answer in `window` tokens. System
-   * messages and the last question stay.
+   * Encode the prompt without the oldest turns, as many as have to go to leave room for an answer in `window` tokens.
+   * System messages and the last question stay.
    */
   fitted(messages: readonly Message[], variables: Fields, window: number, maxTokens: number | null): number[] {
     const room = Math.min(maxTokens ?? window, Math.floor(window / ANSWER_SHARE));
     const first = messages.filter(isSystem);
-    let rest = messages.filter((each) => !isSystem(each));
+    let rest = messages.filter((message) => !isSystem(message));
     for (;;) {
       const tokens = this.tokens([...first, ...rest], variables);
-      const following = rest.findIndex((each, i) => i > 0 && each.role === "user");
+      const following = rest.findIndex((message, i) => i > 0 && message.role === "user");
       if (tokens.length <= window - room || (following < 0 && tokens.length <= window)) return tokens;
       if (following < 0) {
-        const sizes = `${tokens.length} tokens, and the context window holds ${window}`;
-        throw new ArgosyError(`the question with the system prompt has ${sizes}`, "shorten it");
+        const sizes = `${tokens.length} tokens, but the context window holds ${window}`;
+        throw new ArgosyError(`the question and the system prompt have ${sizes}`, "shorten it");
       }
       rest = rest.slice(following);
     }
   }
 
-  /** How many of the first tokens are the system prompt and what the template puts before the first question. */
+  /** Count the leading tokens that come from the system prompt and from the template before the first question. */
   protected(messages: readonly Message[], tokens: readonly number[], variables: Fields): number {
     const other = this.tokens([...messages.filter(isSystem), { role: "user", content: "." }], variables);
     let common = 0;

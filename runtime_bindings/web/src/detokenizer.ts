@@ -1,27 +1,27 @@
-/** The tokens of an answer go in one by one; whole characters come out as soon as they are complete. */
+/** Decode an answer token by token, into whole characters. */
 import { isObject } from "./records.js";
 
-/** What it gives, put together, is the decoded answer. */
+/** Decodes one answer; its pieces together are the text. */
 export interface Detokenizer {
-  /** The characters that `token` completes: often a word, sometimes nothing. */
+  /** Return the characters that `token` completes: often a word, sometimes nothing. */
   add(token: number): string;
-  /** What is left at the end: U+FFFD for bytes that never became a character. */
+  /** Return the rest: U+FFFD for bytes that never became a character. */
   finish(): string;
 }
 
-/** How a tokenizer whose tokens are bytes spells them, and how many spaces it drops at the start of a text. */
+/** How a tokenizer spells bytes in its tokens, and how many spaces it drops at the start of a text. */
 export interface ByteRule {
   bytesOf(token: string): Uint8Array;
   leadingSpaces: number;
 }
 
-const SPACE = "\u2581"; // sentencepiece writes spaces so
+const SPACE = "\u2581"; // how sentencepiece writes a space
 const REPLACEMENT = "\ufffd";
 const encoder = new TextEncoder();
 
 /**
- * The rule of a `decoder` in tokenizer.json: GPT-2's byte-level one, or sentencepiece's with byte fallback. null for
- * decoders that cannot be told token by token, such as WordPiece.
+ * Find the rule of a `decoder` in tokenizer.json: GPT-2's byte level, or sentencepiece with byte fallback. Null for
+ * decoders that cannot work token by token, such as WordPiece.
  */
 export function byteRule(decoder: unknown): ByteRule | null {
   if (!isObject(decoder)) return null;
@@ -38,7 +38,7 @@ export function byteRule(decoder: unknown): ByteRule | null {
   return { bytesOf: sentencepiece, leadingSpaces: Number(strip["start"]) };
 }
 
-/** GPT-2's printable stand-ins for the 256 bytes: printable ones are themselves, the others follow from U+0100. */
+/** GPT-2's printable characters for the 256 bytes: printable bytes are themselves, the others follow from U+0100. */
 function byteTable(): Map<string, number> {
   const plain = (byte: number): boolean =>
     (byte >= 0x21 && byte < 0x7f) || (byte >= 0xa1 && byte < 0xad) || (byte >= 0xae && byte < 0x100);
@@ -50,7 +50,7 @@ function byteTable(): Map<string, number> {
 
 const BYTES = byteTable();
 
-/** A token with a character that stands for no byte is an added one, written as it is. */
+/** A token that contains a character for no byte is an added token, written as it is. */
 function byteLevel(token: string): Uint8Array {
   const bytes = Array.from(token, (character) => BYTES.get(character));
   return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
@@ -61,7 +61,7 @@ function sentencepiece(token: string): Uint8Array {
   return found ? Uint8Array.of(parseInt(found[1] as string, 16)) : encoder.encode(token.replaceAll(SPACE, " "));
 }
 
-/** Puts bytes together until they are UTF-8. The cost of a token does not grow with the answer. */
+/** Joins bytes until they are valid UTF-8. The cost of a token does not grow with the answer. */
 export class ByteDetokenizer implements Detokenizer {
   private readonly utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -91,8 +91,8 @@ export class ByteDetokenizer implements Detokenizer {
 }
 
 /**
- * For any tokenizer: decodes the last tokens with and without the new one, and gives the difference once it ends in a
- * whole character. The tokens before the new one are there because how a token reads may depend on the one before it.
+ * Works for any tokenizer: decodes the last tokens with and without the new one and returns the difference, once it
+ * ends in a whole character. The earlier tokens are included because they may change how the new one reads.
  */
 export class WindowDetokenizer implements Detokenizer {
   private tokens: number[] = [];

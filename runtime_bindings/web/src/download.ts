@@ -1,8 +1,8 @@
-/** A file's address, size and digest go in; its bytes come out, every one of them checked. */
+/** Download files and check their size and SHA-256. */
 import { ArgosyError, oneLine, orTooLarge } from "./errors.js";
 import type { FileStore } from "./store.js";
 
-/** A file of an artefact, with what its manifest says of it. */
+/** A file of an artefact, with its size and digest in the manifest. */
 export interface Source {
   url: URL;
   file: string;
@@ -11,15 +11,15 @@ export interface Source {
 }
 
 export interface FetchOptions {
-  /** Told how many more bytes are there; `cached` where they came from the store. */
+  /** Called with the number of bytes that arrived; `cached` if they came from the store. */
   onBytes?: ((count: number, cached: boolean) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
-const AGAIN = "load the page again; what is whole is not downloaded twice";
+const AGAIN = "reload the page; complete files are not downloaded again";
 const ALTERED = "copy the whole artefact to the server again, then reload";
 
-/** The bytes of a file: from `store` if it is whole there, or else from the network, and kept. */
+/** Return a file's bytes from `store` if they are sound there, or else download and store them. */
 export async function fetchFile(
   source: Source,
   store: FileStore,
@@ -38,7 +38,7 @@ export async function fetchFile(
     given += bytes;
     onBytes?.(bytes, false);
   };
-  // A proxy may hold an older file under this name: what does not fit the manifest is asked for once more, past it.
+  // A proxy may hold an older file of this name: on a mismatch, download once more and bypass caches.
   const first = store.keeps ? "no-store" : "default";
   let data = await download(source, first, count, signal);
   if ((await sha256(data)) !== source.sha256) {
@@ -52,7 +52,7 @@ export async function fetchFile(
   return data;
 }
 
-/** Exactly `source.bytes` bytes, as they stream in. */
+/** Read exactly `source.bytes` bytes from the response, reporting them as they arrive. */
 async function download(
   source: Source,
   cache: RequestCache,
@@ -71,7 +71,7 @@ async function download(
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       if (received + part.value.length > source.bytes) {
         await reader.cancel();
-        const message = `\`${source.file}\` has more than the ${source.bytes} bytes that the manifest says`;
+        const message = `\`${source.file}\` has more than the ${source.bytes} bytes in the manifest`;
         throw new ArgosyError(message, ALTERED);
       }
       data.set(part.value, received);
@@ -95,13 +95,13 @@ async function download(
   }
 }
 
-/** In hexadecimal. */
+/** Encode in hexadecimal. */
 export async function sha256(data: Uint8Array<ArrayBuffer>): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Does `work` on each item, `width` at a time, and stops at the first error. */
+/** Run `work` on every item, `width` at a time, and stop at the first error. */
 export async function inParallel<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
   let next = 0;
   let failed = false;

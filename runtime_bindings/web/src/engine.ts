@@ -1,4 +1,4 @@
-/** Token ids of a prompt go in; the ids of its answer come out one by one, from a library on the GPU. */
+/** Generate the token ids of an answer on the GPU, one at a time. */
 import type { PackedFunc, Tensor, TVMArray, TVMObject } from "@mlc-ai/web-runtime";
 import { checkBinding } from "./device.js";
 import { ArgosyError } from "./errors.js";
@@ -7,22 +7,22 @@ import { checkVocabulary } from "./params.js";
 import { type Sample, Sampler } from "./sampler.js";
 import type { FinishReason, GenerationConfig } from "./types.js";
 
-/** One answer to compute. */
+/** A request for one answer. */
 export interface Request {
   prompt: readonly number[];
   config: GenerationConfig;
   stopTokens: ReadonlySet<number>;
-  /** How many of the first tokens stay when a full context slides. */
+  /** How many leading tokens are kept when a full context slides. */
   protect: number;
-  /** Asked between two passes: whether the answer is to end here. */
+  /** Called between passes; true ends the answer. */
   cancelled: () => boolean;
 }
 
 /** Tokens and wall-clock seconds of one request. */
 export interface RequestStats {
-  /** Tokens of the prompt that were in the KV cache already. */
+  /** Tokens of the prompt that were already in the KV cache. */
   reusedTokens: number;
-  /** Tokens that were computed at once; more than the prompt if the context slid. Seconds are those of choosing, too. */
+  /** Tokens computed by prefill; more than the prompt if the context slid. Seconds include sampling. */
   prefillTokens: number;
   prefillSeconds: number;
   completionTokens: number;
@@ -33,12 +33,12 @@ export interface RequestStats {
 
 const SEQUENCE = 0;
 
-/** One sequence with its KV cache: what a prompt shares with the tokens before it is not computed again. */
+/** One sequence with its KV cache: tokens that a prompt shares with the cache are not computed again. */
 export class Engine {
   readonly contextWindow: number;
   readonly kvBytes: number;
   stats: RequestStats = noStats();
-  /** The tokens whose keys and values are in the cache. */
+  /** The tokens in the cache, in order. */
   private held: number[] = [];
   private readonly state: TVMObject;
   private readonly functions: Readonly<Record<"embed" | "prefill" | "decode" | "clear" | "add" | "pop" | "begin" | "end", PackedFunc>>;
@@ -52,7 +52,7 @@ export class Engine {
     this.contextWindow = checkedWindow(contextWindow, metadata.contextWindowSize);
     const pages = Math.ceil(this.contextWindow / metadata.pageSize) + 1;
     this.kvBytes = pages * metadata.pageSize * metadata.kvBytesPerToken;
-    const hint = "ask for a smaller context: `contextWindowSize` of `load`";
+    const hint = "use a smaller context: the option `contextWindowSize` of `load`";
     checkBinding(gpu.device.limits, this.kvBytes / metadata.numLayers, "the KV cache of a layer", hint);
     const builtin = (name: string): PackedFunc => library.builtin(`vm.builtin.kv_state_${name}`);
     this.functions = {
@@ -77,7 +77,7 @@ export class Engine {
     return this.held.length;
   }
 
-  /** The answer's tokens without the one that ends it; returns why it ended. */
+  /** Yield the answer's tokens, without the one that ends it; return why it ended. */
   async *generate(request: Request): AsyncGenerator<Sample, FinishReason, undefined> {
     const { config } = request;
     this.check(request);
@@ -99,40 +99,40 @@ export class Engine {
     }
   }
 
-  /** Forgets everything in the cache. */
+  /** Clear the cache. */
   clear(): void {
     this.held = [];
     this.functions.clear(this.state);
     this.functions.add(this.state, this.library.instance.scalar(SEQUENCE, "int64"));
   }
 
-  /** Frees the GPU's memory. */
+  /** Free the GPU's memory. */
   dispose(): void {
     const { gpu } = this.library;
     gpu.destroy();
-    if (gpu.lost) return; // then the runtime has freed all of it
+    if (gpu.lost) return; // the runtime has freed everything
     for (const each of Object.values(this.functions)) each.dispose();
     this.state.dispose();
     this.params.dispose();
     this.library.dispose();
   }
 
-  /** Refuses what the model cannot do. */
+  /** Refuse a request that the model cannot compute. */
   private check({ prompt, config }: Request): void {
     const { vocabSize } = this.library.metadata;
-    if (!prompt.length) throw new ArgosyError("the prompt has no tokens", "give it a word");
+    if (!prompt.length) throw new ArgosyError("the prompt has no tokens", "pass a text that is not empty");
     const unknown = prompt.find((token) => !(Number.isInteger(token) && token >= 0 && token < vocabSize));
     if (unknown !== undefined) {
-      throw new ArgosyError(`the prompt has the token \`${unknown}\`, and the model knows 0 to ${vocabSize - 1}`);
+      throw new ArgosyError(`the prompt has the token \`${unknown}\`, but the model knows 0 to ${vocabSize - 1}`);
     }
     checkVocabulary(config, vocabSize);
     if (prompt.length > this.contextWindow) {
-      const message = `the prompt has ${prompt.length} tokens, and the context window holds ${this.contextWindow}`;
+      const message = `the prompt has ${prompt.length} tokens, but the context window holds ${this.contextWindow}`;
       throw new ArgosyError(message, "shorten it, begin a new chat, or build with a larger --context-window");
     }
   }
 
-  /** Cuts the cache to what it shares with `tokens`, short of the last one, whose logits are needed. */
+  /** Cut the cache to its common prefix with `tokens`, without the last token, whose logits are needed. */
   private keepCommonPrefix(tokens: readonly number[]): number {
     let common = 0;
     while (common < Math.min(this.held.length, tokens.length - 1) && this.held[common] === tokens[common]) common++;
@@ -152,7 +152,7 @@ export class Engine {
     this.held.length = length;
   }
 
-  /** Drops the oldest tokens after the protected ones, so that half of the rest is free; false: the answer ends. */
+  /** Drop the oldest unprotected tokens until half of their room is free; false if the answer has to end instead. */
   private slide(tokens: number[], { config, protect }: Request): boolean {
     const room = Math.min(tokens.length, this.contextWindow) - protect;
     if (config.on_context_full === "stop" || room < 2) return false;
@@ -161,7 +161,7 @@ export class Engine {
     return true;
   }
 
-  /** The token after the last of `tokens`, computing what the cache lacks; null if cancelled between two passes. */
+  /** Sample the token after `tokens`, computing the ones not in the cache; null if cancelled between passes. */
   private async next(tokens: readonly number[], sampler: Sampler, cancelled: () => boolean): Promise<Sample | null> {
     const { stats } = this;
     for (;;) {
@@ -182,7 +182,7 @@ export class Engine {
     }
   }
 
-  /** Appends `tokens` to the sequence; the logits (vocab,) after the last one. After an error the cache is empty. */
+  /** Append `tokens` and return the logits (vocab,) after the last one. After an error the cache is empty. */
   private async forward(tokens: readonly number[]): Promise<Float32Array> {
     const { library } = this;
     const { instance, gpu } = library;
@@ -204,7 +204,7 @@ export class Engine {
     }
   }
 
-  /** Queues one pass; the logits are there once the GPU is through. */
+  /** Queue one pass; the logits can be read once the GPU has finished. */
   private pass(tokens: readonly number[]): Tensor {
     const { instance, metadata } = this.library;
     const { embed, prefill, decode, begin, end } = this.functions;
@@ -227,7 +227,7 @@ export class Engine {
 function checkedWindow(wanted: number | undefined, built: number): number {
   if (wanted === undefined) return built;
   if (!Number.isInteger(wanted) || wanted < 2 || wanted > built) {
-    const allowed = `it must be a whole number from 2 to ${built}, for which the model was built`;
+    const allowed = `it must be a whole number from 2 to ${built}, the size the model was built for`;
     throw new ArgosyError(`\`contextWindowSize=${wanted}\` is not allowed, ${allowed}`);
   }
   return wanted;

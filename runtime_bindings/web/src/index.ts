@@ -1,4 +1,4 @@
-/** Runs Argosy artefacts in a web page, on WebGPU. */
+/** Run Argosy artefacts in a web page, on WebGPU. */
 export { ChatModule } from "./chat.js";
 export { type Request, type RequestStats } from "./engine.js";
 export { ArgosyError } from "./errors.js";

@@ -1,4 +1,4 @@
-/** The bytes of a compiled library and a GPU go in; its functions come out, with all that it says of itself. */
+/** Load a compiled library on a GPU: its functions, shaders and metadata. */
 import * as tvmjs from "@mlc-ai/web-runtime";
 import { ABI, type Artefact, type TensorRecord } from "./artefact.js";
 import type { Gpu } from "./device.js";
@@ -8,15 +8,15 @@ import { recordLess } from "./recorder.js";
 import { Wasi } from "./wasi.js";
 
 /**
- * Shaders of functions that only other runtimes call: tokens are chosen here on the CPU, and the cache has one sequence.
- * If one of them were called after all, the runtime would compile it then.
+ * Shaders that this package never calls: it samples on the CPU, and its cache has one sequence. The runtime would
+ * compile one on demand.
  */
 const UNUSED = /^(softmax_p|sort_descending|sample_top_p|logit_bias|penalties|bitmask|kv_copy_page|kv_read_back)/;
-/** Shaders of a prompt that continues what is in the cache: the first one does not. */
+/** Shaders for a prompt that continues a cached one, which the first prompt does not. */
 const LATER = /^attention_prefill_kernel/;
 const REBUILD = "build it again with `argosy build --target webgpu`, and serve the whole directory";
 
-/** What a library says of itself in `_metadata`. */
+/** A library's `_metadata`. */
 export interface Metadata {
   params: { name: string; shape: number[]; dtype: string }[];
   contextWindowSize: number;
@@ -27,20 +27,20 @@ export interface Metadata {
   kvBytesPerToken: number;
 }
 
-/** A shader as the library describes it. */
+/** A shader and its description in the library. */
 interface ShaderInfo {
   name: string;
   arg_types: string[];
 }
 
-/** The part of the runtime's own WebGPU context that is used here. */
+/** The part of the runtime's internal WebGPU context that this package uses. */
 interface ShaderContext {
   createShaderAsync(info: ShaderInfo, code: string): Promise<(...args: unknown[]) => void>;
 }
 
-/** A library that is ready but for its shaders and weights. */
+/** A library, ready to run once its shaders and weights are loaded. */
 export class Library {
-  /** Resolves when the shaders are there that a first answer does not need. */
+  /** Resolves when the shaders that the first answer does not need are compiled. */
   otherShaders: Promise<void> = Promise.resolve();
 
   private constructor(
@@ -69,22 +69,22 @@ export class Library {
     }
   }
 
-  /** A function of the library, kept until the library goes. */
+  /** Get a function of the library; it lives as long as the library. */
   function(name: string): tvmjs.PackedFunc {
     return this.kept(() => this.machine.getFunction(name));
   }
 
-  /** A function of the runtime in the library, kept as well. */
+  /** Get a function of the runtime inside the library; it lives as long as the library. */
   builtin(name: string): tvmjs.PackedFunc {
     return this.kept(() => this.instance.getGlobalFunc(name));
   }
 
-  /** Runs `make` in a scope of its own, which only its result outlives. */
+  /** Run `make` in a scope that only its result outlives. */
   kept<T extends tvmjs.Disposable>(make: () => T): T {
     return this.scoped(() => this.instance.detachFromCurrentScope(make()));
   }
 
-  /** Runs `action`, and frees the runtime's objects that it made. */
+  /** Run `action` and free the runtime objects that it created. */
   scoped<T>(action: () => T): T {
     this.instance.beginScope();
     try {
@@ -95,8 +95,8 @@ export class Library {
   }
 
   /**
-   * Compiles the shaders that a first answer needs, all at once and beside whatever else goes on; `onShader` is told
-   * after each of them. `otherShaders` are begun when these are done.
+   * Compile the shaders that the first answer needs, concurrently; `onShader` is called after every one. The others
+   * (`otherShaders`) start when these are done.
    */
   async compileShaders(onShader: (done: number, total: number) => void): Promise<void> {
     const { instance } = this;
@@ -108,7 +108,7 @@ export class Library {
     const infos = Object.values(JSON.parse(list() as string) as Record<string, ShaderInfo>);
     this.checkShaders(infos);
     const shaders = infos.filter(({ name }) => !UNUSED.test(name)).map((info) => ({ info, code: String(source(info.name)) }));
-    shaders.sort((one, other) => other.code.length - one.code.length); // so that no long one is the last to begin
+    shaders.sort((one, other) => other.code.length - one.code.length); // longest first, so that none is left for the end
     const first = shaders.filter(({ info }) => !LATER.test(info.name));
     let done = 0;
     onShader(0, first.length);
@@ -125,15 +125,15 @@ export class Library {
     }
     const rest = shaders.filter((each) => !first.includes(each));
     this.otherShaders = Promise.all(rest.map(compile)).then(() => undefined);
-    this.otherShaders.catch(() => undefined); // whoever waits for them hears
+    this.otherShaders.catch(() => undefined); // reported to whoever awaits it
   }
 
-  /** Refuses shaders with more buffers than this GPU lets one have. */
+  /** Refuse shaders that bind more buffers than this GPU allows. */
   private checkShaders(infos: readonly ShaderInfo[]): void {
     const most = this.gpu.device.limits.maxStorageBuffersPerShaderStage;
     const needed = Math.max(...infos.map((info) => info.arg_types.filter((type) => type === "handle").length));
     if (needed > most) {
-      const message = `the model's shaders use ${needed} buffers at once, and this GPU allows ${most}`;
+      const message = `the model's shaders bind ${needed} buffers at once, but this GPU allows ${most}`;
       throw new ArgosyError(message, "use another browser or a newer graphics driver");
     }
   }
@@ -144,14 +144,14 @@ export class Library {
   }
 }
 
-/** Checks what the library says against the manifest and the weights. */
+/** Check the library's metadata against the manifest and the weights. */
 function metadataOf(text: string, artefact: Artefact): Metadata {
   const { file, weightsLayout, specDigest } = artefact.library;
   const says = new Reader(parsedText(text, "_metadata", REBUILD), "_metadata", REBUILD);
   const expected = { abi: ABI, weights_layout: weightsLayout, spec_digest: specDigest };
   for (const [name, value] of Object.entries(expected)) {
     if (says.values[name] !== value) {
-      const message = `\`${file}\` is not the library of the manifest: its \`${name}\` is another`;
+      const message = `\`${file}\` is not the library in the manifest: its \`${name}\` differs`;
       throw new ArgosyError(message, REBUILD);
     }
   }
@@ -172,7 +172,7 @@ function metadataOf(text: string, artefact: Artefact): Metadata {
   };
 }
 
-/** Each tensor that the library takes must be in the weights, in that shape. */
+/** Check that the weights have every tensor of the library, in its shape and dtype. */
 function checkParams(params: Metadata["params"], artefact: Artefact): void {
   const stored = new Map<string, TensorRecord>();
   for (const shard of artefact.shards) for (const tensor of shard.tensors) stored.set(tensor.name, tensor);
@@ -180,7 +180,7 @@ function checkParams(params: Metadata["params"], artefact: Artefact): void {
     const tensor = stored.get(name);
     const there = tensor ? `${tensor.dtype} [${tensor.shape}]` : "missing";
     if (there !== `${dtype} [${shape}]`) {
-      const message = `the tensor \`${name}\` is ${there} in the weights, and the library wants ${dtype} [${shape}]`;
+      const message = `the tensor \`${name}\` is ${there} in the weights, but the library takes ${dtype} [${shape}]`;
       throw new ArgosyError(message, REBUILD);
     }
   }

@@ -1,4 +1,4 @@
-/** A URL goes in; an engine with its tokenizer comes out, with download, shaders and copies going on side by side. */
+/** Load an engine and its tokenizer from a URL: download, compile shaders and copy weights concurrently. */
 import { type Artefact, artefactUrl, openArtefact } from "./artefact.js";
 import { checkAdapter, findAdapter, type Gpu, openDevice } from "./device.js";
 import { fetchFile, inParallel } from "./download.js";
@@ -10,7 +10,7 @@ import { Tokenizer } from "./tokenizer.js";
 import type { LoadOptions } from "./types.js";
 import { Weights } from "./weights.js";
 
-/** Shards that are downloaded at once; each is at most 32 MiB or one tensor. */
+/** Shards downloaded at a time; a shard has at most 32 MiB, or one tensor. */
 const WIDTH = 3;
 
 /** A model without a conversation. */
@@ -18,13 +18,13 @@ export interface Model {
   artefact: Artefact;
   engine: Engine;
   tokenizer: Tokenizer;
-  /** Whether all of its files are in the browser for the next visit. */
+  /** Whether all of its files are cached in the browser for the next visit. */
   kept: boolean;
   loadSeconds: number;
   shaderSeconds: number;
 }
 
-/** Loads the artefact at `url`; throws ArgosyError, or the reason of `options.signal`. */
+/** Load the artefact at `url`. Throws ArgosyError, or the reason of `options.signal`. */
 export async function loadModel(url: string | URL, options: LoadOptions = {}): Promise<Model> {
   const started = performance.now();
   const { signal } = options;
@@ -39,7 +39,7 @@ export async function loadModel(url: string | URL, options: LoadOptions = {}): P
   return { artefact, ...parts, kept: store.keeps && !store.full, loadSeconds: (performance.now() - started) / 1000 };
 }
 
-/** The parts of a model on their way; one that fails ends the others. */
+/** The parts of a model while they load; if one fails, the others stop. */
 class Loading {
   private readonly ending = new AbortController();
   private shaderSeconds = 0;
@@ -67,7 +67,7 @@ class Loading {
       this.gpu.check();
       return { engine, tokenizer, shaderSeconds: this.shaderSeconds };
     } catch (thrown) {
-      const error = signal?.aborted ? thrown : await this.gpu.explain(thrown, "the model could not be made ready");
+      const error = signal?.aborted ? thrown : await this.gpu.explain(thrown, "the model could not be initialized");
       this.ending.abort(error);
       const [loaded] = await Promise.allSettled(parts);
       this.gpu.destroy();
@@ -78,7 +78,7 @@ class Loading {
     }
   }
 
-  /** Rejects when the caller ends the loading. */
+  /** Rejects when the caller aborts. */
   private ended(): Promise<never> {
     const { signal } = this.ending;
     return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)));
@@ -105,7 +105,7 @@ class Loading {
   private async weights(library: Promise<Library>): Promise<Weights> {
     const stage = new Stage("weights", this.artefact.weightBytes, this.options.onProgress);
     const weights = library.then((loaded) => new Weights(loaded));
-    weights.catch(() => undefined); // whoever waits for it hears
+    weights.catch(() => undefined); // reported to whoever awaits it
     await inParallel(this.artefact.shards, WIDTH, async (shard) => {
       const bytes = await fetchFile(shard, this.store, this.fetching(stage));
       const target = await weights;

@@ -1,9 +1,9 @@
-/** What is asked of an answer goes in; a checked, complete `GenerationConfig` comes out. */
+/** Check generation options and complete them to a `GenerationConfig`. */
 import { ArgosyError } from "./errors.js";
 import type { Reader } from "./records.js";
 import type { GenerateOptions, GenerationConfig } from "./types.js";
 
-/** Field -> smallest, largest, and whether the smallest is excluded. */
+/** Field -> smallest value, largest value, and whether the smallest is excluded. */
 export const RANGES = {
   temperature: [0, 100, false],
   top_p: [0, 1, true],
@@ -27,7 +27,7 @@ const MAX_BIASES = 65536;
 const MAX_STOPS = 16;
 const MAX_STOP_CHARACTERS = 1000;
 
-/** What holds where neither the model nor the caller says otherwise. */
+/** Values for what neither the model nor the caller sets. */
 export const DEFAULTS: GenerationConfig = {
   temperature: 0.8,
   top_k: 0,
@@ -48,7 +48,7 @@ export const DEFAULTS: GenerationConfig = {
   on_context_full: "stop",
 };
 
-/** What the model's makers recommend, as the artefact's chat config has it. */
+/** The model's recommended settings, from the artefact's chat config. */
 export function modelDefaults(chat: Reader): GenerationConfig {
   const config = {
     ...DEFAULTS,
@@ -64,13 +64,13 @@ export function modelDefaults(chat: Reader): GenerationConfig {
   return config;
 }
 
-/** `asked` over `defaults`; refuses unknown names and values out of range. */
+/** Override `defaults` with the caller's options; refuse unknown names and values out of range. */
 export function resolve(asked: GenerateOptions, defaults: GenerationConfig): GenerationConfig {
   const { signal: _signal, template_variables: _variables, ...settings } = asked;
   for (const name of Object.keys(settings)) {
     if (!(name in DEFAULTS)) {
       const known = Object.keys(DEFAULTS).sort().join(", ");
-      throw new ArgosyError(`\`${name}\` is not a generation setting`, `known are: ${known}`);
+      throw new ArgosyError(`\`${name}\` is not a generation setting`, `the settings are: ${known}`);
     }
   }
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
@@ -79,7 +79,7 @@ export function resolve(asked: GenerateOptions, defaults: GenerationConfig): Gen
   return config;
 }
 
-/** Refuses a bias for a token that the model does not have. */
+/** Refuse a bias for a token that the model does not have. */
 export function checkVocabulary(config: GenerationConfig, vocabSize: number): void {
   for (const token of Object.keys(config.logit_bias)) {
     if (Number(token) >= vocabSize) throw refuse("logit_bias", token, `keyed by token ids below the model's ${vocabSize}`);

@@ -1,8 +1,8 @@
-/** Counts of bytes and shaders go in as they come; reports go out at a pace that a page can draw. */
+/** Report bytes and shaders as they load, no more often than a page can draw. */
 import type { LoadProgress } from "./types.js";
 
 const PAUSE = 50; // milliseconds between two reports of a stage
-const WINDOW = 3000; // milliseconds over which the speed is taken
+const WINDOW = 3000; // milliseconds over which the speed is averaged
 
 /** One stage of loading. */
 export class Stage {
@@ -16,14 +16,14 @@ export class Stage {
     private readonly report: ((progress: LoadProgress) => void) | undefined,
   ) {}
 
-  /** `count` bytes more; `cached` ones say nothing of the network's speed. */
+  /** Add `count`; `cached` bytes do not count towards the network's speed. */
   add(count: number, cached: boolean): void {
     const now = performance.now();
     if (!cached) this.recent.push([now, count]);
     this.set(this.loaded + count, now);
   }
 
-  /** So many in all. */
+  /** Set the total. */
   set(loaded: number, now = performance.now()): void {
     this.loaded = loaded;
     if (!this.report || (now - this.reported < PAUSE && loaded !== this.total && loaded !== 0)) return;

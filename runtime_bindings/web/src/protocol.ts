@@ -1,12 +1,12 @@
-/** What the page and the worker say to each other. */
+/** The messages between the page and the worker. */
 import { ArgosyError } from "./errors.js";
 import type { ChatStats, GenerateOptions, LoadOptions, LoadProgress, Message, ModelInfo, Reply } from "./types.js";
 
-/** What can be sent: no callbacks, no signals. */
+/** Options that can be posted: no callbacks, no signals. */
 export type SentLoadOptions = Omit<LoadOptions, "onProgress" | "signal">;
 export type SentGenerateOptions = Omit<GenerateOptions, "signal">;
 
-/** All that a stand-in tells without asking. */
+/** The state that the client answers from, without asking the worker. */
 export interface Snapshot {
   messages: readonly Message[];
   last: Reply | null;

@@ -1,16 +1,16 @@
-/** A seed goes in; the numbers that numpy's default generator draws from it come out. */
+/** Draw the same numbers from a seed as numpy's default generator. */
 
 const MASK32 = 0xffffffffn;
 const MASK64 = (1n << 64n) - 1n;
 const MASK128 = (1n << 128n) - 1n;
 const MULTIPLIER = 0x2360ed051fc65da44385df649fccf645n;
 
-/** PCG64 (O'Neill 2014: PCG XSL RR 128/64), seeded as numpy seeds it, so that Python draws the same tokens. */
+/** PCG64 (O'Neill 2014: PCG XSL RR 128/64), seeded as in numpy, so that Python draws the same tokens. */
 export class Random {
   private state = 0n;
   private readonly increment: bigint;
 
-  /** null: a seed from the system. */
+  /** Null takes a seed from the system. */
   constructor(seed: number | bigint | null) {
     const words = seed === null ? [...crypto.getRandomValues(new Uint32Array(4))] : wordsOf(BigInt(seed));
     const [high = 0n, low = 0n, streamHigh = 0n, streamLow = 0n] = seedSequence(words, 4);
@@ -20,7 +20,7 @@ export class Random {
     this.step();
   }
 
-  /** From 0 up to, but not including, 1; in steps of 2^-53. */
+  /** Draw a number from 0 up to, but not including, 1, in steps of 2^-53. */
   next(): number {
     this.step();
     const folded = ((this.state >> 64n) ^ this.state) & MASK64;
@@ -34,7 +34,7 @@ export class Random {
   }
 }
 
-/** The 32-bit words of a seed, lowest first. */
+/** Split a seed into 32-bit words, lowest first. */
 function wordsOf(seed: bigint): number[] {
   const words: number[] = [];
   do {
@@ -44,7 +44,7 @@ function wordsOf(seed: bigint): number[] {
   return words;
 }
 
-/** `count` 64-bit words from numpy's SeedSequence (after O'Neill's seed_seq_fe128) of at most 4 words of entropy. */
+/** Generate `count` 64-bit words with numpy's SeedSequence (after O'Neill's seed_seq_fe128), from 4 words at most. */
 function seedSequence(entropy: readonly number[], count: number): bigint[] {
   const pool = mixed(entropy);
   let constant = 0x8b51f9dd;
@@ -58,7 +58,7 @@ function seedSequence(entropy: readonly number[], count: number): bigint[] {
   return Array.from({ length: count }, (_, i) => (out[2 * i] as bigint) | ((out[2 * i + 1] as bigint) << 32n));
 }
 
-/** The pool of 4 words in which every word of the entropy reaches every other. */
+/** Mix the entropy into a pool of 4 words, so that every word affects every other. */
 function mixed(entropy: readonly number[]): number[] {
   let constant = 0x43b0d7e5;
   const hashed = (value: number): number => {

@@ -1,13 +1,13 @@
-/** A GPU device goes in; from then on the kernels that a runtime gives to it cost fewer calls, and compute the same. */
+/** Make a runtime's kernel launches take fewer WebGPU calls. */
 
-/** Bind groups that are kept; a decoder's step has a few hundred, and repeats them. */
+/** Bind groups to cache; a decoding step has a few hundred, and repeats them. */
 const KEPT = 4096;
-const UNIFORM = 0x40; // GPUBufferUsage.UNIFORM, which not every environment has as a global
+const UNIFORM = 0x40; // GPUBufferUsage.UNIFORM, which is not a global everywhere
 
 /**
- * For each kernel the runtime makes a bind group, writes the scalar arguments, and opens a pass. A model's steps are alike,
- * so most bind groups were made in the step before, and most arguments stand where they are written. Kernels in one pass
- * run one after the other and see each other's results, as in passes of their own.
+ * The runtime makes a bind group, writes the scalar arguments and opens a pass for every kernel. The steps of a model
+ * are alike, so most bind groups exist from the step before, and most arguments are already in their buffers. Kernels
+ * in one pass run in order and see each other's results, just as in separate passes.
  */
 export function recordLess(device: GPUDevice): void {
   reuseBindGroups(device);
@@ -44,7 +44,7 @@ function isBuffer(resource: GPUBindingResource): resource is GPUBufferBinding {
   return "buffer" in resource;
 }
 
-/** Of uniform buffers only: those no kernel writes to. */
+/** Skip writes of unchanged bytes to uniform buffers, which no kernel writes to. */
 function skipEqualArguments(queue: GPUQueue): void {
   const write = queue.writeBuffer.bind(queue);
   const held = new WeakMap<GPUBuffer, Uint32Array>();
@@ -68,10 +68,10 @@ function joinPasses(device: GPUDevice): void {
   device.createCommandEncoder = (descriptor) => joined(make(descriptor));
 }
 
-/** What ends a compute pass. */
+/** The encoder methods that end a compute pass. */
 const OTHERS = ["finish", "clearBuffer", "copyBufferToBuffer", "beginRenderPass"] as const;
 
-/** `encoder` with one compute pass for all that follow each other. */
+/** Wrap `encoder` so that consecutive compute passes become one. */
 function joined(encoder: GPUCommandEncoder): GPUCommandEncoder {
   const begin = encoder.beginComputePass.bind(encoder);
   let pass: GPUComputePassEncoder | null = null;
@@ -80,7 +80,7 @@ function joined(encoder: GPUCommandEncoder): GPUCommandEncoder {
     if (pass) return pass;
     pass = begin();
     end = pass.end.bind(pass);
-    pass.end = () => undefined; // for now: another may follow
+    pass.end = () => undefined; // not yet: another pass may follow
     return pass;
   };
   for (const name of OTHERS) {

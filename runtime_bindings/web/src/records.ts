@@ -1,9 +1,9 @@
-/** Values that came over the network go in; what their type says comes out, or one sentence that names the wrong field. */
+/** Read typed fields of JSON from the network; an error names the malformed field. */
 import { ArgosyError } from "./errors.js";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** Reads typed fields of the JSON file `file`; `hint` says how a sound one is made. */
+/** Reads typed fields of the JSON file `file`; `hint` tells how to make a correct one. */
 export class Reader {
   constructor(
     readonly values: Fields,
@@ -29,14 +29,14 @@ export class Reader {
     return value;
   }
 
-  /** A number, or `otherwise` where the field is absent. */
+  /** A number, or `otherwise` if the field is absent. */
   number(name: string, otherwise: number): number {
     const value = this.values[name] ?? otherwise;
     if (typeof value !== "number" || Number.isNaN(value)) throw this.wrong(name, "a number");
     return value;
   }
 
-  /** A file's name: plain, in the artefact itself. */
+  /** The name of a file in the artefact, without a path. */
   fileName(name: string): string {
     const value = this.text(name);
     if (!isFileName(value)) throw this.wrong(name, "a plain file name");
@@ -51,7 +51,7 @@ export class Reader {
 
   texts(name: string): string[] {
     const value = this.values[name];
-    if (!Array.isArray(value) || value.some((each) => typeof each !== "string")) throw this.wrong(name, "a list of texts");
+    if (!Array.isArray(value) || value.some((text) => typeof text !== "string")) throw this.wrong(name, "a list of strings");
     return value as string[];
   }
 
@@ -74,7 +74,7 @@ export class Reader {
     return value.map((each) => new Reader(each, this.file, this.hint));
   }
 
-  /** The named fields of an object as readers. */
+  /** The fields of an object, by name. */
   entries(name: string): [string, Reader][] {
     return Object.keys(this.child(name).values).map((key) => [key, this.child(name).child(key)]);
   }
@@ -88,12 +88,12 @@ export function isObject(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Whether `value` can be a file of an artefact: no path, nothing hidden. */
+/** Whether `value` may name a file of an artefact: no path, not hidden. */
 export function isFileName(value: string): boolean {
   return /^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$/.test(value);
 }
 
-/** The JSON object that `text`, from `file`, spells. */
+/** Parse `text`, from `file`, as a JSON object. */
 export function parsedText(text: string, file: string, hint: string): Fields {
   let value: unknown;
   try {

@@ -1,4 +1,4 @@
-/** The logits of a token and what is wished of it go in; the chosen token comes out, with log-probabilities if asked. */
+/** Sample a token from its logits, with log-probabilities on request. */
 import { ArgosyError } from "./errors.js";
 import { Random } from "./random.js";
 import { argmax, draw, exponentials, heaviest, largest, largestOf, leaders, ROUNDING } from "./selection.js";
@@ -11,7 +11,7 @@ export interface Sample {
   logprob: TokenLogprob | null;
 }
 
-/** Chooses the tokens of one answer: its parameters and its own generator, so that the same seed draws the same. */
+/** Samples the tokens of one answer, with its own generator, so that a seed always gives the same answer. */
 export class Sampler {
   private readonly random: Random;
 
@@ -19,7 +19,7 @@ export class Sampler {
     this.random = new Random(params.seed);
   }
 
-  /** `logits`: (vocab,), not changed; `history`: prompt and answer so far, which the penalties look at. */
+  /** Sample from `logits` (vocab,), unchanged; `history` is prompt and answer so far, for the penalties. */
   sample(logits: Float32Array, history: readonly number[]): Sample {
     const { params } = this;
     const adjusted = adjust(logits, params, history);
@@ -37,7 +37,7 @@ export class Sampler {
   }
 }
 
-/** Steps 1 and 2 of `SamplingParams`; `logits` itself where they do nothing. */
+/** Apply steps 1 and 2 of `SamplingParams`; returns `logits` itself if they do nothing. */
 export function adjust(logits: Float32Array, params: SamplingParams, history: readonly number[]): Float32Array {
   const biases = Object.entries(params.logit_bias);
   const { repetition_penalty: repetition, frequency_penalty: frequency, presence_penalty: presence } = params;
@@ -63,13 +63,13 @@ function counts(tokens: readonly number[]): Map<number, number> {
   return found;
 }
 
-/** The tokens that are left: `logits` of `ids` (ascending; null: of all). */
+/** The remaining tokens: `logits` of `ids`, which ascend; null means all tokens. */
 interface Left {
   logits: Float32Array;
   ids: Uint32Array | null;
 }
 
-/** Steps 3 to 6: at least one token is left. */
+/** Apply steps 3 to 6; at least one token remains. */
 export function truncate(logits: Float32Array, params: SamplingParams): Left {
   if (!Number.isFinite(largestOf(logits)) || logits.includes(NaN)) throw notFinite();
   let left: Left = { logits, ids: null };
@@ -99,7 +99,7 @@ function keep(left: Left, chosen: Uint32Array): Left {
   return { logits, ids: ids ? chosen.map((place) => ids[place] as number) : chosen };
 }
 
-/** Minus the distance of each token's surprise from the entropy. */
+/** Minus the distance between each token's surprisal and the entropy. */
 function typicality(logits: Float32Array, weights: Float32Array, total: number): Float32Array {
   const logSum = Math.fround(largestOf(logits) + Math.log(total));
   const logprobs = logits.map((logit) => Math.max(logit - logSum, LOWEST));
@@ -109,7 +109,7 @@ function typicality(logits: Float32Array, weights: Float32Array, total: number):
   return logprobs.map((logprob) => -Math.abs(logprob + entropy));
 }
 
-/** The log-probability of `token`, and of the `top` likeliest tokens, likeliest first. */
+/** Compute the log-probability of `token` and of the `top` likeliest tokens, likeliest first. */
 export function tokenLogprob(logits: Float32Array, token: number, top: number): TokenLogprob {
   const best = largestOf(logits);
   const logSum = best + Math.log(exponentials(logits, best).total);
@@ -120,7 +120,7 @@ export function tokenLogprob(logits: Float32Array, token: number, top: number): 
 
 function notFinite(): ArgosyError {
   return new ArgosyError(
-    "the model's logits hold no finite number to choose from (NaN, or every token banned)",
-    "lift the bans in logit_bias; if there are none, the GPU or its driver computes wrongly: try another browser",
+    "the model's logits have no finite number to sample from (NaN, or every token banned)",
+    "remove bans from logit_bias; without any, the GPU or its driver computes wrongly: try another browser",
   );
 }

@@ -1,12 +1,12 @@
-/** Scores of a whole vocabulary go in; which of them count comes out, without sorting all of them. */
+/** Select the highest scores of a vocabulary without sorting all of it. */
 
-/** Sums of probabilities are off by less: of 12 equal tokens half the mass is 6, and not 7. */
+/** Exceeds the rounding error of summed probabilities: half the mass of 12 equal tokens is 6 of them, not 7. */
 export const ROUNDING = 1e-6;
 const BUCKETS = 4096;
-const COLDEST = 1e-30; // colder temperatures are 0 in float32, or make differences infinite
-const FEW = 512; // scores that are sorted as they are
+const COLDEST = 1e-30; // lower temperatures are 0 in float32 or overflow the quotient
+const FEW = 512; // this many scores are simply sorted
 
-/** exp((logits - best) / temperature), rounded to float32 at each step as numpy does, and their sum. */
+/** Compute exp((logits - best) / temperature), rounded to float32 at each step as in numpy, and its sum. */
 export function exponentials(logits: Float32Array, best: number, temperature = 1): { values: Float32Array; total: number } {
   const values = new Float32Array(logits.length);
   const divisor = Math.fround(Math.max(temperature, COLDEST));
@@ -25,7 +25,7 @@ export function largestOf(values: Float32Array): number {
   return best;
 }
 
-/** The index of the largest value, the lowest of equal ones; NaN counts as the largest, as in numpy. */
+/** Find the index of the largest value, the lowest on a tie; NaN counts as the largest, as in numpy. */
 export function argmax(values: Float32Array): number {
   let best = 0;
   for (let i = 0; i < values.length; i++) {
@@ -36,7 +36,7 @@ export function argmax(values: Float32Array): number {
   return best;
 }
 
-/** The first index at which the running sum of `values` exceeds `share` (0 to 1) of `total`, their sum. */
+/** Find the first index at which the running sum of `values` exceeds `share` (0 to 1) of `total`, their sum. */
 export function draw(values: Float32Array, total: number, share: number): number {
   const wanted = share * total;
   let running = 0;
@@ -50,21 +50,21 @@ export function draw(values: Float32Array, total: number, share: number): number
   return last;
 }
 
-/** Ascending indices of the `count` largest scores, ties to the lower index. */
+/** Find the `count` largest scores; returns ascending indices, ties to the lower index. */
 export function largest(scores: Float32Array, count: number): Uint32Array {
   return heaviest(scores, null, count);
 }
 
-/** Indices of the `count` largest scores, largest first, ties to the lower index. */
+/** Find the `count` largest scores; returns indices, largest score first, ties to the lower index. */
 export function leaders(scores: Float32Array, count: number): number[] {
   return descending(scores, [...largest(scores, count)]);
 }
 
 /**
- * Ascending indices of the shortest run of the highest `scores` whose `weights` (null: 1 each) sum to `mass` or more,
- * ties to the lower index; all of them if they hold less.
+ * Find the fewest of the highest `scores` whose `weights` (null: 1 each) sum to at least `mass`; all of them if they
+ * sum to less. Returns ascending indices; ties go to the lower index.
  *
- * Scores are counted into buckets; only the bucket in which the run ends is sorted.
+ * Scores are counted into buckets, and only the bucket where the sum reaches `mass` is sorted.
  */
 export function heaviest(scores: Float32Array, weights: Float32Array | null, mass: number): Uint32Array {
   const best = largestOf(scores);
@@ -98,7 +98,7 @@ export function heaviest(scores: Float32Array, weights: Float32Array | null, mas
   return chosen;
 }
 
-/** A bucket for each score, 0 for the highest: even steps down from `best`, the last one for all that is far below. */
+/** Assign scores to buckets, 0 for the highest: even steps down from `best`, the last one for everything far below. */
 function buckets(scores: Float32Array, best: number): Uint16Array {
   const found = new Uint16Array(scores.length);
   if (scores.length <= FEW) return found;
@@ -106,12 +106,12 @@ function buckets(scores: Float32Array, best: number): Uint16Array {
   const scale = span > 0 ? (BUCKETS - 1) / span : 0;
   for (let i = 0; i < scores.length; i++) {
     const below = (best - (scores[i] as number)) * scale;
-    found[i] = below < BUCKETS - 1 ? below : BUCKETS; // also for -Infinity, and for NaN, which no comparison holds for
+    found[i] = below < BUCKETS - 1 ? below : BUCKETS; // also for -Infinity, and for NaN, which compares false
   }
   return found;
 }
 
-/** Between the highest score and the lowest finite one; not more than what float32 weights can tell from nothing. */
+/** The range of the finite scores, at most 100: weights further below vanish in float32. */
 function spread(scores: Float32Array, best: number): number {
   let lowest = best;
   for (let i = 0; i < scores.length; i++) {
@@ -121,7 +121,7 @@ function spread(scores: Float32Array, best: number): number {
   return Math.min(best - lowest, 100);
 }
 
-/** `ids` by falling score, ties to the lower id. */
+/** Sort `ids` by descending score, ties to the lower id. */
 function descending(scores: Float32Array, ids: number[]): number[] {
   return ids.sort((one, other) => (scores[other] as number) - (scores[one] as number) || one - other);
 }

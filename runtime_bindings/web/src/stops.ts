@@ -1,12 +1,12 @@
-/** Text goes in piece by piece; it comes out up to the first stop string, and never a piece of one. */
+/** End a streamed text at the first stop string, without emitting any part of it. */
 export class StopStrings {
-  /** The stop string that ended the text. */
+  /** The stop string that ended the text, or null. */
   found: string | null = null;
   private held = "";
 
   constructor(private readonly stops: readonly string[]) {}
 
-  /** The text that is certain not to belong to a stop string; what may be the beginning of one is held back. */
+  /** Add a piece; returns the text that cannot belong to a stop string, and holds back what may begin one. */
   add(piece: string): string {
     if (this.found !== null) return "";
     const text = this.held + piece;
@@ -22,7 +22,7 @@ export class StopStrings {
     return text.slice(0, end);
   }
 
-  /** What was held back and turned out to be text after all. */
+  /** Return the text still held back. */
   finish(): string {
     const text = this.held;
     this.held = "";
@@ -30,7 +30,7 @@ export class StopStrings {
   }
 }
 
-/** Length of the longest end of `text` that `stop` begins with, short of the whole of `stop`. */
+/** Measure the longest suffix of `text` that is a proper prefix of `stop`. */
 function overlap(text: string, stop: string): number {
   let length = Math.min(text.length, stop.length - 1);
   while (length > 0 && !text.endsWith(stop.slice(0, length))) length--;

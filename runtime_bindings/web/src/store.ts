@@ -1,12 +1,12 @@
-/** Files of artefacts go into the browser's Cache Storage, under their SHA-256, and come out of it again. */
+/** Keep artefact files in the browser's Cache Storage, by their SHA-256. */
 
 const NAME = "argosy-artefacts";
-/** Cache Storage takes http URLs as keys; nothing is ever fetched from this one. */
+/** Cache Storage takes http URLs as keys; nothing is ever fetched from this host. */
 const KEYS = "https://artefacts.argosy.invalid/";
 
-/** What keeps files between visits. Without Cache Storage, or with `enabled` false, it keeps nothing. */
+/** Keeps files between visits. Without Cache Storage, or with `enabled` false, it keeps nothing. */
 export class FileStore {
-  /** Whether there was no room for a file. */
+  /** Whether a file did not fit. */
   full = false;
 
   private constructor(private readonly cache: Cache | null) {}
@@ -16,7 +16,7 @@ export class FileStore {
     try {
       return new FileStore(await caches.open(NAME));
     } catch {
-      return new FileStore(null); // private windows of some browsers refuse
+      return new FileStore(null); // some browsers refuse in private windows
     }
   }
 
@@ -24,7 +24,7 @@ export class FileStore {
     return this.cache !== null;
   }
 
-  /** A file's bytes; null where they are not kept, or are not as many as they should be. */
+  /** Return a file's bytes; null if it is not stored or has the wrong size. */
   async file(sha256: string, bytes: number): Promise<Uint8Array<ArrayBuffer> | null> {
     const data = await this.read(fileKey(sha256));
     if (!data || data.length === bytes) return data;
@@ -32,26 +32,26 @@ export class FileStore {
     return null;
   }
 
-  /** Keeps a whole file that was checked. Where the browser has no room for it, the file is fetched again next time. */
+  /** Store a checked file. If the browser has no room, it is downloaded again next time. */
   async keep(sha256: string, data: Uint8Array<ArrayBuffer>): Promise<void> {
     try {
       await this.cache?.put(fileKey(sha256), new Response(data, { headers: { "Content-Length": `${data.length}` } }));
     } catch (error) {
       this.full = true;
-      console.warn(`a file of ${data.length} bytes was not kept in the browser's cache: ${error}`);
+      console.warn(`a file of ${data.length} bytes could not be stored in the browser's cache: ${error}`);
     }
   }
 
   async drop(sha256: string): Promise<void> {
-    await this.cache?.delete(fileKey(sha256)).catch(() => false); // what is spoilt is overwritten, too
+    await this.cache?.delete(fileKey(sha256)).catch(() => false); // a damaged entry is overwritten anyway
   }
 
-  /** The manifest that was last seen at `place`, for visits without a network. */
+  /** Return the last manifest seen at `place`, for visits without a network. */
   list(place: URL): Promise<Uint8Array | null> {
     return this.read(listKey(place));
   }
 
-  /** Keeps the manifest of `place`. Files that only its predecessor named are removed: they belong to an older build. */
+  /** Store the manifest of `place`, and remove files that only its predecessor named: they are of an older build. */
   async keepList(place: URL, data: Uint8Array<ArrayBuffer>): Promise<void> {
     if (!this.cache) return;
     const before = await this.list(place);
@@ -59,18 +59,18 @@ export class FileStore {
       await this.cache.put(listKey(place), new Response(data));
       if (before) await this.dropAll(digests(before), await this.named());
     } catch {
-      // No room: without a network there will be nothing.
+      // No room: the model will not load without a network.
     }
   }
 
-  /** Removes the manifest of `place` and its files, except those that another manifest names too. */
+  /** Remove the manifest of `place` and its files, except files that another manifest names. */
   async forget(place: URL): Promise<void> {
     const before = await this.list(place);
     await this.cache?.delete(listKey(place));
     if (before) await this.dropAll(digests(before), await this.named());
   }
 
-  /** What is kept under `key`; null where there is nothing, or nothing that the browser can read any more. */
+  /** Return what is stored under `key`; null if there is nothing that the browser can read. */
   private async read(key: string): Promise<Uint8Array<ArrayBuffer> | null> {
     try {
       const found = await this.cache?.match(key);
@@ -85,7 +85,7 @@ export class FileStore {
     for (const sha256 of files) if (!except.has(sha256)) await this.drop(sha256);
   }
 
-  /** Digests that any kept manifest names. */
+  /** The digests that any stored manifest names. */
   private async named(): Promise<Set<string>> {
     const all = new Set<string>();
     for (const request of (await this.cache?.keys()) ?? []) {
@@ -105,7 +105,7 @@ function listKey(place: URL): string {
   return `${KEYS}list?of=${encodeURIComponent(place.href)}`;
 }
 
-/** The digests in a manifest. */
+/** List the digests in a manifest. */
 function digests(manifest: Uint8Array): Set<string> {
   return new Set(new TextDecoder().decode(manifest).match(/(?<=")[0-9a-f]{64}(?=")/g) ?? []);
 }

@@ -1,4 +1,4 @@
-/** Messages go in; the text that the model continues comes out, as its own chat template writes it. */
+/** Render a conversation with the model's own chat template. */
 import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { ArgosyError, oneLine } from "./errors.js";
 import { type Fields, isObject } from "./records.js";
@@ -9,17 +9,17 @@ const MAX_TEMPLATE_CHARACTERS = 1 << 20;
 const MAX_VALUE = 4 << 20; // characters of a text, or items of a list
 const MAX_STEPS = 1_000_000;
 const MAX_MILLISECONDS = 5000;
-const UNTRUSTED = "get the model from a source that you trust";
+const UNTRUSTED = "get the model from a source you trust";
 
-/** The template itself called `raise_exception`: the conversation is not one that the model was trained on. */
+/** Thrown by the template's `raise_exception`: the model was not trained on such a conversation. */
 class Refusal extends Error {}
 
-/** The template wants more time or memory than it may have. */
+/** The template exceeds its limits on time or memory. */
 class LimitExceeded extends Error {}
 
 type Value = ReturnType<Interpreter["evaluate"]>;
 
-/** Counts what a template does, and looks at the size of all that it makes. */
+/** Counts a template's steps and checks the size of the values it creates. */
 class LimitedInterpreter extends Interpreter {
   private steps = 0;
   private readonly deadline = performance.now() + MAX_MILLISECONDS;
@@ -30,12 +30,12 @@ class LimitedInterpreter extends Interpreter {
     const held: unknown = value.value;
     if (typeof held !== "string" && !Array.isArray(held)) return value;
     if (held.length > MAX_VALUE) throw new LimitExceeded("it builds a value that is too large");
-    this.steps += Array.isArray(held) ? held.length : held.length >> 6; // a loop over it does as much
+    this.steps += Array.isArray(held) ? held.length : held.length >> 6; // as much as a loop over it would do
     return value;
   }
 }
 
-/** A model's own Jinja template, with the special tokens that it may name. */
+/** A model's Jinja template, with the special tokens that it may use. */
 export class ChatTemplate {
   private readonly program: ReturnType<typeof parse>;
 
@@ -44,7 +44,7 @@ export class ChatTemplate {
     private readonly specialTokens: Readonly<Record<string, string>> = {},
   ) {
     if (source.length > MAX_TEMPLATE_CHARACTERS) {
-      const message = `the model's chat template has ${source.length} characters, which is no chat template`;
+      const message = `the model's chat template has ${source.length} characters, far more than any chat template`;
       throw new ArgosyError(message, UNTRUSTED);
     }
     try {
@@ -54,7 +54,7 @@ export class ChatTemplate {
     }
   }
 
-  /** The text of a conversation, up to where the assistant's answer begins; `more` are further variables. */
+  /** Render a conversation up to where the assistant's answer begins; `more` are further variables. */
   render(messages: readonly Message[], more: Fields = {}): string {
     const environment = new Environment();
     const variables = { ...GLOBALS, ...this.specialTokens, ...more, messages, add_generation_prompt: true };
@@ -66,7 +66,7 @@ export class ChatTemplate {
         throw new ArgosyError(`the model's chat template refuses this conversation: \`${oneLine(error)}\``);
       }
       if (error instanceof LimitExceeded || error instanceof RangeError) {
-        throw new ArgosyError(`the model's chat template does what it may not do: \`${oneLine(error)}\``, UNTRUSTED);
+        throw new ArgosyError(`the model's chat template does something forbidden: \`${oneLine(error)}\``, UNTRUSTED);
       }
       throw broken(error);
     }
@@ -87,15 +87,15 @@ const GLOBALS: Fields = {
   strftime_now: strftimeNow,
 };
 
-/** Python's, for a hundred thousand numbers at most. */
+/** Python's `range`, of at most 100,000 numbers. */
 function range(first: number, end?: number, step = 1): number[] {
   const [from, to] = end === undefined ? [0, first] : [first, end];
   const count = step ? Math.max(0, Math.ceil((to - from) / step)) : NaN;
-  if (!(count <= 100_000)) throw new LimitExceeded("it counts too far");
+  if (!(count <= 100_000)) throw new LimitExceeded("its `range` is too long");
   return Array.from({ length: count }, (_, i) => from + i * step);
 }
 
-/** Now, in local time, in the directives that templates use. */
+/** Format the present local time with the `strftime` directives that templates use. */
 function strftimeNow(format: string): string {
   const now = new Date();
   const two = (value: number): string => String(value).padStart(2, "0");
@@ -119,14 +119,14 @@ function strftimeNow(format: string): string {
   return format.replace(/%(.)/g, (whole, directive: string) => parts[directive]?.() ?? whole);
 }
 
-/** The messages as plain records; refuses anything else. */
+/** Check messages and copy them as plain records. */
 export function checkMessages(messages: unknown): Message[] {
   if (!Array.isArray(messages) || !messages.length) {
-    throw new ArgosyError(`a conversation is a list of messages, not \`${shown(messages)}\``);
+    throw new ArgosyError(`a conversation must be a list of messages, not \`${shown(messages)}\``);
   }
   return messages.map((message: unknown) => {
     if (!isObject(message) || typeof message["content"] !== "string") {
-      throw new ArgosyError(`a message needs a text as \`content\`, unlike \`${shown(message)}\``);
+      throw new ArgosyError(`a message needs a text as \`content\`: \`${shown(message)}\``);
     }
     if (typeof message["role"] !== "string" || !ROLES.includes(message["role"])) {
       throw new ArgosyError(`\`${shown(message["role"])}\` is not a role, it must be one of ${ROLES.join(", ")}`);
@@ -135,7 +135,7 @@ export function checkMessages(messages: unknown): Message[] {
   });
 }
 
-/** The template in `tokenizer_config.json`: a text, or a list of named ones, of which `default` is for chats. */
+/** Find the template in `tokenizer_config.json`: a text, or the one named `default` in a list. */
 export function selectTemplate(value: unknown): string | null {
   if (value === undefined || value === null || typeof value === "string") return value || null;
   const named = Array.isArray(value) ? value.filter(isObject) : [];

@@ -1,11 +1,11 @@
-/** Text goes in and token ids come out; token ids go in and text comes out, as the model's own tokenizer has it. */
+/** Convert between text and token ids with the model's own tokenizer. */
 import { Tokenizer as FastTokenizer } from "@huggingface/tokenizers";
 import { parsed } from "./artefact.js";
 import { ByteDetokenizer, type ByteRule, byteRule, type Detokenizer, WindowDetokenizer } from "./detokenizer.js";
 import { ArgosyError, oneLine } from "./errors.js";
 import { type Fields, isObject } from "./records.js";
 
-/** A `tokenizer.json`, with what `tokenizer_config.json` says of special tokens and chats. */
+/** A `tokenizer.json`, with the special tokens and chat settings of `tokenizer_config.json`. */
 export class Tokenizer {
   private readonly fast: FastTokenizer;
   private readonly special: ReadonlySet<number>;
@@ -26,7 +26,7 @@ export class Tokenizer {
     this.rule = byteRule(tokenizer["decoder"]);
   }
 
-  /** From the bytes of the artefact's files, by name. */
+  /** Read it from the bytes of the artefact's files, by name. */
   static fromFiles(files: ReadonlyMap<string, Uint8Array>): Tokenizer {
     const json = (name: string): Fields => {
       const bytes = files.get(name);
@@ -38,7 +38,7 @@ export class Tokenizer {
     return new Tokenizer(json("tokenizer.json"), config);
   }
 
-  /** What a chat template may name: `bos_token`, `eos_token` and so on, as far as the model has them. */
+  /** The special tokens for chat templates, such as `bos_token` and `eos_token`, if the model has them. */
   get specialTokens(): Record<string, string> {
     const found: Record<string, string> = {};
     for (const [key, value] of Object.entries(this.config)) {
@@ -48,35 +48,35 @@ export class Tokenizer {
     return found;
   }
 
-  /** Token ids. A chat template writes special tokens itself; plain text wants `addSpecialTokens`. */
+  /** Encode a text. Chat templates write special tokens themselves; for plain text set `addSpecialTokens`. */
   encode(text: string, addSpecialTokens = false): number[] {
     return text ? this.fast.encode(text, { add_special_tokens: addSpecialTokens }).ids : this.ofNothing(addSpecialTokens);
   }
 
-  /** The text of tokens, without special ones. */
+  /** Decode tokens, without special ones. */
   decode(tokens: number[]): string {
     return tokens.length ? this.fast.decode(tokens, { skip_special_tokens: true }) : "";
   }
 
-  /** The id of a token, by its exact text. */
+  /** Look up a token's id by its exact text. */
   idOf(token: string): number | null {
     return this.fast.token_to_id(token) ?? null;
   }
 
-  /** For the tokens of one answer, as they come. */
+  /** Make a detokenizer for one answer. */
   detokenizer(): Detokenizer {
     const { rule } = this;
     if (!rule) return new WindowDetokenizer((tokens) => this.decode(tokens));
     return new ByteDetokenizer((token) => this.bytesOf(token, rule), rule.leadingSpaces);
   }
 
-  /** The bytes that a token adds to a text; none for special tokens and ids without a token. */
+  /** Return the bytes that a token adds to a text; none for special tokens and unknown ids. */
   private bytesOf(token: number, rule: ByteRule): Uint8Array {
     const text = this.special.has(token) ? undefined : this.fast.id_to_token(token);
     return text === undefined ? new Uint8Array() : rule.bytesOf(text);
   }
 
-  /** What the tokenizer makes of an empty text: at most special tokens. */
+  /** The encoding of an empty text: special tokens, if any. */
   private ofNothing(addSpecialTokens: boolean): number[] {
     return addSpecialTokens ? this.fast.encode("", { add_special_tokens: true }).ids : [];
   }

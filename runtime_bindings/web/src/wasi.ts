@@ -1,4 +1,4 @@
-/** What a library asks of an operating system goes in; the little that it needs comes out: a clock and a console. */
+/** Provide the little of an operating system that a library needs: a clock and a console. */
 
 const SUCCESS = 0;
 const BAD_FILE = 8;
@@ -6,14 +6,14 @@ const REALTIME = 0;
 
 type Call = (...args: never[]) => number;
 
-/** WASI's preview 1, without files, arguments and environment. */
+/** WASI preview 1, without files, arguments and environment. */
 export class Wasi {
-  /** What `WebAssembly.instantiate` links to. */
+  /** The imports for `WebAssembly.instantiate`. */
   readonly imports: Record<string, Record<string, unknown>>;
   private memory: WebAssembly.Memory | null = null;
   private line = "";
 
-  /** `log` is given each line that the library prints. */
+  /** `log` receives every line that the library prints. */
   constructor(private readonly log: (line: string) => void) {
     const calls: Record<string, Call> = {
       clock_time_get: (clock: number, _precision: bigint, at: number) => this.time(clock, at),
@@ -33,7 +33,7 @@ export class Wasi {
     this.imports = { wasi_snapshot_preview1: calls, env: {} };
   }
 
-  /** Called with the library before anything else of it is. */
+  /** Start the library, before any other call into it. */
   start(instance: WebAssembly.Instance): void {
     this.memory = instance.exports["memory"] as WebAssembly.Memory;
     (instance.exports["_initialize"] as (() => void) | undefined)?.();
@@ -60,7 +60,7 @@ export class Wasi {
     return SUCCESS;
   }
 
-  /** Of each of `count` parts there is an address and a size. */
+  /** Print `count` parts, given by their addresses and sizes. */
   private write(parts: number, count: number, written: number): number {
     const view = this.view();
     let total = 0;

@@ -1,9 +1,9 @@
-/** Shards go in as they arrive; the weights come out as the library takes them, in the GPU's memory. */
+/** Copy weights to the GPU as their shards arrive. */
 import type { TVMObject } from "@mlc-ai/web-runtime";
 import type { Shard, TensorRecord } from "./artefact.js";
 import type { Library } from "./library.js";
 
-/** Copies weights to the GPU, a shard at a time, so that no more of them than that is in this thread's memory. */
+/** Copies weights to the GPU one shard at a time, so that this thread holds no more than that in memory. */
 export class Weights {
   private readonly wanted: ReadonlySet<string>;
 
@@ -11,7 +11,7 @@ export class Weights {
     this.wanted = new Set(library.metadata.params.map((param) => param.name));
   }
 
-  /** Copies the tensors of a shard; resolves when the GPU has them. */
+  /** Copy the tensors of a shard; resolves when the GPU has them. */
   async add(shard: Shard, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const { library } = this;
     try {
@@ -22,7 +22,7 @@ export class Weights {
       await library.instance.webgpu().sync();
       library.gpu.check();
     } catch (error) {
-      throw await library.gpu.explain(error, `the weights in \`${shard.file}\` could not be given to the GPU`);
+      throw await library.gpu.explain(error, `the weights in \`${shard.file}\` could not be copied to the GPU`);
     }
   }
 
@@ -31,13 +31,13 @@ export class Weights {
     this.library.scoped(() => {
       const tensor = instance.empty(record.shape, record.dtype, instance.webgpu());
       if (bytes.length % 4 === 0) tensor.copyFromRawBytes(bytes);
-      // The GPU copies words of four bytes; the runtime fills the last one up when it copies from its own memory.
+      // The GPU copies words of four bytes; the runtime pads the last one if it copies from its own memory.
       else tensor.copyFrom(instance.empty(record.shape, record.dtype, instance.cpu()).copyFromRawBytes(bytes));
       instance.tensorCacheUpdate(record.name, tensor, false);
     });
   }
 
-  /** All of them, in the order of the library's parameters; to be called once, after the last shard. */
+  /** Return the weights in the order of the library's parameters; call it once, after the last shard. */
   params(): TVMObject {
     const { instance, metadata } = this.library;
     const params = this.library.kept(() => instance.getParamsFromCacheByName(metadata.params.map((param) => param.name)));

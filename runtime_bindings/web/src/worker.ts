@@ -1,15 +1,15 @@
-/** Messages of a page go in; a `ChatModule` in this worker answers them. */
+/** Serve a `ChatModule` in this worker to the page. */
 import { ChatModule } from "./chat.js";
 import { ArgosyError } from "./errors.js";
 import { type FromWorker, sentError, type Snapshot, type ToWorker } from "./protocol.js";
 
-/** The part of a worker's global scope that is used here. */
+/** The part of a worker's global scope that this module uses. */
 export interface Scope {
   addEventListener(type: "message", listener: (event: MessageEvent<ToWorker>) => void): void;
   postMessage(message: FromWorker): void;
 }
 
-/** Serves a `ChatModule` to the page that started this worker: all that the worker's script has to call. */
+/** Serve a `ChatModule` to the page that started this worker; its script need call nothing else. */
 export function serveWorker(scope: Scope = globalThis as unknown as Scope): void {
   const server = new Server(scope);
   scope.addEventListener("message", (event) => void server.receive(event.data));

@@ -1,4 +1,4 @@
-/** A page goes in, the rules of WCAG 2.2 (A, AA) and good practice that it breaks come out, found by axe-core. */
+/** Find violations of WCAG 2.2 (A, AA) and of best practices on a page, with axe-core. */
 
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -9,7 +9,7 @@ import { WEB } from "./chromium.mjs";
 const AXE = fs.readFileSync(createRequire(path.join(WEB, "package.json")).resolve("axe-core/axe.min.js"), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
-/** One text for each element that breaks a rule, once it has stopped moving. */
+/** Wait for animations to end; return one line per element that breaks a rule. */
 export async function audit(page) {
   await page.evaluate(() => {
     const ending = document.getAnimations().filter((each) => each.effect.getComputedTiming().endTime < Infinity);

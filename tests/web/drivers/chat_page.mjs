@@ -1,8 +1,8 @@
-/** The chat page in Chromium, and what a person sees and does there. */
+/** Drive the chat page in Chromium the way a person does. */
 
 const get = (page, id) => page.getByTestId(id);
 
-/** Waits until the page has reached one of `states`: loading, ready, generating, error. */
+/** Wait until the page has reached one of `states`: loading, ready, generating, error. */
 export async function reach(page, states, timeout = 120_000) {
   const wanted = [states].flat();
   await page.waitForFunction(
@@ -10,7 +10,7 @@ export async function reach(page, states, timeout = 120_000) {
   );
 }
 
-/** Opens `url` and follows the loading until it ends: what the progress bar said, and how long it took. */
+/** Open `url` and follow the loading; return what the progress bar showed, and how long it took. */
 export async function load(page, url) {
   await page.addInitScript(() => {
     window.watched = [];
@@ -33,13 +33,13 @@ export async function load(page, url) {
   return { seconds: (performance.now() - started) / 1000, progress: await page.evaluate(() => window.watched) };
 }
 
-/** Types `text` and sends it with Enter. */
+/** Type `text` and send it with Enter. */
 export async function send(page, text) {
   await get(page, "input").fill(text);
   await get(page, "input").press("Enter");
 }
 
-/** The last answer as it stands: its text, whether it is still being written, how it ended and its figures. */
+/** Read the last answer: its text, whether it is in progress, how it ended and its figures. */
 export const answer = (page) =>
   page.evaluate(() => {
     const turn = [...document.querySelectorAll('[data-testid="message"][data-role="assistant"]')].at(-1);
@@ -48,7 +48,7 @@ export const answer = (page) =>
     return turn ? { text: text("answer"), busy, ending: text("ending"), stats: text("stats") } : null;
   });
 
-/** Watches the last answer until it ends, or until `until(answer)` says so: the texts that were seen on the way. */
+/** Watch the last answer until it ends or `until(answer)` is true; return the texts seen meanwhile. */
 export async function follow(page, until = () => false, timeout = 120_000) {
   const texts = [];
   const end = performance.now() + timeout;
@@ -61,7 +61,7 @@ export async function follow(page, until = () => false, timeout = 120_000) {
   throw new Error(`no end of the answer within ${timeout} ms: ${JSON.stringify(await answer(page))}`);
 }
 
-/** Changes settings by name, such as { temperature: 0 }; `system` is the system prompt. */
+/** Change settings by name, such as { temperature: 0 }; `system` is the system prompt. */
 export async function set(page, settings) {
   await get(page, "settings").click();
   for (const [name, value] of Object.entries(settings)) {
@@ -70,10 +70,10 @@ export async function set(page, settings) {
   await get(page, "settings-close").click();
 }
 
-/** How many turns are shown. */
+/** Count the turns shown. */
 export const turns = (page) => get(page, "message").count();
 
-/** What the notice says: one sentence, and what to do. Null where there is none. */
+/** Read the notice: what is wrong and what to do. Null if there is none. */
 export async function problem(page) {
   if (!(await get(page, "error").isVisible())) return null;
   return { message: await get(page, "error-message").innerText(), hint: await get(page, "error-hint").innerText() };

@@ -1,4 +1,4 @@
-/** Options go in, a Chromium with or without WebGPU (on SwiftShader or lavapipe) comes out, driven by playwright-core. */
+/** Launch Chromium with playwright-core, with or without WebGPU (on SwiftShader or lavapipe). */
 
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -14,18 +14,18 @@ const WEBGPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPU"];
 const SWIFTSHADER = [...WEBGPU, "--use-webgpu-adapter=swiftshader"];
 const NATIVE = [...WEBGPU, "--use-vulkan=native", "--use-gl=angle", "--use-angle=vulkan"];
 
-/** The options that pytest wrote to stdin. */
+/** Read the options that pytest writes to stdin. */
 export const options = () => JSON.parse(fs.readFileSync(0, "utf8"));
 
-/** Ends the program with its result, the last line of stdout. */
+/** End the program, printing its result as the last line of stdout. */
 export function finish(result) {
   process.stdout.write(`\n${JSON.stringify(result)}\n`, () => process.exit(0));
 }
 
 /**
- * A browser context. `profile` is a folder that keeps its caches, by default a new one; `driver` a Vulkan driver to use in
- * the place of SwiftShader; `adapter: false` leaves out the flags without which headless Chromium has WebGPU and no
- * adapter. Other fields are Playwright's.
+ * Open a browser context. `profile` is a folder for its caches, by default a new one; `driver` is a Vulkan driver to use
+ * instead of SwiftShader; `adapter: false` omits the flags that give headless Chromium a WebGPU adapter. Other fields are
+ * Playwright's.
  */
 export async function launch({ executable, profile, driver = null, adapter = true, ...more }) {
   const folder = profile ?? fs.mkdtempSync(path.join(os.tmpdir(), "argosy-web-"));
@@ -41,7 +41,7 @@ export async function launch({ executable, profile, driver = null, adapter = tru
   return context;
 }
 
-/** A page whose console, errors and requests are kept; they are also written to stderr as they come. */
+/** Open a page and record its console, errors and requests; they also go to stderr. */
 export async function watchedPage(context) {
   const page = await context.newPage();
   const seen = { errors: [], requests: [] };
@@ -59,7 +59,7 @@ export async function watchedPage(context) {
 
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 
-/** Adds the files of a folder, and texts, to the origin `url` below `prefix`, as the page sees it. */
+/** Add a folder's files, and texts, below `prefix` to the origin `url` that the page sees. */
 export async function addFolder(page, url, prefix, folder, texts = {}) {
   await page.route(`${new URL(prefix, url).href}**`, (route) => {
     const name = new URL(route.request().url()).pathname.split(`/${prefix}`)[1];

@@ -1,5 +1,5 @@
 /**
- * One visit to the chat page of `argosy web` (at `url`, its process is `server`), from the first load to being offline.
+ * Visit the chat page of `argosy web` (at `url`, its process is `server`), from the first load to being offline.
  * Screenshots go to `kept`.
  */
 
@@ -16,13 +16,13 @@ const get = (id) => page.getByTestId(id);
 const shoot = (name) => page.screenshot({ path: path.join(kept, `${name}.png`), animations: "disabled" });
 const result = { barriers: {} };
 
-/** Keeps a picture of how the page looks now, and what keeps people from using it. */
+/** Take a screenshot and audit the page's accessibility. */
 async function examine(name) {
   await shoot(name);
   result.barriers[name] = await audit(page);
 }
 
-/** Asks the question in a new conversation. */
+/** Ask the question in a new conversation. */
 async function ask() {
   await get("new-chat").click();
   await send(page, question);
@@ -52,7 +52,7 @@ await examine("answer-phone-light");
 result.phoneOverflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 await page.setViewportSize({ width: 1200, height: 800 });
 
-// The second turn stays in the conversation; it is long, and stopped by Escape.
+// The second turn continues the conversation; it is long, and Escape stops it.
 await set(page, { max_tokens: 900 });
 await send(page, "And now a long one.");
 await reach(page, "generating");

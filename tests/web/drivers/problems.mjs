@@ -1,4 +1,4 @@
-/** Visits to the chat page at `url` that go wrong in the way that `what` says: what the page tells, and its screenshot. */
+/** Visit the chat page at `url` with the fault `what`; report what the page shows, and take a screenshot. */
 
 import path from "node:path";
 
@@ -8,7 +8,7 @@ import { finish, launch, options, watchedPage } from "./chromium.mjs";
 
 const { chromium, url, kept, what } = options();
 
-/** Answers of the server that are spoilt: what becomes of the first shard's bytes. */
+/** Faults of the server's response: how it changes the bytes of the first shard. */
 const SPOILT = {
   truncated: (bytes) => bytes.subarray(0, bytes.length - 100),
   altered: (bytes) => Buffer.concat([bytes.subarray(0, -1), Buffer.from([bytes.at(-1) ^ 1])]),
@@ -17,7 +17,7 @@ const SPOILT = {
 const context = await launch({
   executable: chromium,
   adapter: what !== "no-adapter",
-  serviceWorkers: "block", // their requests would pass by the routes below
+  serviceWorkers: "block", // their requests would bypass the routes below
   viewport: { width: 1200, height: 800 },
 });
 const { page } = await watchedPage(context);
@@ -29,7 +29,7 @@ if (what in SPOILT) {
     await route.fulfill({ response, body, headers: { ...response.headers(), "content-length": `${body.length}` } });
   });
 } else if (what === "no-webgpu") {
-  // Chromium always has it: take it away from the page and from its workers, as older browsers are.
+  // Chromium always has it: remove it from the page and its workers, as in older browsers.
   await context.addInitScript(() => delete Navigator.prototype.gpu);
   await context.route(/\/assets\/.*\.js/, async (route) => {
     const response = await route.fetch();
@@ -44,7 +44,7 @@ const result = { seconds, problem: await problem(page), state: await page.getByT
 await page.screenshot({ path: path.join(kept, `problem-${what}.png`) });
 result.barriers = await audit(page);
 
-// What was wrong with the way to the server can pass: then trying again goes on.
+// A fault on the way to the server can pass; then trying again succeeds.
 if (what in SPOILT || what === "unreachable") {
   await context.unroute(shard);
   await page.getByTestId("retry").click();

@@ -1,4 +1,4 @@
-/** The built binding, in a page of Chromium, loads the artefact at `url` and answers `prompts`, one conversation. */
+/** Load the artefact at `url` with the built binding in Chromium, and answer `prompts` in one conversation. */
 
 import { addFolder, finish, launch, options, watchedPage } from "./chromium.mjs";
 
@@ -14,7 +14,7 @@ for (let load = 0; load < loads; load++) {
 await context.close();
 finish({ ...runs.at(-1), runs, ...seen });
 
-/** Runs in the page. Seconds count from when loading starts. */
+/** Runs in the page. Seconds count from the start of loading. */
 async function talk({ url, prompts, generation }) {
   const { ChatModule } = await import("./index.js");
   const progress = [];

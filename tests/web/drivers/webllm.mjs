@@ -1,7 +1,7 @@
 /**
- * npm's `@mlc-ai/web-llm`, as it is, loads an artefact that `argosy web` serves at `url`, and answers `requests`.
+ * Load an artefact that `argosy web` serves at `url` with npm's unmodified `@mlc-ai/web-llm`, and answer `requests`.
  *
- * A request is that of `engine.chat.completions.create`; of a streaming one the pieces are returned as they came.
+ * Requests are those of `engine.chat.completions.create`; for a streaming one, its pieces are returned.
  */
 
 import path from "node:path";

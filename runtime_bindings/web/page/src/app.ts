@@ -1,4 +1,4 @@
-/** The course of a visit: loading, ready, generating, error; and what each of them lets the reader do. */
+/** Run a visit to the page: load the model, answer questions, recover from errors. */
 
 import { type Engine, forgetModel, loadEngine } from "#engine";
 import type { ChatStats, FinishReason, Message } from "@argosy/web";
@@ -23,7 +23,7 @@ const STATUS: Record<Phase, string> = {
   loading: "Loading the model",
   ready: "Ready",
   generating: "Answering",
-  error: "Needs your attention",
+  error: "Something went wrong",
 };
 const ENDINGS: Partial<Record<FinishReason, Ending>> = { length: "length", context: "context", cancelled: "stopped" };
 const SUGGESTIONS = [
@@ -31,7 +31,7 @@ const SUGGESTIONS = [
   "Explain in three sentences why the sky is blue.",
   "Write a short poem about a quiet harbour.",
 ];
-/** Milliseconds between two times that an answer that is being written is kept for after a reload. */
+/** Milliseconds between saves of an unfinished answer, so that a reload does not lose it. */
 const SAVE_EVERY = 1000;
 
 export class App {
@@ -56,7 +56,7 @@ export class App {
     this.showWelcome();
   }
 
-  /** Loads the model, or says why not. */
+  /** Load the model, or show why it cannot be loaded. */
   async load(): Promise<void> {
     this.close();
     this.enter("loading");
@@ -78,9 +78,9 @@ export class App {
     byId("model-name").textContent = chat.model.name;
     document.title = `${chat.model.name} · Argosy`;
     this.panel.setModel(chat.model, chat.stats());
-    this.composer.setPlaceholder(chat.model.completesOnly ? "Write the beginning of a text" : "Write a message");
+    this.composer.setPlaceholder(chat.model.completesOnly ? "Write a text for it to continue" : "Write a message");
     this.enter("ready");
-    if (!chat.model.kept) this.toast.show("This browser has no room to keep the model: the next visit loads it again.");
+    if (!chat.model.kept) this.toast.show("This browser has no room to keep the model, so your next visit will load it again.");
     if (document.activeElement === document.body) this.composer.focus();
   }
 
@@ -101,7 +101,7 @@ export class App {
     this.composer.focus();
   }
 
-  /** Answers the last question; `answered` is settled when nothing more comes. */
+  /** Answer the last question; `answered` settles when the answer has ended. */
   private answer(): void {
     const { engine } = this;
     if (engine === undefined) return;
@@ -132,7 +132,7 @@ export class App {
     );
   }
 
-  /** A question that got no answer at all goes back to where it was written, to be changed or sent again. */
+  /** Put a question without any answer back into the message field, to be changed or sent again. */
   private takeBack(): void {
     this.conversation.withdrawAnswer();
     this.composer.suggest(this.conversation.withdrawQuestion());
@@ -167,7 +167,7 @@ export class App {
     byId("context").textContent = `${contextUsed.toLocaleString("en-US")} of ${counted(contextSize, "token")}`;
   }
 
-  /** Asks again after an error: of the same model, unless that is what failed. */
+  /** Ask again after an error; load the model again if it failed. */
   private async recover(): Promise<void> {
     if (this.engine === undefined) await this.load();
     else this.enter("ready");
@@ -175,7 +175,7 @@ export class App {
     else this.composer.send();
   }
 
-  /** The worker died; an answer that is under way hears of it by itself. */
+  /** Handle the worker's death; a running answer fails on its own. */
   private lost(error: unknown): void {
     this.close();
     if (this.phase === "ready" || this.phase === "error") this.fail(error, () => void this.load());
@@ -196,8 +196,8 @@ export class App {
     byId("context").textContent = "";
     this.composer.focus();
     if (turns.length === 0) return;
-    this.toast.show("The conversation is gone.", {
-      label: "Bring it back",
+    this.toast.show("Conversation deleted.", {
+      label: "Undo",
       run: () => {
         if (this.phase === "generating" || this.conversation.turns.length > 0) return;
         this.conversation.restore(turns);
@@ -210,7 +210,7 @@ export class App {
   private async forget(): Promise<void> {
     try {
       await forgetModel(this.artefact);
-      this.toast.show("The model is removed. It works until you close this page.");
+      this.toast.show("The model is removed from this browser. It works until you close this page.");
     } catch (error) {
       this.toast.show(explain(error).message);
     }
@@ -232,7 +232,7 @@ export class App {
     document.body.dataset["phase"] = phase;
   }
 
-  /** The welcome where there are no turns, else the last of them. */
+  /** Show the welcome if there are no turns, or else the last turn. */
   private showWelcome(): void {
     const empty = this.conversation.turns.length === 0;
     byId("welcome").hidden = !empty;
@@ -251,12 +251,12 @@ export class App {
   }
 }
 
-/** Of all figures, those that stand below an answer. */
+/** Pick the figures shown below an answer. */
 function figures({ completionTokens, decodeTokensPerSecond, timeToFirstToken }: ChatStats): TurnStats {
   return { completionTokens, decodeTokensPerSecond, timeToFirstToken };
 }
 
-/** `draw`, at most once for each frame. */
+/** Wrap `draw` to run at most once per frame. */
 function oncePerFrame(draw: () => void): () => void {
   let asked = false;
   return () => {

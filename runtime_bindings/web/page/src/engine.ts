@@ -1,19 +1,19 @@
-/** The artefact's address goes in; the model comes out, computing in a worker of its own. */
+/** Load the model in a worker. */
 
 import type { Chat, LoadProgress } from "@argosy/web";
 
-// Not by way of the package's index: the worker has the engine, the page needs no second copy.
+// Not imported from the package's index: the worker has the engine, and the page needs no second copy.
 import { chatInWorker } from "../../src/client.js";
 import { ArgosyError } from "../../src/errors.js";
 
-/** A loaded model and the end of its worker. */
+/** A loaded model and its worker. */
 export interface Engine {
   chat: Chat;
-  /** Frees everything, however busy the worker is. */
+  /** Stop the worker at once and free everything. */
   close(): void;
 }
 
-/** Loads the artefact at `url`. `onFailure` hears of a worker that dies later on. */
+/** Load the artefact at `url`. `onFailure` is called if the worker dies, also later. */
 export async function loadEngine(
   url: URL,
   onProgress: (progress: LoadProgress) => void,
@@ -39,7 +39,7 @@ export async function loadEngine(
   }
 }
 
-/** Removes the files of the artefact at `url` from the browser's cache. */
+/** Remove the files of the artefact at `url` from the browser's cache. */
 export async function forgetModel(url: URL): Promise<void> {
   const { ChatModule } = await import("@argosy/web");
   await ChatModule.deleteCache(url);

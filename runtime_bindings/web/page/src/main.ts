@@ -1,4 +1,4 @@
-/** The chat page: the model is loaded, questions go to it, answers are shown. */
+/** Start the chat page. */
 
 import "./styles/page.css";
 import "./styles/thread.css";

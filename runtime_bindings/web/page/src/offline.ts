@@ -1,9 +1,9 @@
-/** Keeps the page itself for the next visit, also without a network. The model's files are the engine's business. */
+/** Keep the page itself available offline. The engine caches the model's files. */
 export function keepForOffline(): void {
   if (!import.meta.env.PROD || !("serviceWorker" in navigator)) return;
   navigator.serviceWorker.register(new URL("service-worker.js", document.baseURI)).catch(() => {
-    // A browser that forbids it has a page that works online.
+    // If the browser forbids it, the page works online only.
   });
-  // Asks that the model is not the first thing to go when the disk gets full; some browsers ask the reader.
+  // Ask the browser not to evict the model when the disk gets full; some browsers ask the user.
   void navigator.storage?.persist?.().catch(() => false);
 }

@@ -1,8 +1,8 @@
-/** The page's own files, for when there is no network. It never touches the artefact: the engine caches that itself. */
+/** Serve the page's own files without a network. The artefact is left alone: the engine caches it. */
 
 export {};
 declare const self: ServiceWorkerGlobalScope;
-/** The build puts the list of its files here, and a digest of them. */
+/** The build fills in the list of files and their digest. */
 declare const PAGE_FILES: readonly string[];
 declare const PAGE_DIGEST: string;
 
@@ -36,7 +36,7 @@ async function dropOlder(): Promise<void> {
   await Promise.all(names.filter((name) => name.startsWith(PREFIX) && name !== CACHE).map((name) => caches.delete(name)));
 }
 
-/** The page as the server has it, else as it was kept; hashed files never change, so they need not be asked for. */
+/** Answer from the server, or from the cache if it is unreachable; hashed files never change, so from the cache first. */
 async function answer(request: Request, url: string): Promise<Response> {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(url);

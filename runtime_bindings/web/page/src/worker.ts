@@ -1,4 +1,4 @@
-/** The thread in which the model computes, so that the page stays responsive. */
+/** Run the model in a worker, so that the page stays responsive. */
 
 import { serveWorker } from "@argosy/web";
 

@@ -1,10 +1,10 @@
-/** Gives Node the WebGPU of Dawn, on whatever Vulkan driver is there; Chromium's SwiftShader where none is named. */
+/** Give Node the WebGPU of Dawn, on the Vulkan driver in the environment, or else on Chromium's SwiftShader. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
-/** Starts this process again with SwiftShader as its Vulkan driver, if no driver is named in the environment. */
+/** Restart this process with SwiftShader as its Vulkan driver, if the environment names no driver. */
 export function ensureDriver() {
   if (process.env.VK_ICD_FILENAMES || process.env.VK_DRIVER_FILES || !existsSync(SWIFTSHADER)) return;
   const libraries = ["/usr/lib/chromium", process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
@@ -13,7 +13,7 @@ export function ensureDriver() {
   process.exit(status ?? 1);
 }
 
-/** Sets `navigator.gpu`. The object has to stay referenced: without it the adapter vanishes on garbage collection. */
+/** Set `navigator.gpu`. The object must stay referenced, or the adapter vanishes on garbage collection. */
 export async function installWebGpu() {
   const { create, globals } = await import("webgpu");
   Object.assign(globalThis, globals);

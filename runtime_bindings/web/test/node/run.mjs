@@ -1,5 +1,5 @@
 /**
- * Runs an artefact in Node.
+ * Run an artefact in Node.
  *
  *   node run.mjs ARTEFACT_DIR --prompt-ids 1,2,3 --tokens 32 --json    greedy token ids
  *   echo '{"prompts": ["Hi"], "generation": {}}' | node run.mjs ARTEFACT_DIR    a conversation
@@ -33,7 +33,7 @@ const { ArgosyError, ChatModule, loadModel } = await import(
 );
 const { server, url } = await serveDirectory(directory);
 
-/** What the engine makes of token ids, at temperature 0. */
+/** Generate from token ids, at temperature 0. */
 async function greedy(promptIds, count) {
   const model = await loadModel(url);
   const config = { ...NEUTRAL, max_tokens: count };
@@ -50,7 +50,7 @@ const NEUTRAL = {
   max_tokens: null, stop: [], ignore_eos: true, on_context_full: "stop",
 };
 
-/** Each of `prompts` is a text that continues the conversation, or a list of messages. */
+/** Answer `prompts`: texts that continue the conversation, or lists of messages. */
 async function converse({ prompts, generation = {}, load = {} }) {
   const progress = [];
   const chat = await ChatModule.load(url, { ...load, onProgress: (report) => progress.push(report) });

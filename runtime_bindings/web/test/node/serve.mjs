@@ -1,9 +1,9 @@
-/** A directory goes in; a loopback server of its files comes out. */
+/** Serve the files of a directory on the loopback interface. */
 import { createReadStream, statSync } from "node:fs";
 import http from "node:http";
 import path from "node:path";
 
-/** Resolves to the server and its base URL. */
+/** Start a server; resolves to it and its base URL. */
 export function serveDirectory(directory) {
   const server = http.createServer((request, response) => {
     const name = decodeURIComponent(new URL(request.url, "http://localhost").pathname.slice(1));

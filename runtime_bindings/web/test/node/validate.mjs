@@ -1,10 +1,10 @@
 /**
- * Validates WGSL as Chromium does, with Dawn.
+ * Validate WGSL with Dawn, as Chromium does.
  *
  *   echo '{"shaders": {"NAME": "WGSL"}, "limits": {"maxStorageBuffersPerShaderStage": 10}}' | node validate.mjs
  *
- * Prints {NAME: why it is refused} as JSON, of compute pipelines with the entry point of that name, on a device with these
- * limits and float16 where the adapter has it.
+ * Makes a compute pipeline of every shader, with the entry point of its name, on a device with these limits and float16
+ * if the adapter has it. Prints {NAME: why it is refused} as JSON.
  */
 import { readFileSync } from "node:fs";
 import { ensureDriver, installWebGpu } from "./gpu.mjs";
@@ -17,7 +17,7 @@ if (!adapter) throw new Error("there is no adapter");
 const requiredFeatures = ["shader-f16"].filter((name) => adapter.features.has(name));
 const device = await adapter.requestDevice({ requiredFeatures, requiredLimits: limits });
 
-/** Why `code` makes no pipeline, or null. */
+/** Explain why `code` is refused; null if it is valid. */
 async function refusal(entryPoint, code) {
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ code });

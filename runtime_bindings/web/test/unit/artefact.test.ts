@@ -32,7 +32,7 @@ afterEach(async () => {
   vi.unstubAllGlobals();
 });
 
-/** Puts an artefact with one shard on the site; `change` may spoil its lists before they are written. */
+/** Put an artefact with one shard on the site; `change` may spoil its lists first. */
 function serve(folder = "", change: (lists: Record<string, Json>) => void = () => undefined): void {
   const shard = new Uint8Array(4096).map((_, i) => i % 251);
   const chat = {
@@ -92,7 +92,7 @@ describe("an artefact", () => {
   });
 
   const spoiled: [string, (lists: Record<string, Json>) => void, RegExp][] = [
-    ["another ABI", ({ manifest }) => (manifest!["abi"] = 2), /ABI 2, and this page reads ABI 1/],
+    ["another ABI", ({ manifest }) => (manifest!["abi"] = 2), /ABI 2, but this page reads ABI 1/],
     ["half-built", ({ manifest }) => (manifest!["weights"] = null), /half-built: its weights stage/],
     ["no library", ({ manifest }) => (manifest!["libraries"] = { cpu: {} }), /no library for `webgpu`; it holds cpu/],
     ["other weights", ({ manifest }) => (manifest!["weights"] = { layout: "c".repeat(64) }), /compiled for other weights/],
@@ -101,12 +101,12 @@ describe("an artefact", () => {
     [
       "a tensor beyond its shard",
       ({ cache }) => ((cache as never as { records: { records: Json[] }[] }).records[0]!.records[0]!["byteOffset"] = 4),
-      /`w` would end beyond its shard/,
+      /`w` ends beyond its shard/,
     ],
     [
       "two digests",
       ({ manifest }) => (manifest!["files"] = { "params_shard_0.bin": { bytes: 4096, sha256: LAYOUT } }),
-      /names other digests of `params_shard_0.bin`/,
+      /two lists disagree about the digest of `params_shard_0.bin`/,
     ],
   ];
   test.each(spoiled.filter(([name]) => name !== "two digests"))("with %s is refused", async (_, change, message) => {
@@ -197,7 +197,7 @@ describe("a file", () => {
     });
     await expect(fetchFile(source, await FileStore.open(true))).rejects.toMatchObject({
       message: expect.stringMatching(/was cut off: \d+ of 4096 bytes|could not be downloaded/),
-      hint: expect.stringContaining("not downloaded twice"),
+      hint: expect.stringContaining("not downloaded again"),
     });
     expect([...memory.entries.keys()].some((key) => key.endsWith(source.sha256))).toBe(false);
   });
@@ -259,7 +259,7 @@ describe("a GPU", () => {
     vi.stubGlobal("isSecureContext", false);
     await expect(findAdapter()).rejects.toMatchObject({ hint: "open it over https, or as http://localhost" });
     vi.stubGlobal("navigator", { gpu: { requestAdapter: async () => null } });
-    await expect(findAdapter()).rejects.toThrow("finds no GPU that it may use");
+    await expect(findAdapter()).rejects.toThrow("but no GPU that it can use");
   });
 
   test.each([
@@ -311,8 +311,8 @@ describe("a GPU", () => {
   test("that is too small for the model", async () => {
     serve();
     const artefact = await open();
-    expect(() => checkAdapter(adapter([], 1 << 30), artefact)).toThrow("does not compute with 16-bit floats");
-    expect(() => checkAdapter(adapter(["shader-f16"], 1024), artefact)).toThrow("`w` takes 0.0 MiB, and this GPU's");
+    expect(() => checkAdapter(adapter([], 1 << 30), artefact)).toThrow("cannot compute in 16-bit floats");
+    expect(() => checkAdapter(adapter(["shader-f16"], 1024), artefact)).toThrow("`w` takes 0.0 MiB, but this GPU's");
     expect(() => checkAdapter(adapter(["shader-f16"], 4096), artefact)).not.toThrow();
     expect(() => checkAdapter(adapter(["shader-f16"], 4096), { ...artefact, shards: [] })).not.toThrow();
   });

@@ -1,4 +1,4 @@
-/** Stand-ins for what Node lacks of a browser, and a server whose answers a test decides. */
+/** Fakes of browser interfaces that Node lacks, and a server whose responses a test controls. */
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 
@@ -27,7 +27,7 @@ export class MemoryCaches {
   }
 }
 
-/** Serves `files`; a path in `broken` is handled as it says. `asked` lists the paths that were requested. */
+/** Serve `files`; `broken` overrides the response for a path. `asked` lists the requested paths. */
 export class Site {
   readonly files = new Map<string, Uint8Array>();
   readonly broken = new Map<string, (response: http.ServerResponse, data: Uint8Array) => void>();

@@ -1,6 +1,6 @@
 import type { Library } from "../../src/library.js";
 
-/** A library that takes no time, for a model that says 1 after everything; `passes` has the tokens of each pass. */
+/** A fake library of a model that always predicts token 1; `passes` records the tokens of every pass. */
 export function instantLibrary(gpu: object = {}): { library: Library; passes: number[] } {
   const passes: number[] = [];
   const tensor = {

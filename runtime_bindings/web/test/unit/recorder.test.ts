@@ -4,7 +4,7 @@ import { recordLess } from "../../src/recorder.js";
 const STORAGE = 0x80;
 const UNIFORM = 0x40;
 
-/** A device that says in `calls` what it is asked for. */
+/** A device that records its calls in `calls`. */
 function fakeDevice(): { device: GPUDevice; calls: string[] } {
   const calls: string[] = [];
   const pass = () => ({ dispatchWorkgroups: (x: number) => calls.push(`dispatch ${x}`), end: () => calls.push("end") });

@@ -17,7 +17,7 @@ interface Case {
 }
 
 const shapes = fixture<{ name: string; logits: number[]; cases: Case[] }[]>("sampler");
-// Python's own defaults, as its SamplingParams has them.
+// The defaults of Python's SamplingParams.
 const neutral = modelDefaults(new Reader({ temperature: 0.8, top_p: 0.95 }, "test", ""));
 
 test("the generator is numpy's", () => {

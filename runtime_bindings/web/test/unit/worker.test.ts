@@ -6,7 +6,7 @@ import type { FromWorker, ToWorker } from "../../src/protocol.js";
 import type { Chat, LoadOptions, Message } from "../../src/types.js";
 import { type Scope, serveWorker } from "../../src/worker.js";
 
-/** A chat that answers with the words of the question, one after the other. */
+/** A chat that answers with the question, word by word. */
 class Echo {
   readonly model = { name: "echo", completesOnly: false };
   messages: Message[] = [];
@@ -47,7 +47,7 @@ class Echo {
   unload(): void {}
 }
 
-/** Two ends of a wire: what the page takes for its worker, and what the worker takes for its scope. */
+/** A connected pair: the page's worker and the worker's global scope. */
 class Wire extends EventTarget {
   private readonly listeners: ((event: MessageEvent<ToWorker>) => void)[] = [];
   readonly scope: Scope = {
@@ -129,7 +129,7 @@ test("two answers at once are refused", async () => {
   const chat = await start();
   const first = chat.generate("a b c");
   await first.next();
-  await expect(all(chat, "d")).rejects.toThrow("another answer of this model is being generated");
+  await expect(all(chat, "d")).rejects.toThrow("this model is generating another answer");
   await first.return();
 });
 

@@ -1,22 +1,22 @@
-/** A streamed answer goes in; it comes out in whole sentences, seldom enough for a screen reader to follow. */
+/** Announce a streamed answer to screen readers, in whole sentences and at a pace they can follow. */
 
 /** Milliseconds between two announcements. */
 const PAUSE = 3000;
 
-/** Says an answer as it grows. `say` replaces the text of a live region. */
+/** Announces an answer while it grows. `say` replaces the text of a live region. */
 export class Announcer {
   private pending = "";
   private last = -Infinity;
 
   constructor(private readonly say: (text: string) => void) {}
 
-  /** A new answer begins; `now` in milliseconds. */
+  /** Begin a new answer; `now` in milliseconds. */
   begin(now: number): void {
     this.pending = "";
     this.last = now - PAUSE;
   }
 
-  /** Takes a piece; says all whole sentences, if the last ones are long enough ago. */
+  /** Add a piece; announce all whole sentences if enough time has passed since the last ones. */
   add(piece: string, now: number): void {
     this.pending += piece;
     if (now - this.last < PAUSE) return;
@@ -25,7 +25,7 @@ export class Announcer {
     this.flush(end, now);
   }
 
-  /** Says the rest. */
+  /** Announce the rest. */
   end(now: number): void {
     this.flush(this.pending.length, now);
   }
@@ -38,14 +38,14 @@ export class Announcer {
   }
 }
 
-/** The place after the last sentence or line that is certainly whole. */
+/** Find the end of the last sentence or line that is certainly complete. */
 function lastSentenceEnd(text: string): number {
   let end = 0;
   for (const match of text.matchAll(/[.!?…:]["”')\]]*\s|\n|[。！？]/g)) end = match.index + match[0].length;
   return end;
 }
 
-/** Without the marks of Markdown, which nobody wants read aloud. */
+/** Remove Markdown's marks, which should not be read aloud. */
 function plain(text: string): string {
   return text
     .replace(/^\s*(#{1,6}|[-*+>]|```.*)\s*/gm, "")

@@ -1,10 +1,10 @@
-/** Turns of a conversation go in; they come out again after a reload, and as the messages of the next question. */
+/** Keep the conversation across reloads, and build the messages for the next question. */
 
 import type { ChatStats, Message } from "@argosy/web";
 
 import { keep, recall } from "./storage.js";
 
-/** How a turn of the model ended, where that is worth a word. */
+/** How an answer ended, if not in the usual way. */
 export type Ending = "stopped" | "length" | "context" | "failed";
 
 export interface Turn {
@@ -18,10 +18,10 @@ export type TurnStats = Pick<ChatStats, "completionTokens" | "decodeTokensPerSec
 
 const ENDINGS: readonly unknown[] = ["stopped", "length", "context", "failed"];
 
-/** The conversation of this tab. */
+/** This tab's conversation. */
 export class Conversation {
   turns: Turn[];
-  /** So many of the first turns found no room in the browser's storage. */
+  /** How many of the first turns did not fit into the browser's storage. */
   private dropped = 0;
 
   constructor(turns: Turn[] = recallTurns()) {
@@ -29,8 +29,8 @@ export class Conversation {
   }
 
   /**
-   * What to send: the system prompt, if any, and the turns. A question that got no answer is left out with it, since
-   * many templates want the speakers to take turns.
+   * Build the messages to send: the system prompt, if any, and the turns. A question without an answer is left out, since
+   * many templates require alternating roles.
    */
   messages(system: string): Message[] {
     const unanswered = (place: number): boolean => this.turns[place]?.role === "assistant" && !this.turns[place].content;
@@ -39,7 +39,7 @@ export class Conversation {
     return system.trim() === "" ? messages : [{ role: "system", content: system }, ...messages];
   }
 
-  /** The last question alone, for a model that only continues texts. */
+  /** Return the last question alone, for a model that only continues texts. */
   question(): string {
     return this.turns.filter((turn) => turn.role === "user").at(-1)?.content ?? "";
   }
@@ -54,13 +54,13 @@ export class Conversation {
     this.save();
   }
 
-  /** Takes the last answer back, so that its question can be asked again. */
+  /** Remove the last answer, so that its question can be asked again. */
   withdrawAnswer(): void {
     if (this.turns.at(-1)?.role === "assistant") this.turns.pop();
     this.save();
   }
 
-  /** Takes the last question back, and gives its text. */
+  /** Remove the last question and return its text. */
   withdrawQuestion(): string {
     const last = this.turns.at(-1);
     if (last?.role !== "user") return "";
@@ -69,7 +69,7 @@ export class Conversation {
     return last.content;
   }
 
-  /** Forgets all turns, and gives them, for whoever did not mean it. */
+  /** Remove all turns and return them, so that this can be undone. */
   clear(): Turn[] {
     const turns = this.turns;
     this.restore([]);
@@ -82,18 +82,18 @@ export class Conversation {
     this.save();
   }
 
-  /** Keeps the turns, for this tab and for the next one; where they are too many for the storage, the latest ones. */
+  /** Store the turns, for this tab and for new ones; if there is not enough room, only the latest. */
   save(): void {
     const { turns } = this;
     for (const place of ["sessionStorage", "localStorage"] as const) {
       while (!keep("conversation", turns.slice(this.dropped), place) && this.dropped < turns.length) {
-        this.dropped += 2 * Math.ceil((turns.length - this.dropped) / 16); // pairs, and few tries: each writes all of it
+        this.dropped += 2 * Math.ceil((turns.length - this.dropped) / 16); // in pairs, and in few steps: every try writes everything
       }
     }
   }
 }
 
-/** The turns of this tab before it was reloaded, else of the last visit: only those that are well formed. */
+/** Read the turns of this tab before its reload, or else of the last visit, without malformed ones. */
 export function recallTurns(): Turn[] {
   const kept = recall("conversation", "sessionStorage") ?? recall("conversation");
   return Array.isArray(kept) ? kept.flatMap((each) => readTurn(each)) : [];

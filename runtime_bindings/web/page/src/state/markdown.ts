@@ -1,4 +1,4 @@
-/** Markdown that a model wrote, and that nobody may trust, goes in; harmless HTML comes out, block by block. */
+/** Convert a model's untrusted Markdown to harmless HTML, block by block. */
 
 import DOMPurify from "dompurify";
 import { Marked, type Token, type TokensList } from "marked";
@@ -8,19 +8,19 @@ const TAGS = [
   "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 ]; // prettier-ignore
 const ATTRIBUTES = ["align", "checked", "class", "disabled", "href", "start", "title", "type"];
-/** Only what opens a page or a letter; never `javascript:`, `data:` or a path on the page's own origin. */
+/** Links may open a web page or an email; never `javascript:`, `data:` or a path on the page's own origin. */
 const ADDRESS = /^(?:https?:\/\/|mailto:)/i;
 
 const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    // HTML in an answer is something the model says, not something the page does.
+    // HTML in an answer is shown as text.
     html: ({ text }) => escape(text),
-    // A picture would tell its server that, and what, somebody reads here: a link leaves that to the reader.
+    // Loading a picture would tell its server that somebody reads this; a link leaves that to the reader.
     image: ({ href, text }) =>
       ADDRESS.test(href) ? `<a href="${escape(href)}">${escape(text || href)}</a>` : escape(text || href),
-    // The page's own headings are the first two.
+    // The first two levels are the page's own.
     heading({ tokens, depth }) {
       const level = Math.min(6, depth + 2);
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
@@ -32,12 +32,12 @@ const marked = new Marked({
 export interface Block {
   /** Its source. */
   raw: string;
-  /** What its HTML is made from: by this it is known again while the answer grows. */
+  /** Identifies the block while the answer grows: everything its HTML is made from. */
   key: string;
   render(): DocumentFragment;
 }
 
-/** The top-level blocks: paragraphs, lists, tables, code. */
+/** Split Markdown into its top-level blocks: paragraphs, lists, tables, code. */
 export function blocks(text: string): Block[] {
   let tokens: TokensList;
   try {
@@ -45,7 +45,7 @@ export function blocks(text: string): Block[] {
   } catch {
     return [{ raw: text, key: text, render: () => asItIs(text) }];
   }
-  const links = JSON.stringify(tokens.links); // of references, which may follow the block that refers to them
+  const links = JSON.stringify(tokens.links); // reference links may be defined after the block that uses them
   return tokens
     .filter((token) => token.type !== "space" && token.type !== "def")
     .map((token) => ({ raw: token.raw, key: token.raw + links, render: () => rendered(token) }));
@@ -59,7 +59,7 @@ function rendered(token: Token): DocumentFragment {
   }
 }
 
-/** A text without its Markdown: a model that repeats itself nests lists and quotes deeper than the parser's stack. */
+/** Show the text as it is: a model that repeats itself can nest lists and quotes deeper than the parser's stack. */
 function asItIs(text: string): DocumentFragment {
   const fragment = document.createDocumentFragment();
   const paragraph = document.createElement("p");
@@ -69,7 +69,7 @@ function asItIs(text: string): DocumentFragment {
   return fragment;
 }
 
-/** Harmless HTML of one token. */
+/** Render one token as harmless HTML. */
 function render(token: Token): DocumentFragment {
   const fragment = DOMPurify.sanitize(marked.parser([token]), {
     ALLOWED_TAGS: TAGS,

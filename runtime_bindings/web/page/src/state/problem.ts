@@ -1,33 +1,33 @@
-/** Whatever was thrown goes in; one sentence that says what is wrong, and one that says what to do, come out. */
+/** Explain an error in one sentence, and say what to do in another. */
 
 export interface Problem {
   message: string;
   hint: string;
 }
 
-/** Errors of `@argosy/web` say both themselves; the rest are the browser's own. */
+/** Explain `error`. Errors of `@argosy/web` contain both sentences; the others are the browser's. */
 export function explain(error: unknown): Problem {
-  // Not by `instanceof`: what a worker or another frame threw has other classes.
+  // Not by `instanceof`: errors from a worker or another frame have other classes.
   const thrown: { name?: unknown; message?: unknown; hint?: unknown } = Object(error);
   const message = typeof thrown.message === "string" ? thrown.message : String(error);
   const { name, hint } = thrown;
   if (/context window/.test(message)) {
     return {
       message: sentence(message),
-      hint: "Shorten it, begin a new chat, or choose in the settings what to forget when the context is full.",
+      hint: "Shorten it, start a new chat, or choose in the settings what to forget when the context is full.",
     };
   }
   if (typeof hint === "string" && hint !== "") return { message: sentence(message), hint: sentence(hint) };
   if (name === "QuotaExceededError") {
     return {
-      message: "The browser has no room left to keep the model.",
+      message: "This browser has no room left to keep the model.",
       hint: "Free some disk space or clear the data of other sites, then try again.",
     };
   }
   if (name === "TypeError" && /fetch|network|load failed/i.test(message)) {
     return {
       message: "The model's files cannot be reached.",
-      hint: "Check that the server runs and that you are online, then try again.",
+      hint: "Check that the server is running and that you are online, then try again.",
     };
   }
   if (/out of memory|allocation failed/i.test(message)) {
@@ -36,7 +36,7 @@ export function explain(error: unknown): Problem {
       hint: "Close other tabs and programs, or use a smaller model or a 4-bit quantization.",
     };
   }
-  return { message: sentence(message || "Something went wrong"), hint: "Try again; if it stays, reload the page." };
+  return { message: sentence(message || "Something went wrong"), hint: "Try again; if that does not help, reload the page." };
 }
 
 /** Whether the model has to be loaded again after `error`. */
@@ -44,7 +44,7 @@ export function isFatal(error: unknown): boolean {
   return (Object(error) as { fatal?: unknown }).fatal === true;
 }
 
-/** A capital in front, a full stop behind, no backticks: as a page writes it. */
+/** Write `text` as a sentence on a page: capital letter, full stop, quotes instead of backticks. */
 export function sentence(text: string): string {
   const line = text.trim().replace(/\s+/g, " ").replace(/`([^`]*)`/g, "“$1”");
   if (line === "") return "";

@@ -1,4 +1,4 @@
-/** Reports of a load go in, in whatever order its parts run; what the bar and its two lines show comes out. */
+/** Combine the reports of stages that load in any order into one progress bar with two lines of text. */
 
 import type { LoadProgress as Report } from "@argosy/web";
 
@@ -6,31 +6,31 @@ import { humanSize, timeLeft } from "./units.js";
 
 type Stage = Report["stage"];
 
-/** What each stage is called, and its share of the bar. Stages may run side by side. */
+/** The label of every stage and its share of the bar. Stages may run at the same time. */
 const STAGES: Record<Stage, { label: string; share: number }> = {
   library: { label: "Loading the library", share: 0.04 },
   tokenizer: { label: "Loading the tokenizer", share: 0.04 },
   weights: { label: "Loading the weights", share: 0.72 },
-  shaders: { label: "Preparing the graphics processor", share: 0.2 },
+  shaders: { label: "Preparing the GPU", share: 0.2 },
 };
-/** The line is about the first of these that is under way, so that it does not jump between parallel stages. */
+/** The line describes the first of these in progress, so that it does not jump between concurrent stages. */
 const ORDER: readonly Stage[] = ["weights", "library", "tokenizer", "shaders"];
-/** A new measurement of speed counts this much against the old ones. */
+/** The weight of a new measurement of speed against the earlier ones. */
 const SMOOTHING = 0.3;
-/** Milliseconds between two measurements: shorter ones say more about the clock than about the network. */
+/** Milliseconds between two measurements; shorter intervals measure the clock rather than the network. */
 const MEASURE_EVERY = 400;
 
 export interface ProgressView {
-  /** Of the whole load, 0 to 1; never falls. */
+  /** The fraction of the whole load, 0 to 1; never decreases. */
   fraction: number;
   stage: string;
-  /** `"81.2 MB of 271.0 MB · 12.3 MB/s · 16 s left"`; empty where nothing is known. */
+  /** `"81.2 MB of 271.0 MB · 12.3 MB/s · 16 s left"`; empty if nothing is known. */
   detail: string;
 }
 
 interface Measure {
   latest: Report;
-  /** Units per second, smoothed; undefined before it can be told. */
+  /** Units per second, smoothed; undefined until it is known. */
   rate: number | undefined;
   at: number;
   from: number;
@@ -41,7 +41,7 @@ export class LoadProgress {
   private readonly stages = new Map<Stage, Measure>();
   private fraction = 0;
 
-  /** Takes a report; `now` in milliseconds. */
+  /** Add a report; `now` in milliseconds. */
   add(report: Report, now: number): ProgressView {
     const known = this.stages.get(report.stage);
     if (known === undefined) {
@@ -61,7 +61,7 @@ export class LoadProgress {
     this.fraction = Math.min(1, Math.max(this.fraction, fraction));
     const current = ORDER.map((stage) => this.stages.get(stage)).find((each) => each && part(each.latest) < 1);
     if (current === undefined) {
-      const stage = this.stages.has("shaders") ? "Almost there" : STAGES.shaders.label;
+      const stage = this.stages.has("shaders") ? "Finishing" : STAGES.shaders.label;
       return { fraction: this.fraction, stage, detail: "" };
     }
     return { fraction: this.fraction, stage: STAGES[current.latest.stage].label, detail: describe(current) };
@@ -75,7 +75,7 @@ function measure(stage: Measure, now: number): void {
   stage.from = stage.latest.loaded;
 }
 
-/** How much of a stage is done, 0 to 1; one of unknown size counts as begun. */
+/** Compute the fraction of a stage, 0 to 1; one of unknown size counts as begun. */
 function part({ loaded, total }: Report): number {
   return total > 0 ? Math.min(1, Math.max(0, loaded / total)) : 0;
 }
@@ -84,7 +84,7 @@ function describe({ latest, rate }: Measure): string {
   const { stage, loaded, total } = latest;
   const parts: string[] = [];
   if (stage === "shaders") {
-    if (total > 0) parts.push(`${loaded} of ${total} programs`);
+    if (total > 0) parts.push(`${loaded} of ${total} shaders`);
   } else {
     parts.push(total > 0 ? `${humanSize(loaded)} of ${humanSize(total)}` : humanSize(loaded));
     if (rate !== undefined && rate > 0) parts.push(`${humanSize(rate)}/s`);

@@ -1,4 +1,4 @@
-/** What a reader types into the settings goes in; settings that the engine takes, or why not, come out. */
+/** Check the settings that a user types in, and keep them for the next visit. */
 
 import type { GenerationConfig } from "@argosy/web";
 
@@ -16,19 +16,19 @@ export type NumberName =
   | "max_tokens"
   | "seed";
 
-/** What differs from the model's defaults. */
+/** The settings that differ from the model's defaults. */
 export type Generation = Partial<Record<NumberName, number>> &
   Partial<Pick<GenerationConfig, "stop" | "on_context_full">>;
 
 interface Bounds {
   low: number;
   high: number;
-  /** `low` itself is not allowed. */
+  /** Excludes `low` itself. */
   openLow: boolean;
   whole: boolean;
 }
 
-/** What a number may be; whole numbers may be typed, so they end where a float still is exact. */
+/** The range of every number; whole numbers end where floats stop being exact. */
 const BOUNDS: Record<NumberName, Bounds> = {
   temperature: real("temperature"),
   top_p: real("top_p"),
@@ -44,55 +44,55 @@ export const MAX_STOPS = 16;
 export const MAX_STOP_CHARACTERS = 1000;
 const MAX_SYSTEM_CHARACTERS = 100_000;
 
-/** What the reader chose. Settings that were left alone are absent, and follow the model. */
+/** The user's settings. Absent ones follow the model. */
 export interface Settings {
-  /** Empty: none. */
+  /** Empty for none. */
   system: string;
   generation: Generation;
 }
 
-/** A value, or in one sentence what it must be. Neither for an empty field, which follows the model. */
+/** A value, or one sentence about what it must be; neither for an empty field, which follows the model. */
 export interface Checked<T> {
   value?: T;
   problem?: string;
 }
 
-/** Reads a field of the form. */
+/** Read a field of the form. */
 export function checkNumber(name: NumberName, text: string): Checked<number> {
   const trimmed = text.trim();
   if (trimmed === "") return {};
-  // In "1,000" and "1.000" the mark may part thousands, so a whole number has none.
+  // "1,000" and "1.000" may mean a thousand, so a whole number must have no mark.
   const value = BOUNDS[name].whole && !/^\d+$/.test(trimmed) ? NaN : Number(trimmed.replace(",", "."));
   return allows(BOUNDS[name], value) ? { value } : { problem: `It must be ${allowed(name)}.` };
 }
 
-/** What `name` may be: `"a number from 0 to 100"`. */
+/** Describe what `name` may be: `"a number from 0 to 100"`. */
 export function allowed(name: NumberName): string {
   const { low, high, openLow, whole } = BOUNDS[name];
   if (whole) return high > 1e6 ? `a whole number from ${low} up` : `a whole number from ${low} to ${high}`;
   return openLow ? `a number above ${low} and up to ${high}` : `a number from ${low} to ${high}`;
 }
 
-/** Reads stop strings, one a line; `\n` and `\t` stand for a line break and a tab, `\\` for a backslash. */
+/** Read stop strings, one per line; `\n` and `\t` stand for a line break and a tab, `\\` for a backslash. */
 export function checkStops(text: string): Checked<string[]> {
   const stops = text
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => line.replace(/\\([nt\\])/g, (_, letter: string) => ({ n: "\n", t: "\t" })[letter] ?? "\\"));
-  if (stops.length > MAX_STOPS) return { problem: `There may be at most ${MAX_STOPS} of them.` };
+  if (stops.length > MAX_STOPS) return { problem: `There may be at most ${MAX_STOPS} texts.` };
   if (stops.some((stop) => stop.length > MAX_STOP_CHARACTERS)) {
-    return { problem: `Each may have at most ${MAX_STOP_CHARACTERS} characters.` };
+    return { problem: `A text may have at most ${MAX_STOP_CHARACTERS} characters.` };
   }
   return stops.length > 0 ? { value: stops } : {};
 }
 
-/** Stop strings as `checkStops` reads them. */
+/** Write stop strings the way `checkStops` reads them. */
 export function writeStops(stops: readonly string[]): string {
   const names: Record<string, string> = { "\n": "\\n", "\t": "\\t", "\\": "\\\\" };
   return stops.map((stop) => stop.replace(/[\n\t\\]/g, (letter) => names[letter] ?? letter)).join("\n");
 }
 
-/** The settings of the last visit; what has become invalid is left out. */
+/** Read the settings of the last visit, without invalid ones. */
 export function recallSettings(): Settings {
   const kept = recall("settings");
   return isRecord(kept) ? sanitize(kept) : { system: "", generation: {} };
@@ -102,7 +102,7 @@ export function keepSettings(settings: Settings): void {
   keep("settings", settings);
 }
 
-/** Only what is allowed of a record that anyone may have written. */
+/** Take only the valid settings of an untrusted record. */
 export function sanitize(kept: Record<string, unknown>): Settings {
   const generation: Generation = {};
   const given = isRecord(kept["generation"]) ? kept["generation"] : {};

@@ -1,11 +1,11 @@
-/** Small values go in and come out again after a reload; where storage is forbidden or full, the page works without. */
+/** Keep small values across reloads; if storage is forbidden or full, the page works without it. */
 
 const PREFIX = "argosy.";
 
-/** Of this browser, or of this tab alone. */
+/** The storage of this browser, or of this tab alone. */
 export type Place = "localStorage" | "sessionStorage";
 
-/** What was kept under `name`, as plain JSON; undefined where there is nothing or nothing that can be read. */
+/** Read the value stored under `name`; undefined if there is none, or it is not JSON. */
 export function recall(name: string, place: Place = "localStorage"): unknown {
   try {
     const text = window[place].getItem(PREFIX + name);
@@ -15,7 +15,7 @@ export function recall(name: string, place: Place = "localStorage"): unknown {
   }
 }
 
-/** Keeps `value`; undefined forgets it. False where the browser would not. */
+/** Store `value`, or remove it if undefined; false if the browser refuses. */
 export function keep(name: string, value: unknown, place: Place = "localStorage"): boolean {
   try {
     if (value === undefined) window[place].removeItem(PREFIX + name);

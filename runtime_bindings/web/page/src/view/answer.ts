@@ -1,9 +1,9 @@
-/** An answer's Markdown goes in while it grows; only the blocks that changed are drawn anew. */
+/** Render an answer's Markdown while it grows, redrawing only the blocks that changed. */
 
 import { type Block, blocks } from "../state/markdown.js";
 import { copyButton, element } from "./dom.js";
 
-/** Draws into `host`: one `div` for each block, so that what is complete can be selected and copied meanwhile. */
+/** Renders into `host`, one `div` per block, so that complete blocks can be selected and copied meanwhile. */
 export class AnswerView {
   private drawn: string[] = [];
 
@@ -23,7 +23,7 @@ export class AnswerView {
   }
 }
 
-/** The block, its code with a head that names the language and copies, its tables in a frame that scrolls. */
+/** Render a block: code gets a header with the language and a copy button, tables a frame that scrolls. */
 function decorate(block: Block): DocumentFragment {
   const fragment = block.render();
   for (const code of fragment.querySelectorAll("pre > code")) {

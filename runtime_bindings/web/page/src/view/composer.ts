@@ -1,4 +1,4 @@
-/** Keys and clicks go in; messages to send and the wish to stop come out. */
+/** The message field with its buttons to send and to stop. */
 
 import { byId } from "./dom.js";
 
@@ -19,7 +19,7 @@ export class Composer {
     });
     this.input.addEventListener("input", () => this.refresh());
     this.input.addEventListener("keydown", (event) => {
-      // Enter that ends the composition of a character is not meant for us; Safari tells it by the code 229.
+      // Enter may end the composition of a character, which is not ours; Safari marks it with key code 229.
       const composing = event.isComposing || event.keyCode === 229;
       if (event.key !== "Enter" || event.shiftKey || composing) return;
       event.preventDefault();
@@ -33,7 +33,7 @@ export class Composer {
     this.refresh();
   }
 
-  /** `ready`: a message can be sent. `answering`: there is something to stop. */
+  /** Show whether a message can be sent, and whether there is an answer to stop. */
   set(ready: boolean, answering: boolean): void {
     const stopHadFocus = document.activeElement === this.stopButton;
     this.ready = ready;
@@ -43,7 +43,7 @@ export class Composer {
     if (stopHadFocus && !answering) this.focus();
   }
 
-  /** Ready for the next message; not on a touch screen, where the focus would bring up the keyboard. */
+  /** Focus the field, except on a touch screen, where that would open the keyboard. */
   focus(): void {
     if (matchMedia("(hover: hover)").matches) this.input.focus({ preventScroll: true });
   }
@@ -56,13 +56,13 @@ export class Composer {
     return this.input.value.trim() === "";
   }
 
-  /** Puts a text back, unless something else was written meanwhile. */
+  /** Put a text into the field, unless something else was written meanwhile. */
   suggest(text: string): void {
     if (this.isEmpty) this.input.value = text;
     this.refresh();
   }
 
-  /** Sends what is written, if it can be sent. */
+  /** Send the message, if possible. */
   send(): void {
     const text = this.input.value.trim();
     if (!this.ready || this.answering || text === "") return;

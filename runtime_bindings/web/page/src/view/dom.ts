@@ -1,13 +1,13 @@
-/** Short words for making and finding elements. */
+/** Make and find elements. */
 
-/** The element with `id`, which the page's HTML has. */
+/** Find an element of the page's HTML by its id. */
 export function byId<T extends Element = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
   if (found === null) throw new Error(`the page has no element #${id}`);
   return found as unknown as T;
 }
 
-/** A new element with attributes and children; texts are only ever texts. */
+/** Make an element with attributes and children; strings become text, never HTML. */
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   attributes: Record<string, string | boolean> = {},
@@ -21,7 +21,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** One of the page's drawings, `#icon-NAME`; it says nothing to a screen reader. */
+/** Make the icon `#icon-NAME`, hidden from screen readers. */
 export function icon(name: string): SVGSVGElement {
   const space = "http://www.w3.org/2000/svg";
   const drawing = document.createElementNS(space, "svg");
@@ -33,7 +33,7 @@ export function icon(name: string): SVGSVGElement {
   return drawing;
 }
 
-/** Puts `text` on the clipboard; false where the browser forbids it. */
+/** Copy `text` to the clipboard; false if the browser forbids it. */
 export async function copyText(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
@@ -43,7 +43,7 @@ export async function copyText(text: string): Promise<boolean> {
   }
 }
 
-/** A button that copies, and says for a moment whether it did. */
+/** Make a button that copies a text and briefly shows whether it worked. */
 export function copyButton(label: string, text: () => string, attributes: Record<string, string> = {}): HTMLElement {
   const word = element("span", {}, "Copy");
   const button = element("button", { type: "button", class: "quiet-button", "aria-label": label, ...attributes });

@@ -1,4 +1,4 @@
-/** What a load has done so far goes in; the card with the bar shows it. */
+/** The card that shows the progress of loading. */
 
 import type { ProgressView } from "../state/progress.js";
 import { byId } from "./dom.js";

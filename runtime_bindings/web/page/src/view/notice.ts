@@ -1,4 +1,4 @@
-/** A problem goes in; one sentence says what is wrong, one what to do, and a button tries again. */
+/** Show problems with a button to try again, and short messages that disappear on their own. */
 
 import type { Problem } from "../state/problem.js";
 import { byId } from "./dom.js";
@@ -26,7 +26,7 @@ export class Notice {
   }
 }
 
-/** A line that goes away by itself, but not while someone is at it, with a way back from what it tells. */
+/** A message that disappears by itself, unless hovered or focused, with an optional button to undo. */
 export class Toast {
   private readonly box = byId("toast");
   private timer: ReturnType<typeof setTimeout> | undefined;

@@ -1,8 +1,8 @@
-/** Keeps the end of the conversation in sight while it grows, unless the reader has scrolled up. */
+/** Keep the end of the conversation in view while it grows, unless the user has scrolled up. */
 
 import { byId } from "./dom.js";
 
-/** Pixels from the end that still count as the end. */
+/** Pixels from the end that still count as being at the end. */
 const NEAR = 56;
 
 export class Scroller {
@@ -22,14 +22,14 @@ export class Scroller {
     for (const child of this.frame.children) grown.observe(child);
   }
 
-  /** Shows the beginning, where there is no conversation to follow. */
+  /** Show the beginning, for an empty conversation. */
   toStart(): void {
     this.following = false;
     this.frame.scrollTop = 0;
     this.jump.hidden = true;
   }
 
-  /** Shows the end, and follows it from now on. */
+  /** Show the end, and follow it from now on. */
   toEnd(): void {
     this.following = true;
     this.frame.scrollTop = this.frame.scrollHeight;
@@ -38,7 +38,7 @@ export class Scroller {
 
   private look(): void {
     const { scrollHeight, scrollTop, clientHeight } = this.frame;
-    // Being far from the end is no sign of the reader's will: the answer may have grown since. Going up is.
+    // Distance from the end proves nothing, since the answer may have grown; scrolling up does.
     if (scrollHeight - scrollTop - clientHeight < NEAR) this.following = true;
     else if (scrollTop < this.top) this.following = false;
     this.top = scrollTop;

@@ -1,4 +1,4 @@
-/** What the reader changes in the settings goes in; checked settings come out, at once. */
+/** The settings panel; valid changes take effect at once. */
 
 import type { ChatStats, ModelInfo } from "@argosy/web";
 
@@ -18,9 +18,9 @@ interface Field {
   name: NumberName;
   label: string;
   help: string;
-  /** Ends and step of a slider, where the useful range is smaller than what is allowed. */
+  /** Ends and step of a slider, if the useful range is narrower than the allowed one. */
   slider?: { min: number; max: number; step: number };
-  /** What an empty field says where the model has no default. */
+  /** The placeholder of an empty field if the model has no default. */
   none?: string;
 }
 
@@ -28,28 +28,28 @@ const FIELDS: readonly Field[] = [
   {
     name: "temperature",
     label: "Temperature",
-    help: "Low keeps to the likeliest words, high is more varied. 0 always gives the same answer.",
+    help: "Lower sticks to the likeliest words, higher is more varied. 0 always gives the same answer.",
     slider: { min: 0, max: 2, step: 0.05 },
   },
   {
     name: "top_p",
     label: "Top p",
-    help: "Chooses among the likeliest words that together have this probability. 1 is off.",
+    help: "Chooses among the likeliest words that together have this probability. 1 turns it off.",
     slider: { min: 0.05, max: 1, step: 0.05 },
   },
-  { name: "max_tokens", label: "Longest answer", help: "In tokens, which are words or parts of words.", none: "no limit" },
+  { name: "max_tokens", label: "Longest answer", help: "In tokens: words or parts of words.", none: "no limit" },
 ];
 const MORE_FIELDS: readonly Field[] = [
-  { name: "top_k", label: "Top k", help: "Chooses among this many of the likeliest words. 0 is off." },
+  { name: "top_k", label: "Top k", help: "Chooses among this many of the likeliest words. 0 turns it off." },
   {
     name: "min_p",
     label: "Min p",
-    help: "Leaves out words less likely than this, relative to the likeliest. 0 is off.",
+    help: "Leaves out words less likely than this, relative to the likeliest. 0 turns it off.",
     slider: { min: 0, max: 0.5, step: 0.01 },
   },
-  { name: "repetition_penalty", label: "Repetition penalty", help: "Above 1, words that were said become less likely." },
-  { name: "presence_penalty", label: "Presence penalty", help: "Takes this off once for a word that was said." },
-  { name: "frequency_penalty", label: "Frequency penalty", help: "Takes this off each time a word was said." },
+  { name: "repetition_penalty", label: "Repetition penalty", help: "Above 1, words that have been used become less likely." },
+  { name: "presence_penalty", label: "Presence penalty", help: "Lowers the score of a word that has been used, once." },
+  { name: "frequency_penalty", label: "Frequency penalty", help: "Lowers the score of a word every time it is used." },
   { name: "seed", label: "Seed", help: "The same seed gives the same answer again.", none: "a new one each time" },
 ];
 
@@ -58,7 +58,7 @@ export class SettingsPanel {
   private readonly body = byId("settings-body");
   private model: ModelInfo | undefined;
   private stats: ChatStats | undefined;
-  /** Show what the model says of itself in the fields as they stand: someone may be writing in them. */
+  /** Update the existing fields from the model's defaults: the user may be typing in one. */
   private followers: (() => void)[] = [];
 
   constructor(
@@ -74,7 +74,7 @@ export class SettingsPanel {
     });
   }
 
-  /** What the model says of itself: defaults, sizes. */
+  /** Show the model's defaults and sizes. */
   setModel(model: ModelInfo, stats: ChatStats): void {
     this.model = model;
     this.stats = stats;
@@ -92,7 +92,7 @@ export class SettingsPanel {
       this.body.querySelector<HTMLElement>("[data-testid=settings-reset]")?.focus();
     });
     this.body.replaceChildren(
-      element("p", { class: "sheet-note" }, "Changes hold from your next message on."),
+      element("p", { class: "sheet-note" }, "Changes apply from your next message."),
       this.systemField(),
       ...FIELDS.map((field) => this.numberField(field)),
       element(
@@ -108,7 +108,7 @@ export class SettingsPanel {
     );
   }
 
-  /** Runs `show` now, and again when a model was loaded. */
+  /** Run `show` now, and again when a model is loaded. */
   private follow(show: () => void): void {
     this.followers.push(show);
     show();
@@ -126,8 +126,8 @@ export class SettingsPanel {
     this.follow(() => {
       area.disabled = this.model?.completesOnly === true;
       help.textContent = area.disabled
-        ? "This model has no chat template: it continues your texts, and takes no system prompt."
-        : "What the model should know or be in this and every new chat.";
+        ? "This model has no chat template: it continues your texts and takes no system prompt."
+        : "What the model should know, or who it should be, in this chat and every new one.";
     });
     return frame;
   }
@@ -167,7 +167,7 @@ export class SettingsPanel {
   private stopsField(): HTMLElement {
     const area = element("textarea", { id: "setting-stop", rows: "2", "data-testid": "setting-stop" });
     area.value = writeStops(this.settings.generation.stop ?? []);
-    const { frame, complain } = field("setting-stop", "Stop at", "Texts before which an answer ends, one a line.", area);
+    const { frame, complain } = field("setting-stop", "Stop at", "The answer ends before any of these texts. One per line.", area);
     area.addEventListener("input", () => {
       const { value, problem }: Checked<string[]> = checkStops(area.value);
       complain(problem);
@@ -197,7 +197,7 @@ export class SettingsPanel {
     return field(id, "When the context is full", "The system prompt is never forgotten.", choice).frame;
   }
 
-  /** What was loaded, and the way to get rid of it. */
+  /** Describe the loaded model, with a button to remove it. */
   private about(): HTMLElement {
     const section = element("section");
     this.follow(() => section.replaceChildren(...this.facts()));
@@ -211,11 +211,11 @@ export class SettingsPanel {
     const rows: [string, string][] = [
       ["Model", name],
       ["Quantization", quantization],
-      ["Graphics processor", adapter || "unnamed"],
+      ["GPU", adapter || "unnamed"],
       ["Context", counted(contextWindowSize, "token")],
       ["Memory", `${humanSize(weightBytes)} of weights, ${humanSize(kvBytes)} for the context`],
       ["Loaded in", humanTime(loadSeconds)],
-      ["Next visit", kept ? "finds it in this browser" : "loads it again: this browser has no room to keep it"],
+      ["Next visit", kept ? "starts from this browser's copy" : "loads it again: this browser has no room to keep it"],
     ];
     const list = element("dl", { class: "about", "data-testid": "about" });
     for (const [term, text] of rows) list.append(element("dt", {}, term), element("dd", {}, text));
@@ -233,7 +233,7 @@ export class SettingsPanel {
   }
 }
 
-/** A label, a control, its help and the place for what is wrong with it. */
+/** Make a field: label, control, help and a place for its error. */
 function field(id: string, label: string, advice: string, control: HTMLElement): {
   frame: HTMLElement;
   help: HTMLElement;

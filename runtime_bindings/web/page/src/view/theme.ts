@@ -1,11 +1,11 @@
-/** The switch between the system's colours, light and dark. `public/theme.js` applies the choice before the first paint. */
+/** Switch between system, light and dark colours. `public/theme.js` applies the choice before the first paint. */
 
 import { byId } from "./dom.js";
 
 type Theme = "auto" | "light" | "dark";
 
 const NEXT: Record<Theme, Theme> = { auto: "light", light: "dark", dark: "auto" };
-const LABELS: Record<Theme, string> = { auto: "as the system", light: "light", dark: "dark" };
+const LABELS: Record<Theme, string> = { auto: "same as system", light: "light", dark: "dark" };
 const KEY = "argosy.theme";
 
 export function setUpTheme(): void {

@@ -1,16 +1,16 @@
-/** The turns of a conversation go in; they are shown one below the other, the last one as it grows. */
+/** Show the turns of a conversation, the last one while it grows. */
 
 import type { Ending, Turn, TurnStats } from "../state/conversation.js";
 import { counted, humanRate, humanTime, wholeTime } from "../state/units.js";
 import { AnswerView } from "./answer.js";
 import { byId, copyButton, element, icon } from "./dom.js";
 
-/** Seconds without a word after which a reader wants to know how long it has been. */
+/** Show the elapsed time after this many seconds without a word. */
 const PATIENCE = 4;
 const ENDINGS: Record<Ending, string> = {
   stopped: "Stopped",
-  length: "Ended at the limit for tokens in an answer",
-  context: "Ended because the context is full",
+  length: "Reached the length limit for an answer",
+  context: "Stopped because the context is full",
   failed: "Interrupted by an error",
 };
 
@@ -23,11 +23,11 @@ export function statsLine(stats: TurnStats): string {
   return parts.join(" · ");
 }
 
-/** An answer that is being written. */
+/** An answer in progress. */
 export interface LiveAnswer {
-  /** The text so far, and its figures so far. */
+  /** Show the text and the figures so far. */
   update(text: string, stats: TurnStats): void;
-  /** No more is to come. */
+  /** Show the finished answer. */
   end(turn: Turn): void;
 }
 
@@ -102,14 +102,14 @@ export class Thread {
   }
 }
 
-/** Three dots until the first word comes, and after a while since when. */
+/** Three dots until the first word, joined after a while by the elapsed time. */
 class Waiting {
   private readonly since = performance.now();
   private readonly time = element("p", { class: "waiting-time" });
   readonly element = element("div", { class: "waiting" }, element("i"), element("i"), element("i"), this.time);
   private readonly timer = setInterval(() => {
     const seconds = (performance.now() - this.since) / 1000;
-    if (seconds > PATIENCE) this.time.textContent = `Reading what was said, ${wholeTime(Math.round(seconds))} so far`;
+    if (seconds > PATIENCE) this.time.textContent = `Reading the conversation, ${wholeTime(Math.round(seconds))} so far`;
   }, 1000);
 
   end(): void {

@@ -1,7 +1,7 @@
 /**
- * Stands in for the model while the page itself is tested (`vite build --mode fake`); never part of the shipped page.
- * The address's query says how it behaves: `?load=900` milliseconds, `?piece=12` each, `?error=no-webgpu`,
- * `?full` for a browser without room for it.
+ * Replace the model while the page itself is tested (`vite build --mode fake`); never part of the shipped page.
+ * The URL's query controls it: `?load=900` and `?piece=12` (milliseconds for the load and for a piece),
+ * `?error=no-webgpu`, and `?full` for a browser without room for it.
  */
 
 import { ArgosyError, type Chat, type ChatStats, type GenerationConfig, type Reply } from "@argosy/web";
@@ -41,7 +41,7 @@ def capital(country: str) -> str:
 <script>alert("not run")</script> ![not fetched](https://example.com/a.png)
 `;
 
-/** What the page handed over last, for a test to look at. */
+/** The page's last request, for tests. */
 const seen: { messages?: unknown; options?: unknown; deleted?: boolean } = {};
 Object.assign(window, { seen });
 

@@ -58,11 +58,11 @@ it("keeps the conversations of two tabs apart", async () => {
   await (await visit({ answers: [says("One.")] })).ready;
   await ask("First tab");
   const first = sessionStorage.getItem("argosy.conversation")!;
-  sessionStorage.clear(); // another tab: it begins with a copy
+  sessionStorage.clear(); // another tab starts with a copy
   await (await visit({ answers: [says("Two.")] })).ready;
   await ask("Second tab");
   expect(answers()).toEqual(["One.", "Two."]);
-  sessionStorage.setItem("argosy.conversation", first); // the first one again
+  sessionStorage.setItem("argosy.conversation", first); // back to the first tab
   await (await visit({ answers: [says("x")] })).ready;
   expect(answers()).toEqual(["One."]);
 });

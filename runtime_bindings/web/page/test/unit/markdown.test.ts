@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { blocks } from "../../src/state/markdown.js";
 import { AnswerView } from "../../src/view/answer.js";
 
-/** What the page would put into its document. */
+/** Render what the page would insert into its document. */
 function shown(text: string): HTMLElement {
   const host = document.createElement("div");
   for (const block of blocks(text)) host.append(block.render());

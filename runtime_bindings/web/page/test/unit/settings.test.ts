@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 
 import { allowed, checkNumber, checkStops, type NumberName, sanitize, writeStops } from "../../src/state/settings.js";
 
-/** `"name": (low, high, ...)` of a table in the Python engine. */
+/** Read `"name": (low, high, ...)` from a table in the Python engine. */
 function pythonRanges(): Map<string, [number, number, boolean]> {
   const source = readFileSync(join(import.meta.dirname, "../../../../engine/params.py"), "utf-8");
   const rows = source.matchAll(/^ {4}"(\w+)": \((-?[\d.]+), ([\d.*]+(?: - 1)?)(?:, (True|False))?\),$/gm);

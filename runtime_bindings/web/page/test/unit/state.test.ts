@@ -40,7 +40,7 @@ describe("progress", () => {
     const progress = new LoadProgress();
     progress.add({ stage: "shaders", loaded: 3, total: 60 }, 0);
     expect(progress.add({ stage: "weights", loaded: 1, total: 2 }, 1).stage).toBe("Loading the weights");
-    expect(progress.add({ stage: "weights", loaded: 2, total: 2 }, 2).detail).toBe("3 of 60 programs");
+    expect(progress.add({ stage: "weights", loaded: 2, total: 2 }, 2).detail).toBe("3 of 60 shaders");
   });
   it("takes a stage of unknown size", () => {
     expect(new LoadProgress().add({ stage: "library", loaded: 5000, total: 0 }, 0).detail).toBe("5.0 kB");
@@ -104,7 +104,7 @@ describe("problems", () => {
   });
   it.each([
     [new TypeError("Failed to fetch"), "The model's files cannot be reached."],
-    [new DOMException("quota", "QuotaExceededError"), "The browser has no room left to keep the model."],
+    [new DOMException("quota", "QuotaExceededError"), "This browser has no room left to keep the model."],
     [new RangeError("Array buffer allocation failed"), "There is too little memory for this model."],
     [new Error("the prompt has `9` tokens, and the context window holds 8"), "The prompt has “9” tokens, and the context window holds 8."],
     ["odd", "Odd."],

@@ -1,4 +1,4 @@
-/** The whole page in jsdom, with a model whose answers a test writes. */
+/** Run the whole page in jsdom, with a model whose answers a test provides. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ export const state = (): string | undefined => get("status").dataset["state"];
 export const answers = (): string[] =>
   [...document.querySelectorAll('[data-testid="answer"]')].map((each) => each.textContent.trim());
 
-/** An answer's pieces; what it throws, the answer fails with. */
+/** Yields an answer's pieces; if it throws, the answer fails. */
 export type Answer = (prompt: string | readonly Message[], options?: GenerateOptions) => AsyncGenerator<string, void>;
 
 export const says = (...pieces: string[]): Answer =>
@@ -30,7 +30,7 @@ export const fails = (error: unknown): Answer =>
     throw error;
   };
 
-/** Opens the page; each load and each answer is the next of its list, the last one again and again. */
+/** Open the page; loads and answers are taken from their lists in turn, and the last one repeats. */
 export async function visit({ answers, loads = [async () => {}], touch = false }: {
   answers: Answer[];
   loads?: (() => Promise<void>)[];
@@ -74,7 +74,7 @@ function chat(answers: Answer[]): Chat {
   };
 }
 
-/** Types `text` and sends it. */
+/** Type `text` and send it. */
 export async function ask(text: string): Promise<void> {
   get<HTMLTextAreaElement>("input").value = text;
   document.querySelector("form")!.requestSubmit();
