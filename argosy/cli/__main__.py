@@ -1,4 +1,4 @@
-"""`python -m argosy.cli`: the same as the `argosy` script, for where scripts are not on the path."""
+"""Run the command line with `python -m argosy.cli`, where the `argosy` script is not on the path."""
 
 from argosy.cli import main
 

@@ -1,4 +1,4 @@
-"""The root command: a command's name goes in, its module is imported only then, and every failure leaves in one way."""
+"""Define the root command, which imports a command's module on first use and reports every failure in one form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from argosy.support.env import check_environment
 from argosy.support.errors import UsageError
 from argosy.support.text import did_you_mean
 
-# Name -> module that defines a click command called `command`. In the order in which a newcomer meets them.
+# Name -> module that defines a click command called `command`, in the order in which a newcomer needs them.
 COMMANDS: dict[str, str] = {
     "build": "argosy.cli.build",
     "chat": "argosy.cli.chat",
@@ -38,7 +38,7 @@ EXAMPLES = (
 
 
 class RootCommand(click.Group):
-    """A group whose commands are imported when they are asked for, and whose errors never show a traceback."""
+    """A group that imports commands on first use and never shows a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -55,7 +55,9 @@ class RootCommand(click.Group):
             raise UsageError(f"no such command `{args[0]}`", did_you_mean(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    # Click's overloads distinguish the values of `standalone_mode`, which is not the caller's choice here.
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Run the command line and exit with its exit code."""
         extra["standalone_mode"] = False
         sys.exit(guarded(lambda: super(RootCommand, self).main(args, prog_name, **extra)))
 

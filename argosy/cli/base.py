@@ -1,4 +1,4 @@
-"""What all commands share: a command class with examples in its help, and the options that recur."""
+"""Define what commands share: a class with examples in its help, parameter types, and recurring options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from argosy.support.text import did_you_mean
 
 
 def _set_no_color(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value or ctx.parent is None:  # the root decides first, a command may add to it
+    if value or ctx.parent is None:  # without the flag, a command keeps what the root decided
         decide_colors(value)
 
 
@@ -28,7 +28,7 @@ no_color_option = click.option(
 
 
 def run_only(ctx: click.Context) -> None:
-    """Let TVM load without its compiler, for a command that never compiles, unless it shares its process."""
+    """Load TVM without its compiler, for a command that never compiles and has a process of its own."""
     if ctx.find_root().obj is not None:
         from argosy.runtime_bindings.engine.tvm_runtime import use_runtime_only
 
@@ -39,7 +39,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 
 
 class ArgosyCommand(click.Command):
-    """A command with `examples` (whole command lines) at the end of its help, and with --no-color."""
+    """A command with --no-color, and with `examples` (whole command lines) at the end of its help."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,14 +51,14 @@ class ArgosyCommand(click.Command):
 
     @staticmethod
     def write_examples(examples: Iterable[str], formatter: click.HelpFormatter) -> None:
-        """Adds a section of command lines, each on a line of its own however long."""
+        """Add a section with one command line per line, however long."""
         with formatter.section("Examples"):
             for example in examples:
                 formatter.write(f"{' ' * formatter.current_indent}{example}\n")
 
 
 def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., None]], ArgosyCommand]:
-    """`click.command` for an `ArgosyCommand`."""
+    """Return the decorator that makes a function an `ArgosyCommand`, as `click.command` does."""
 
     def wrap(function: Callable[..., None]) -> ArgosyCommand:
         made = click.command(name, cls=ArgosyCommand, examples=examples)(function)
@@ -69,7 +69,7 @@ def command(name: str, examples: Sequence[str]) -> Callable[[Callable[..., None]
 
 
 class Choice(click.ParamType):
-    """One of a table's names; `names` is called when a value is given, so that help pages import nothing heavy."""
+    """One of a table's names; `names` is called only to check a value, so that help pages import nothing heavy."""
 
     name = "name"
 
@@ -85,7 +85,7 @@ class Choice(click.ParamType):
 
 
 class Choices(Choice):
-    """One or several of a table's names, with commas between them."""
+    """One or more of a table's names, separated by commas."""
 
     name = "name,name"
 

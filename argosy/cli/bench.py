@@ -1,4 +1,4 @@
-"""`argosy bench`: artefacts go in, their speed, beside that of other programs, comes out as tables, JSON and a plot."""
+"""`argosy bench`: measure the speed of artefacts, beside that of other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POSITIVE = click.IntRange(min=1)
 
 
 class Numbers(click.ParamType):
-    """`8,512,2000`: whole numbers from 1."""
+    """Positive whole numbers separated by commas, such as `8,512,2000`."""
 
     name = "n,n,..."
 
@@ -43,27 +43,31 @@ class Numbers(click.ParamType):
     ],
 )
 @click.argument("artefacts", metavar="DIR|MODEL...", nargs=-1, required=True)
-@click.option("--vs", metavar="NAME,...", help="Run these beside it, in turns: llama.cpp, openvino.")
-@click.option("--contexts", type=Numbers(), metavar="N,...", help="Decode after so many tokens.  [default: 8,512,2000]")
+@click.option("--vs", metavar="NAME,...", help="Compare with these programs, in turns: llama.cpp, openvino.")
 @click.option(
-    "--prefill", "prefills", type=Numbers(), metavar="N,...", help="Read so many tokens.  [default: 128,512,2000]"
+    "--contexts", type=Numbers(), metavar="N,...", help="Measure decoding after N tokens.  [default: 8,512,2000]"
 )
-@click.option("--batch", type=_POSITIVE, metavar="N", help="Sequences decoded together; 1 is none.  [default: 8]")
-@click.option("--threads", type=_POSITIVE, metavar="N", help="Threads of every program.  [default: one for each core]")
+@click.option(
+    "--prefill", "prefills", type=Numbers(), metavar="N,...", help="Measure reading N tokens.  [default: 128,512,2000]"
+)
+@click.option("--batch", type=_POSITIVE, metavar="N", help="Sequences to decode together; 1 skips this.  [default: 8]")
+@click.option("--threads", type=_POSITIVE, metavar="N", help="Threads for every program.  [default: one per core]")
 @click.option("--repeats", type=_POSITIVE, metavar="N", help="Samples of each speed.  [default: 7]")
-@click.option("--quick", is_flag=True, help="Contexts and prefills to 512, three samples, one start.")
-@click.option("--build", "with_build", is_flag=True, help="Time a build of each artefact from nothing as well.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report to FILE; - is stdout, without the tables.")
-@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the speeds into FILE, .svg or .png.")
+@click.option("--quick", is_flag=True, help="Contexts and prefills up to 512, three samples, one start.")
+@click.option("--build", "with_build", is_flag=True, help="Also time building each artefact from scratch.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write the report to FILE; - prints it instead of the tables."
+)
+@click.option("--plot", type=_FILE, metavar="FILE", help="Plot the speeds to FILE, .svg or .png.")
 def command(
     artefacts: tuple[str, ...], vs: str | None, threads: int | None, quick: bool, with_build: bool,
     json_file: str | None, plot: Path | None, **sizes: Any,
 ) -> None:  # fmt: skip
-    """Measure how fast an artefact computes: decode, prefill, starts, memory, and the share of memory bandwidth.
+    """Measure an artefact's speed: decoding, prefill, startup, memory, and share of memory bandwidth.
 
-    With --vs other programs answer the same requests in the same run, with the weights at the same bits and with the
-    GGUF file as it is. Engines stay loaded and take turns, so that a slow minute slows all of them; but on a busy
-    machine programs whose threads wait for each other in loops suffer most: measure on an idle one.
+    With --vs, other programs answer the same requests in the same run, with weights of the same width and with the
+    GGUF file as it is. Programs stay loaded and take turns, so that a slow minute slows all of them. Measure on an idle
+    machine: on a busy one, programs whose threads wait for each other in loops suffer most.
     """
     from argosy.bench.peers import programs_named
     from argosy.bench.plot import check_plot, write_plot
@@ -95,7 +99,7 @@ def command(
 
 
 def _plan(quick: bool, sizes: dict[str, Any]) -> BenchmarkPlan:
-    """The plan: what was given, else that of `--quick` or the full one."""
+    """Return the full plan, or that of `--quick`, with the sizes that were given."""
     from argosy.bench.workload import QUICK, BenchmarkPlan
 
     given = {name: value for name, value in sizes.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`argosy build`: a model goes in, a directory that `argosy chat` and every other runtime load comes out."""
+"""`argosy build`: build an artefact that `argosy chat` and the other runtimes load."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ from argosy.cli.base import command as argosy_command
     "model", "target", "quantization", "rounding", "context_window", "prefill_chunk", "max_batch", "activations", "kv",
     "output", "force", "debug_dump", "as_json",
 )  # fmt: skip
-def command(as_json: bool, **wishes: Any) -> None:
-    """Convert a model's weights, write its config and compile its library, whatever of these changed."""
-    stages.run(("weights", "config", "library"), as_json, **wishes)
+def command(as_json: bool, **choices: Any) -> None:
+    """Convert a model's weights, write its config and compile its library, skipping what is up to date."""
+    stages.run(("weights", "config", "library"), as_json, **choices)

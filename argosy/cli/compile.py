@@ -1,4 +1,4 @@
-"""`argosy compile`: a model's architecture goes in, the library for one target comes out."""
+"""`argosy compile`: compile the libraries of an artefact."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ from argosy.cli.base import command as argosy_command
     "model", "target", "quantization", "context_window", "prefill_chunk", "max_batch", "activations", "kv", "output",
     "force", "debug_dump", "as_json",
 )  # fmt: skip
-def command(as_json: bool, **wishes: Any) -> None:
+def command(as_json: bool, **choices: Any) -> None:
     """Compile a model's library: the last part of `argosy build`."""
-    stages.run(("library",), as_json, **wishes)
+    stages.run(("library",), as_json, **choices)

@@ -1,4 +1,4 @@
-"""`argosy config`: a checkpoint goes in, the artefact's tokenizer and mlc-chat-config.json come out."""
+"""`argosy config`: write the tokenizer and `mlc-chat-config.json` of an artefact."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ from argosy.cli.base import command as argosy_command
     ],
 )
 @stages.options("model", "quantization", "context_window", "prefill_chunk", "max_batch", "output", "force", "as_json")
-def command(as_json: bool, **wishes: Any) -> None:
+def command(as_json: bool, **choices: Any) -> None:
     """Write the chat config and the tokenizer: the second part of `argosy build`."""
-    stages.run(("config",), as_json, **wishes)
+    stages.run(("config",), as_json, **choices)

@@ -1,4 +1,4 @@
-"""Where output goes: data to stdout, everything else to stderr, colours only where a person reads them."""
+"""Print data to stdout and messages to stderr, with colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from argosy.support import env
 
 
 def say(text: str = "") -> None:
-    """A line for the person, on stderr."""
+    """Print a message to stderr."""
     click.echo(text, err=True)
 
 
 def data(text: str) -> None:
-    """A line of data, on stdout."""
+    """Print a line of data to stdout."""
     click.echo(text)
 
 
 def data_json(value: object) -> None:
-    """A JSON document, on stdout."""
+    """Print a JSON document to stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 class _Colors:
-    """Whether colours are wanted at all; the first thing that a command line decides."""
+    """Whether to print colours; set once, before a command runs."""
 
     wanted = True
 
 
 def decide_colors(no_color: bool) -> None:
-    """Set what --no-color and the environment say; --no-color also reaches the progress bars, through NO_COLOR."""
+    """Decide from --no-color and the environment; --no-color sets NO_COLOR, for the sake of progress bars."""
     if no_color:
         os.environ["NO_COLOR"] = "1"
     _Colors.wanted = env.colour_wanted()
 
 
 def wants_color() -> bool:
-    """Whether colours are wanted; where the output is not a terminal there are none in any case."""
+    """Return whether to print colours; output that is not a terminal never has any."""
     return _Colors.wanted
 
 
 def styled(text: str, **style: Any) -> str:
-    """`text` in a style of `click.style`, where colours are wanted."""
+    """Apply `click.style` to `text`, unless colours are off."""
     return click.style(text, **style) if _Colors.wanted else text
 
 
 def is_terminal() -> bool:
-    """Whether a person types at stdin."""
+    """Return whether stdin is a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns on stdout; nothing is folded where stdout is not a terminal."""
+    """Print columns to stdout; long cells are folded only on a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

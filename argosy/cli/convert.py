@@ -1,4 +1,4 @@
-"""`argosy convert`: a checkpoint goes in, the artefact's weights come out."""
+"""`argosy convert`: convert the weights of an artefact."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ from argosy.cli.base import command as argosy_command
     ],
 )
 @stages.options("model", "quantization", "rounding", "output", "force", "as_json")
-def command(as_json: bool, **wishes: Any) -> None:
+def command(as_json: bool, **choices: Any) -> None:
     """Convert a model's weights: the first part of `argosy build`."""
-    stages.run(("weights",), as_json, **wishes)
+    stages.run(("weights",), as_json, **choices)

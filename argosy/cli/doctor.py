@@ -1,4 +1,4 @@
-"""`argosy doctor`: the machine goes in, a line for each thing that works or is missing comes out."""
+"""`argosy doctor`: report what works on this machine and what is missing."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from argosy.cli.base import command as argosy_command
 from argosy.cli.base import json_option
 
 if TYPE_CHECKING:
-    from argosy.doctor import Check
+    from argosy.support.checks import Check
 
 
 @argosy_command("doctor", examples=["argosy doctor", "argosy doctor --json"])
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show what works on this machine, and the command that installs what is missing.
+    """Show what works on this machine, and how to install what is missing.
 
-    Ends with exit code 1 if models cannot be built or cannot be run.
+    Exits with 1 if models cannot be built or cannot be run.
     """
     from argosy.doctor import examine, works
 

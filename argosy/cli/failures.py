@@ -1,7 +1,7 @@
-"""How a command ends: a callable goes in, its exit code comes out, and whatever went wrong is on stderr in one form.
+"""Turn whatever ends a command into an exit code, and report errors on stderr in one form.
 
 error: <one sentence>
-hint: <the way out>
+hint: <how to mend it>
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import click
 from argosy.cli.console import styled
 from argosy.support import env
 from argosy.support.errors import ArgosyError
+from argosy.support.text import one_line
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells report
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -26,7 +27,7 @@ DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 
 def guarded(action: Callable[[], object]) -> int:
-    """Runs `action` and returns the exit code: that of `ctx.exit`, of the error, or 0."""
+    """Run `action` and return its exit code: that of `ctx.exit`, that of the error, or 0."""
     try:
         code = action()
         sys.stdout.flush()
@@ -44,11 +45,11 @@ def guarded(action: Callable[[], object]) -> int:
         click.echo("stopped", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader went away; whatever Python flushes at exit must go nowhere.
+        # The reader is gone; discard what Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except MemoryError:
-        return report("out of memory", "close other programs, or take a smaller model or scheme", 1)
+        return report("out of memory", "close other programs, or use a smaller model or scheme", 1)
     except OSError as error:
         return _system(error)
     except Exception as error:
@@ -56,7 +57,7 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def report(message: str, hint: str | None, code: int) -> int:
-    """Prints an error and returns `code`."""
+    """Print an error and return `code`."""
     click.echo(styled("error: ", fg="red", bold=True) + message, err=True)
     if hint:
         click.echo(styled("hint: ", fg="cyan") + hint, err=True)
@@ -64,7 +65,7 @@ def report(message: str, hint: str | None, code: int) -> int:
 
 
 def _sentence(text: str) -> str:
-    """Click's message in our form: lower case, values in backticks, no full stop."""
+    """Rewrite a message of click's in our form: lower case, values in backticks, no full stop."""
     text = re.sub(r"\((\S+)\)$", r"`\1`", text.strip().rstrip(".").replace("'", "`"))
     return text[:1].lower() + text[1:]
 
@@ -82,7 +83,7 @@ def _usage(error: click.UsageError) -> int:
 
 
 def _system(error: OSError) -> int:
-    """The operating system refused something that no code of ours expected: still one sentence."""
+    """Report a refusal of the operating system that no code expected."""
     if error.errno is None or not error.strerror:
         return _defect(error)
     where = f" `{error.filename}`" if error.filename is not None else ""
@@ -92,10 +93,9 @@ def _system(error: OSError) -> int:
 
 
 def _defect(error: Exception) -> int:
-    """A fault of ours: one sentence, and the traceback in a file (or on stderr with ARGOSY_DEBUG=1)."""
+    """Report a bug: one sentence, and the traceback in a file (or on stderr with ARGOSY_DEBUG=1)."""
     text = "".join(traceback.format_exception(error))
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    message = f"this is a defect in argosy: {type(error).__name__}: {first_line}"
+    message = f"this is a defect in argosy: {type(error).__name__}: {one_line(error, 200)}"
     if _debug_wanted():
         code = report(message, None, DEFECT)
         click.echo(text, err=True, nl=False)
@@ -112,7 +112,7 @@ def _defect(error: Exception) -> int:
 
 
 def _debug_wanted() -> bool:
-    """ARGOSY_DEBUG; a value that is not allowed has been refused before, or is what went wrong just now."""
+    """Return ARGOSY_DEBUG; an invalid value counts as unset, since it is reported as an error by itself."""
     try:
         return env.DEBUG.get()
     except ArgosyError:

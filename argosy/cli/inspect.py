@@ -1,4 +1,4 @@
-"""`argosy inspect`: something that was built goes in, what it is made of comes out."""
+"""`argosy inspect`: show the contents of an artefact, a library or a debug dump."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = (
 )
 @click.argument("path", type=str, metavar="LIBRARY|DIR")
 @click.argument("other", required=False, metavar="")
-@click.option("--diff", "diff", is_flag=True, help="Compare two directories of --debug-dump, phase by phase.")
+@click.option("--diff", "diff", is_flag=True, help="Compare two directories written by --debug-dump, phase by phase.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, path: str, other: str | None, diff: bool, as_json: bool) -> None:
@@ -109,10 +109,10 @@ def _show_difference(before: Path, after: Path, as_json: bool) -> None:
 
     found = list(compare_dumps(before, after))
     if as_json:
-        console.data_json([{"phase": each.phase, "added": each.added, "removed": each.removed} for each in found])
+        console.data_json([{"phase": phase.phase, "added": phase.added, "removed": phase.removed} for phase in found])
         return
-    for each in found:
-        verdict = "the same" if not each.lines else f"{each.added} lines added, {each.removed} removed"
-        console.data(console.styled(f"{each.phase}: {verdict}", bold=True))
-        for line in each.lines:
+    for phase in found:
+        verdict = "the same" if not phase.lines else f"{phase.added} lines added, {phase.removed} removed"
+        console.data(console.styled(f"{phase.phase}: {verdict}", bold=True))
+        for line in phase.lines:
             console.data(console.styled(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1])))

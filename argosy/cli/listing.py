@@ -1,4 +1,4 @@
-"""`argosy list`: a kind of thing goes in, its names come out."""
+"""`argosy list`: list models, targets, schemes, families and artefacts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _kinds() -> Iterable[str]:
 )
 @json_option
 def command(kind: str | None, as_json: bool) -> None:
-    """List models, targets, quantization schemes, model families and what was built; without KIND all of them."""
+    """List models, targets, quantization schemes, model families or artefacts; without KIND, all of them."""
     from argosy.listing import KINDS
 
     found = {name: KINDS[name]() for name in ([kind] if kind else KINDS)}

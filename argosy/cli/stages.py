@@ -1,4 +1,4 @@
-"""What `build`, `convert`, `config` and `compile` share: options go in, a build runs, a table comes out."""
+"""Define the options of `build`, `convert`, `config` and `compile`, run the build, and summarize it."""
 
 from __future__ import annotations
 
@@ -42,52 +42,51 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "target": click.option(
         "--target", "-t", "targets", type=Choices("target", _targets), default="cpu", show_default=True,
-        metavar="T[,T]", help="What to compile for, one library each; see `argosy list targets`.",
+        metavar="T[,T]", help="Compile a library for each of these targets; see `argosy list targets`.",
     ),
     "quantization": click.option(
         "--quantization", "-q", type=Choice("quantization scheme", _schemes), default="q4f16_1", show_default=True,
-        metavar="Q", help="How the weights are stored; see `argosy list schemes`.",
+        metavar="Q", help="Store weights in this scheme; see `argosy list schemes`.",
     ),
     "rounding": click.option(
         "--rounding", type=click.Choice(["full", "rtn"]), default="full", show_default=True,
-        help="full uses every level of a group; rtn rounds to nearest as MLC does. The layout is the same.",
+        help="full uses every level of a group; rtn rounds to nearest, like MLC. The layout is the same.",
     ),
     "context_window": click.option(
         "--context-window", type=_POSITIVE, metavar="N",
-        help="Tokens a conversation may hold.  [default: the model's, at most 8192]",
+        help="Longest conversation, in tokens.  [default: the model's limit, at most 8192]",
     ),
     "prefill_chunk": click.option(
         "--prefill-chunk", type=_POSITIVE, metavar="N",
-        help="Tokens read in one step; more is faster and takes more memory.  [default: 512]",
+        help="Tokens of a prompt to read in one step; more is faster and takes more memory.  [default: 512]",
     ),
     "max_batch": click.option(
-        "--max-batch", type=_POSITIVE, metavar="N", help="Sequences that may run together.  [default: 8]",
+        "--max-batch", type=_POSITIVE, metavar="N", help="Most sequences that run at once.  [default: 8]",
     ),
     "activations": click.option(
         "--activations", type=click.Choice(["int8", "int16", "f32"]),
-        help="On CPUs, what matrices of 4 and 8 bits are multiplied with: rounded in groups of 32, finely, or exact, "
-        "each slower than the one before.  [default: int8, and int16 for q8f16_1 and keep]",
+        help="On CPUs, how inputs are rounded before they are multiplied with matrices of 4 and 8 bits: in groups of "
+        "32, more finely, or not at all, from fast to slow.  [default: int8; int16 for q8f16_1 and keep]",
     ),
     "kv": click.option(
         "--kv", type=click.Choice(["f16", "f32"]),
-        help="On CPUs, what the cache keeps keys and values in: f32 takes twice the memory, and is exact.  "
-        "[default: f16]",
+        help="On CPUs, how the cache stores keys and values; f32 is exact and takes twice the memory.  [default: f16]",
     ),
     "output": click.option(
         "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
-        help="Where to build.  [default: dist/out/<model>-<scheme> in a checkout, else dist/<model>-<scheme>]",
+        help="Build into DIR.  [default: dist/out/<model>-<scheme> in a checkout, else dist/<model>-<scheme>]",
     ),
-    "force": click.option("--force", is_flag=True, help="Do it again even if nothing changed."),
+    "force": click.option("--force", is_flag=True, help="Redo what is up to date as well."),
     "debug_dump": click.option(
         "--debug-dump", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-        help="Write the IR after each phase and the generated source into DIR.",
+        help="Write the IR after each phase and the generated source to DIR.",
     ),
-    "as_json": click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON on stdout."),
+    "as_json": click.option("--json", "as_json", is_flag=True, help="Print a JSON report on stdout."),
 }  # fmt: skip
 
 
 def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The named rows of `OPTIONS`, in this order, as one decorator."""
+    """Return a decorator that adds the named rows of `OPTIONS`, in this order."""
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
         for name in reversed(names):
@@ -97,15 +96,15 @@ def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     return wrap
 
 
-def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
-    """Build `stages` with the wishes of the command line, and print the outcome."""
+def run(stages: Sequence[Stage], as_json: bool, **choices: Any) -> None:
+    """Build `stages` with the choices of the command line, and print a report."""
     from argosy.support.interrupts import ctrl_c_deferred
 
     with ctrl_c_deferred():  # NumPy starts threads
         from argosy.build import BuildRequest, build
         from argosy.support.progress import open_progress
 
-    request = BuildRequest(**wishes)
+    request = BuildRequest(**choices)
     with stoppable() as signals, open_progress() as progress:
         report = build(request, Stopping(progress, signals), stages)
     for note in report.notes:
@@ -118,23 +117,23 @@ def run(stages: Sequence[Stage], as_json: bool, **wishes: Any) -> None:
 
 @dataclasses.dataclass(slots=True)
 class Signals:
-    """Whether the user, or the system, has asked this process to stop."""
+    """Whether this process received a signal to stop."""
 
     stop: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stopping:
-    """Reports go on to `progress`, until `signals` ask to stop.
+    """Progress that raises KeyboardInterrupt once a signal to stop has arrived.
 
-    A KeyboardInterrupt that arrives in a destructor or a callback of the compiler is lost; the next report raises it.
+    A KeyboardInterrupt inside a destructor or a callback of the compiler is lost; the next report raises it again.
     """
 
     progress: Progress
     signals: Signals
 
     def report(self, stage: str, done: int, total: int, unit: Unit = "steps") -> None:
-        """Raises KeyboardInterrupt if this process is to stop."""
+        """Report to `progress`, or raise KeyboardInterrupt."""
         if self.signals.stop:
             raise KeyboardInterrupt
         self.progress.report(stage, done, total, unit)
@@ -142,10 +141,10 @@ class Stopping:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Signals]:
-    """Ctrl-C and a polite kill end a build: what was being written is removed.
+    """Make SIGINT and SIGTERM end the block with KeyboardInterrupt, so that unfinished files are removed.
 
-    On its way through the compiler's C++ a KeyboardInterrupt becomes another error; here it becomes one again. A signal
-    that whoever started this program has it ignore, as shells do for what they put into the background, stays ignored.
+    The compiler's C++ turns a KeyboardInterrupt into another error; it is turned back here. A signal that this process
+    was started to ignore, as shells do for background jobs, stays ignored.
     """
     signals = Signals()
 
@@ -153,8 +152,8 @@ def stoppable() -> Iterator[Signals]:
         signals.stop = True
         raise KeyboardInterrupt
 
-    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
+    handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield signals
     except Exception as error:
@@ -206,7 +205,7 @@ def _for_browsers(report: BuildReport) -> bool:
 
 
 def _files(names: Sequence[str]) -> str:
-    """A short word for the files of a stage."""
+    """Name the files of a stage, counting shards."""
     shards = [name for name in names if name.startswith("params_shard_")]
     others = [name for name in names if name not in shards]
     return ", ".join([*others, *([f"{len(shards)} shards"] if shards else [])])

@@ -1,4 +1,4 @@
-"""`argosy web`: an artefact goes in, a chat page in the browser comes out, served by this machine to itself."""
+"""`argosy web`: serve a chat page and an artefact to a browser on this machine."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 @click.argument("artefact", metavar="DIR|MODEL")
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="N",
-    help="Listen on this port; 0 is any free one.  [default: a free one, the same for a directory each time]",
+    help="Listen on this port; 0 is any free one.  [default: a free port, the same each time for a directory]",
 )  # fmt: skip
 @click.option(
     "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True,
-    help="Listen on this address; any but a loopback one opens the artefact to other machines.",
+    help="Listen on this address; any but a loopback address opens the artefact to other machines.",
 )  # fmt: skip
 @click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it listens: url, host, port, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON once it listens: url, host, port, ...")
 def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: bool) -> None:
     """Chat with a model in the browser, on this machine's GPU.
 
-    Serves the chat page and an artefact that was built with --target webgpu, to this machine only, until Ctrl-C.
+    Serves the chat page, and an artefact built with --target webgpu, to this machine only, until Ctrl-C.
     """
     from argosy.compiler.targets.table import BROWSER_TARGET
     from argosy.places import find_artefact
@@ -62,7 +62,7 @@ def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: 
 
 
 def _announce(server: WebServer, name: str, as_json: bool) -> None:
-    """Where it listens, on stdout."""
+    """Print the server's address to stdout."""
     if as_json:
         import json
 
@@ -74,7 +74,7 @@ def _announce(server: WebServer, name: str, as_json: bool) -> None:
 
 
 def _serve(server: WebServer, opens: bool) -> None:
-    """Answer requests until Ctrl-C or a polite kill, which both are how this command ends well."""
+    """Answer requests until Ctrl-C or SIGTERM, which are both a normal end."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -91,12 +91,12 @@ def _serve(server: WebServer, opens: bool) -> None:
 
 
 def _open(url: str) -> None:
-    """Show the page, where there is something to show it on."""
+    """Open the page in a browser, if there is a display."""
     import webbrowser
 
     from argosy.web.tools import can_open_browser
 
-    if can_open_browser():  # in a thread: some browsers return only when they are closed
+    if can_open_browser():  # in a thread, because some browsers block until they are closed
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     else:
         console.say("there is no display here: open the address in a browser yourself")
