@@ -71,9 +71,9 @@ class Artefact:
         return build_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
 
     def library(self, target: str | None = None) -> LibraryRecord:
-        """The library for `target`, or without one the fastest that this machine can run.
+        """Return the library for `target`, or the fastest one that runs on this machine.
 
-        Raises ArtefactError when there is none that this machine can run with these weights.
+        Raises ArtefactError if none runs on this machine with these weights.
         """
         if self.manifest is None:
             sentence = f"`{self.directory}` has no `{MANIFEST_NAME}`, as if MLC had made it: weights, but no library"
@@ -89,7 +89,7 @@ class Artefact:
         else:
             chosen = self._best(list(libraries.values()))
         machine = _other_machine(chosen)
-        if machine is not None:  # the same library again would not help
+        if machine is not None:  # building the same library again would not help
             in_browser = f"`argosy web {self.directory}` chats in the browser; for this machine's processor: "
             raise ArtefactError(machine, (in_browser if chosen.target.host.for_browsers else "") + self.rebuild_hint())
         problem = self._misfit(chosen) or self.manifest.file_problem(self.directory, chosen.file)
@@ -111,14 +111,14 @@ class Artefact:
         return found
 
     def _best(self, libraries: list[LibraryRecord]) -> LibraryRecord:
-        """The fastest library that fits; where none does, the least demanding one for machines like this."""
+        """Return the fastest library that fits; if none does, the least demanding one for this architecture."""
         ranked = sorted(libraries, key=lambda library: (strength(library.target.features), library.target.name))
         fitting = [library for library in ranked if self._misfit(library) is None]
         near = [library for library in ranked if library.target.host.arch == architecture()]
         return fitting[-1] if fitting else (near or ranked)[0]
 
     def _misfit(self, library: LibraryRecord) -> str | None:
-        """Why `library` does not run here with these weights: a sentence without a full stop, or None."""
+        """Return why `library` does not run here with these weights, without a full stop, or None."""
         return _other_abi(library) or _other_tvm(library) or _other_machine(library) or self._other_weights(library)
 
     def _other_weights(self, library: LibraryRecord) -> str | None:

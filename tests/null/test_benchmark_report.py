@@ -1,4 +1,4 @@
-"""The benchmark's own parts, without a model: plans, samples, child processes, tables, the picture and the page."""
+"""The parts of the benchmark that need no model: plans, samples, child processes, tables, the plot and the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OURS, KEPT = "Argosy q4f16_1", "Argosy keep"
 
 @pytest.fixture(scope="module")
 def page() -> ModuleType:
-    """benchmarks/page.py, which is a program and in no package."""
+    """Load benchmarks/page.py, a program outside all packages."""
     path = Path(__file__).parents[2] / "benchmarks" / "page.py"
     spec = importlib.util.spec_from_file_location("benchmark_page", path)
     assert spec is not None and spec.loader is not None
@@ -46,7 +46,7 @@ def ours(scheme: str, digest: str = "d", model: str = "m.gguf") -> Ours:
 def report_of(
     schemes: tuple[str, ...] = ("q4f16_1", "keep"), names: tuple[str, ...] = ("llama.cpp",)
 ) -> dict[str, Any]:
-    """A report: rates 10, 20, ... by case for Argosy, half of that for Q4_0 peers, a quarter for shipped ones."""
+    """Make a report: rates 10, 20, ... by case for Argosy, half of them for Q4_0 peers, a quarter for shipped ones."""
     artefacts = [ours(scheme) for scheme in schemes]
     others = peers.peers_of(artefacts, [PEER_PROGRAMS[name] for name in names])
     share = {one.name: 1.0 for one in artefacts}
@@ -89,7 +89,7 @@ def report_of(
     return dict(json.loads(json.dumps(report)))
 
 
-# -- what is asked for
+# -- plans and requests
 
 
 def test_a_plan_has_its_cases_and_room_for_them() -> None:
@@ -102,7 +102,7 @@ def test_a_plan_has_its_cases_and_room_for_them() -> None:
 
 
 class Counting(SteppingEngine):
-    """An engine that notes what it is told."""
+    """An engine that records its calls."""
 
     vocab_size = 50
 
@@ -123,7 +123,7 @@ class Counting(SteppingEngine):
 
 
 def grown(steps: int) -> list[tuple[Any, ...]]:
-    """What two sequences of five tokens are told to grow by some steps, and back."""
+    """Return the calls that extend two sequences of five tokens by some steps, and truncate them."""
     return [*(("step", 2, 5 + step) for step in range(steps)), ("cut", 2, 5, steps)]
 
 
@@ -144,7 +144,7 @@ def test_token_ids_are_in_the_vocabulary_and_differ() -> None:
     assert len(set(ids)) == 40 and set(ids) <= set(range(50))
 
 
-# -- who runs beside whom
+# -- peers
 
 
 def test_peers_have_the_bits_of_the_artefacts_and_those_of_the_file() -> None:
@@ -233,7 +233,7 @@ def test_the_same_artefact_can_be_built_again() -> None:
     assert BuildRequest(**found).max_batch == 2
 
 
-# -- what is shown
+# -- tables, plot and page
 
 
 def test_a_report_has_tables_that_say_whose_bits_are_the_same() -> None:
@@ -246,9 +246,9 @@ def test_a_report_has_tables_that_say_whose_bits_are_the_same() -> None:
         len(table.headings) for table in (first, second, *others)
     }
     assert [table.title for table in others] == ["Roofline", "What ran", "Chat", "Build"]
-    said = others[2]
-    assert said.rows[0][3:] == ("100.0 MB", "20 B, 3 of 9 tokens filled", "3 B", "280.0 MB")
-    assert "1.3 x weights + KV cache + 150.0 MB" in said.notes[0]
+    table = others[2]
+    assert table.rows[0][3:] == ("100.0 MB", "20 B, 3 of 9 tokens filled", "3 B", "280.0 MB")
+    assert "1.3 x weights + KV cache + 150.0 MB" in table.notes[0]
 
 
 def test_figures_of_a_busy_machine_say_so() -> None:

@@ -1,4 +1,4 @@
-"""Hugging Face directories: safetensors, shards, PyTorch files, written by the libraries themselves, read back."""
+"""Read Hugging Face directories of safetensors, shards and PyTorch files, as the libraries themselves write them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_shards(tmp_path: Path) -> None:
 
 
 def test_linked_files_are_followed(tmp_path: Path) -> None:
-    """A hub cache keeps the files elsewhere and links to them."""
+    """The hub cache stores files elsewhere and links to them."""
     path = _directory(tmp_path / "m")
     (path / "model.safetensors").rename(tmp_path / "blob")
     (path / "model.safetensors").symlink_to("../blob")

@@ -1,4 +1,4 @@
-"""Flipped, inserted and cut bytes in small sound checkpoints: they are read, or refused with an ArgosyError."""
+"""Flip, insert and cut bytes in small sound checkpoints: they are read, or refused with an ArgosyError."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BYTE = st.integers(0, 255)
 
 @st.composite
 def edits(draw: st.DrawFn, size: int) -> list[tuple[str, int, int]]:
-    """Up to four changes, most of them in the header at the front."""
+    """Draw up to four changes, most of them in the header at the front."""
     place = st.one_of(st.integers(0, min(size, 400) - 1), st.integers(0, size - 1))
     kind = st.sampled_from(["set", "set", "flip", "insert", "delete", "cut", "ones"])
     return draw(st.lists(st.tuples(kind, place, BYTE), min_size=1, max_size=4))
@@ -46,7 +46,7 @@ def _edited(data: bytes, changes: list[tuple[str, int, int]]) -> bytes:
 
 
 def _use(path: Path) -> None:
-    """Read everything; only ArgosyError may come out."""
+    """Read everything; nothing but an ArgosyError may be raised."""
     try:
         checkpoint = open_checkpoint(path)
         for name in checkpoint.names():

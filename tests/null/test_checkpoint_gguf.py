@@ -1,4 +1,4 @@
-"""GGUF files: types, names, changed layouts, configs, digests; written by the `gguf` package, read back by us."""
+"""Read GGUF files written by the `gguf` package: types, names, changed layouts, configs, digests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FFN = "model.layers.0.mlp.up_proj.weight"
 
 
 def _random_rows(kind: GGMLQuantizationType, rows: int, columns: int, seed: int = 0) -> np.ndarray:
-    """A matrix as stored: quantized where `gguf` can, else random bytes."""
+    """Make a stored matrix: quantized if `gguf` can, else random bytes."""
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((rows, columns)).astype(np.float32)
     try:
@@ -39,7 +39,7 @@ def _random_rows(kind: GGMLQuantizationType, rows: int, columns: int, seed: int 
 
 
 def _with_matrix(path: Path, kind: GGMLQuantizationType, raw: np.ndarray, columns: int = COLUMNS) -> Path:
-    """A sound model whose `up_proj` is `raw`."""
+    """Write a sound model whose `up_proj` is `raw`."""
     file = tiny_gguf().tensor("blk.0.ffn_up.weight", dims=(columns, len(raw)), data=raw.tobytes(), kind=int(kind))
     path.write_bytes(file.bytes())
     return path
@@ -60,7 +60,7 @@ def test_values_of_every_type(kind: GGMLQuantizationType, tmp_path: Path, monkey
 
 
 def test_every_type_is_either_read_or_refused() -> None:
-    """A type that a newer `gguf` adds must be put on one of the two sides."""
+    """A type added by a newer `gguf` must be sorted into one of the two."""
     for kind in READABLE:
         dequantize(_random_rows(kind, 1, COLUMNS), kind)
     for name in UNREADABLE:
@@ -90,7 +90,7 @@ def test_blocks_are_exact(kind: str, name: str, tmp_path: Path) -> None:
 
 
 def _stored_by_llama_cpp(architecture: str, config: dict, name: str, values: np.ndarray) -> np.ndarray:
-    """What llama.cpp's converter does to a Hugging Face tensor before it writes it."""
+    """Change a Hugging Face tensor as llama.cpp's converter does."""
     heads = config.get("num_attention_heads", config.get("n_head"))
     if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
         n = heads if "q_proj" in name else config["num_key_value_heads"]
@@ -127,7 +127,7 @@ def _gguf_name(table: gguf.TensorNameMap, name: str) -> str:
 
 
 def _write_family(path: Path, model_type: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """A GGUF file of a random tiny model, named by `gguf`'s own table; the config and the tensors it was made from."""
+    """Write a random tiny model, with names from `gguf`'s own table; return its config and tensors."""
     architecture, changes = FAMILY_ROWS[model_type]
     config = {**FAMILIES[model_type].tiny_config, **changes}
     model = read_model(SimpleNamespace(config=config, names=tuple))
@@ -178,7 +178,7 @@ def _write_family(path: Path, model_type: str) -> tuple[dict, dict[str, np.ndarr
 
 @pytest.mark.parametrize("model_type", FAMILY_ROWS)
 def test_families_come_back(model_type: str, tmp_path: Path) -> None:
-    """Names, values and the network are what they were before the conversion to GGUF."""
+    """Names, values and the network are the same as before the conversion to GGUF."""
     config, tensors = _write_family(tmp_path / "x.gguf", model_type)
     checkpoint = open_checkpoint(tmp_path / "x.gguf")
     assert set(checkpoint.names()) == set(tensors)
@@ -215,7 +215,7 @@ def test_output_that_copies_the_embedding_is_tied(tmp_path: Path) -> None:
 
 
 def open_checkpoint_config(tmp_path: Path, file: object) -> dict:
-    """The config of a file."""
+    """Return the config of a file."""
     return _opened(tmp_path / "config.gguf", file).config
 
 

@@ -1,4 +1,4 @@
-"""Rebuilt tokenizers against llama.cpp's own, where llama-cpp-python is installed."""
+"""Compare rebuilt tokenizers with llama.cpp's own, if llama-cpp-python is installed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _differences(path: Path, texts: list[str]) -> list[tuple[str, list[int], lis
 
 @pytest.mark.parametrize("pre", PRE_TOKENIZERS)
 def test_byte_level(pre: str, tmp_path: Path) -> None:
-    # Models that compose their text (NFC) do so in their own tokenizer.json; llama.cpp leaves it out.
+    # Models that normalize text to NFC do so in their own tokenizer.json; llama.cpp does not.
     texts = [text for text in TRICKY if not PRE_TOKENIZERS[pre].nfc or "\u0301" not in text]
     assert _differences(write_vocabulary(tmp_path / "v.gguf", pre), texts) == []
 

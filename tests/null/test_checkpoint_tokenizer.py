@@ -1,4 +1,4 @@
-"""Tokenizer files: from GGUF metadata and from Hugging Face directories, against recorded ids and simple references."""
+"""Compare tokenizers from GGUF metadata and Hugging Face directories with recorded ids and simple references."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from argosy.model_defs.checkpoint import open_checkpoint
 from argosy.model_defs.checkpoint.gguf_tokenizer import tokenizer_files
 from argosy.model_defs.checkpoint.pre_tokenizers import PRE_TOKENIZERS
 
-# What llama.cpp makes of these texts with the tokenizer of SmolLM2-135M-Instruct.
+# The ids llama.cpp computes for these texts with the tokenizer of SmolLM2-135M-Instruct.
 SMOLLM2 = {
     "Hello world": [19556, 905],
     "  multiple   spaces    here ": [216, 2701, 256, 5600, 333, 1535, 216],
@@ -137,7 +137,7 @@ def test_byte_level_loses_nothing(pre: str, tmp_path: Path) -> None:
 
 
 def test_pre_tokenizers_differ(tmp_path: Path) -> None:
-    """The texts of these tests tell every two pre-tokenizers apart, but for those that mean the same."""
+    """The texts of these tests tell all pre-tokenizers apart, except equivalent ones."""
     results = {}
     for pre, rule in PRE_TOKENIZERS.items():
         tokenizer = _tokenizer(write_vocabulary(tmp_path / f"{pre}.gguf", pre))
@@ -148,7 +148,7 @@ def test_pre_tokenizers_differ(tmp_path: Path) -> None:
 
 
 def _sentencepiece_reference(text: str, tokens: list[str], scores: list[float], kinds: list[int]) -> list[str]:
-    """Sentencepiece's BPE, directly: join the best-scored neighbours until none can be joined."""
+    """Sentencepiece's BPE written directly: join the neighbours with the best score until none can be joined."""
     score = {t: s for t, s, k in zip(tokens, scores, kinds, strict=True) if k == 1}
     pieces = list("\u2581" + text.replace(" ", "\u2581")) if text else []
     while True:
@@ -202,7 +202,7 @@ def test_llama3_begins_with_bos_unless_told_otherwise(tmp_path: Path) -> None:
 
 
 def test_kinds_of_tokens(tmp_path: Path) -> None:
-    """Control tokens are special, user-defined ones are not, fillers are no tokens."""
+    """Control tokens are special, user-defined ones are not, and padding is not a token."""
     tokens = [*TOKENS[:6], "[PAD6]", "<tool>"]
     kinds = b"\x09\0\0\0\x05\0\0\0" + (8).to_bytes(8, "little")
     kinds += b"".join(kind.to_bytes(4, "little") for kind in (1, 1, 1, 3, 3, 1, 5, 4))
@@ -232,7 +232,7 @@ def test_phi3_tokens_swallow_the_space_after_them(tmp_path: Path) -> None:
 
 
 def _directory(path: Path, **files: bytes) -> Path:
-    """A Hugging Face directory; `a__b` stands for `a.b`."""
+    """Write a Hugging Face directory; `a__b` stands for `a.b`."""
     content = tiny_directory().files | {name.replace("__", "."): data for name, data in files.items()}
     for name, data in content.items():
         if data:

@@ -1,4 +1,4 @@
-"""Every malformed checkpoint is refused in one sentence, soon, within little memory, and for its own reason."""
+"""Every malformed checkpoint is refused quickly, in little memory, with one sentence that names its own fault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def animals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 
 
 def _use(path: Path) -> None:
-    """Everything a build asks of a checkpoint."""
+    """Use a checkpoint as a build does."""
     checkpoint = open_checkpoint(path)
     for name in checkpoint.names():
         checkpoint.read(name)
@@ -61,7 +61,7 @@ def test_zoo_is_large_and_has_no_twins() -> None:
 
 
 def test_what_the_zoo_mutates_is_sound(tmp_path: Path) -> None:
-    """Otherwise a case could be refused for a reason of the others."""
+    """Otherwise a case could be refused for a fault that all cases share."""
     for name, data in tiny_directory().files.items():
         (tmp_path / name).write_bytes(data)
     _use(tmp_path)

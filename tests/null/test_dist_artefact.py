@@ -1,4 +1,4 @@
-"""Artefact directories: built stage by stage, opened, tampered with, killed half-way, and built again."""
+"""Artefact directories are built stage by stage, opened, tampered with, killed half-way, and built again."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def edit(path: Path, change: Change) -> None:
-    said = json.loads(path.read_text())
-    change(said)
-    path.write_text(json.dumps(said))
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
 
 
 def refused(directory: Path, sentence: str, target: str | None = None) -> ArtefactError:
-    """Open everything; the one error must match, be one line, and name a way out."""
+    """Open everything; it must raise one error that matches, is one line, and has a hint."""
     with pytest.raises(ArtefactError, match=sentence) as caught:
         found = open_artefact(directory)
         found.library(target)
@@ -133,14 +133,14 @@ def test_every_file_is_guarded(built: Path, name: str) -> None:
 
 
 def test_the_two_lists_of_digests_must_agree(built: Path) -> None:
-    """Someone swaps weights and mends tensor-cache.json and its digest, but not the shard's digest in the manifest."""
+    """Weights are swapped, tensor-cache.json and its digest updated, but not the shard's digest in the manifest."""
     with open_build(built.with_name("other")) as build:
         add_weights(build, value=2.0)
     for name in (CACHE_NAME, "params_shard_0.bin"):
         shutil.copy(built.with_name("other") / name, built / name)
     digests = read_manifest(built.with_name("other")).files
     record = dataclasses.asdict(digests[CACHE_NAME])
-    edit(built / MANIFEST_NAME, lambda said: said["files"].update({CACHE_NAME: record}))
+    edit(built / MANIFEST_NAME, lambda data: data["files"].update({CACHE_NAME: record}))
     refused(built, "other digests of `params_shard_0.bin`")
 
 
@@ -161,7 +161,7 @@ LIBRARY: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize(("change", "sentence"), LIBRARY.values(), ids=LIBRARY)
 def test_a_library_that_does_not_fit_is_refused(built: Path, change: dict[str, object], sentence: str) -> None:
-    edit(built / MANIFEST_NAME, lambda said: said["libraries"]["cpu"].update(change))
+    edit(built / MANIFEST_NAME, lambda data: data["libraries"]["cpu"].update(change))
     for target in (None, "cpu"):
         assert refused(built, sentence, target).hint == f"{COMMAND} --output {built}"
 
@@ -169,9 +169,9 @@ def test_a_library_that_does_not_fit_is_refused(built: Path, change: dict[str, o
 def test_cpu_features_are_checked_by_name(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_features, "host_features", lambda: frozenset({"avx2"}))
     target = {"name": "cpu", "triple": TRIPLE, "cpu": "x", "features": ["+avx512vnni", "avx2", "fast-movbe"]}
-    edit(built / MANIFEST_NAME, lambda said: said["libraries"]["cpu"].update(target=target))
+    edit(built / MANIFEST_NAME, lambda data: data["libraries"]["cpu"].update(target=target))
     refused(built, "needs the CPU features `avx512vnni`, which this machine lacks")
-    monkeypatch.setattr(cpu_features, "host_features", lambda: None)  # a system that does not say
+    monkeypatch.setattr(cpu_features, "host_features", lambda: None)  # a system that does not list its features
     open_artefact(built).library()
 
 
@@ -188,14 +188,14 @@ def test_the_best_library_that_runs_here_is_chosen(built: Path, monkeypatch: pyt
     refused(built, "`webgpu`, which this runtime does not drive", "webgpu")
     refused(built, "needs the CPU features `avx512f`", "cpu-avx512")
     refused(built, "no library for `cuda`; it holds arm64, cpu, cpu-avx2, cpu-avx512, webgpu", "cuda")
-    found.library_path(found.library()).write_bytes(b"\x7fELF!")  # the best one is altered: not passed over in silence
+    found.library_path(found.library()).write_bytes(b"\x7fELF!")  # the best one: altered
     refused(built, "cpu-avx2.so` has 5 bytes")
 
 
 def test_a_library_for_another_cpu_is_refused_with_a_command_that_helps(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The least demanding library for this architecture is spoken of, and not to be built again as it is."""
+    """The error is about the least demanding library for this architecture, and does not advise to build it again."""
     monkeypatch.setattr(cpu_features, "host_features", lambda: frozenset({"avx"}))
     with open_build(built) as build:
         add_library(build, LibraryTarget("cpu", TRIPLE, "x", ("avx2", "avx512f", "avx512vnni")))
@@ -221,29 +221,29 @@ def test_how_bytes_are_multiplied_counts_most(slow: set[str], fast: set[str]) ->
 
 
 def manifest_change(**changes: object) -> Change:
-    return lambda said: said.update(changes)
+    return lambda data: data.update(changes)
 
 
 def config_change(**changes: object) -> Change:
-    return lambda said: said["config"].update(changes)
+    return lambda data: data["config"].update(changes)
 
 
 MALFORMED: dict[str, tuple[Change, str]] = {
     "a later abi": (manifest_change(abi=ABI + 1), "has the artefact ABI 2, and this version of Argosy reads ABI 1"),
-    "no abi": (lambda said: said.pop("abi"), "`abi` is missing"),
+    "no abi": (lambda data: data.pop("abi"), "`abi` is missing"),
     "an abi that is text": (manifest_change(abi="1"), "`abi` is `'1'`, not a whole number"),
     "a model that is a number": (manifest_change(model=1), "`model` is `1`, not a string"),
     "files that are a list": (manifest_change(files=[]), r"`files` is `\[\]`, not an object"),
-    "a file without digest": (lambda said: said["files"].pop("tokenizer.json"), "has no digest of `tokenizer.json`"),
-    "a digest that is none": (lambda said: said["files"]["tokenizer.json"].update(sha256="x"), "not a SHA-256"),
-    "a negative size": (lambda said: said["files"]["tokenizer.json"].update(bytes=-1), "not at least 0"),
+    "a file without digest": (lambda data: data["files"].pop("tokenizer.json"), "has no digest of `tokenizer.json`"),
+    "a digest that is none": (lambda data: data["files"]["tokenizer.json"].update(sha256="x"), "not a SHA-256"),
+    "a negative size": (lambda data: data["files"]["tokenizer.json"].update(bytes=-1), "not at least 0"),
     "a config file elsewhere": (config_change(files=["../secret"]), r"`config\.files\[0\]` is `'\.\./secret'`, not a"),
     "a config file from the root": (config_change(files=["/etc/passwd"]), "not a plain file name"),
-    "a library elsewhere": (lambda said: said["libraries"]["cpu"].update(file="a/b.so"), "not a plain file name"),
-    "a library that is null": (lambda said: said["libraries"].update(cpu=None), r"`libraries\.cpu` is `None`"),
-    "features that are text": (lambda said: said["libraries"]["cpu"]["target"].update(features="avx"), "not a list"),
-    "features of numbers": (lambda said: said["libraries"]["cpu"]["target"].update(features=[1]), "list of strings"),
-    "another layout": (lambda said: said["weights"].update(layout="0" * 64), "other weights than its manifest says"),
+    "a library elsewhere": (lambda data: data["libraries"]["cpu"].update(file="a/b.so"), "not a plain file name"),
+    "a library that is null": (lambda data: data["libraries"].update(cpu=None), r"`libraries\.cpu` is `None`"),
+    "features that are text": (lambda data: data["libraries"]["cpu"]["target"].update(features="avx"), "not a list"),
+    "features of numbers": (lambda data: data["libraries"]["cpu"]["target"].update(features=[1]), "list of strings"),
+    "another layout": (lambda data: data["weights"].update(layout="0" * 64), "other weights than its manifest says"),
     "no weights": (manifest_change(weights=None), "is half-built: its weights stage is not complete"),
     "no config": (manifest_change(config=None), "is half-built: its config stage is not complete"),
     "no library": (manifest_change(libraries={}), "holds no library yet"),
@@ -267,16 +267,16 @@ def test_a_manifest_that_is_no_json_object(built: Path, data: bytes) -> None:
 def test_fuzzed_manifests_are_read_or_refused(pristine: Path, tmp_path: Path, data: st.DataObject) -> None:
     texts = st.text(max_size=5) | st.just("../x")
     value = st.none() | st.integers(-2, 2) | texts | st.lists(texts, max_size=2)
-    said = json.loads((pristine / MANIFEST_NAME).read_text())
+    manifest = json.loads((pristine / MANIFEST_NAME).read_text())
     for _ in range(data.draw(st.integers(1, 2))):
-        place: Any = said
+        place: Any = manifest
         while True:
             key = data.draw(st.sampled_from(sorted(place)))
             if not isinstance(place[key], dict) or not place[key] or data.draw(st.booleans()):
                 break
             place = place[key]
         place[key] = data.draw(value | st.dictionaries(st.text(max_size=3), value, max_size=2))
-    (tmp_path / MANIFEST_NAME).write_text(json.dumps(said))
+    (tmp_path / MANIFEST_NAME).write_text(json.dumps(manifest))
     try:
         manifest = read_manifest(tmp_path)
     except ArtefactError as error:
@@ -322,9 +322,9 @@ def metadata(built: Path, **changes: object) -> str:
 
 def test_the_loaded_library_is_asked_as_well(built: Path) -> None:
     found = open_artefact(built)
-    said = found.check_metadata(found.library(), metadata(built))
-    assert said.params == (("a.weight", (4, 8), "float16"),)
-    assert (said.vocab_size, said.kv_bytes_per_token, said.values["hidden_size"]) == (32, 64, 8)
+    loaded = found.check_metadata(found.library(), metadata(built))
+    assert loaded.params == (("a.weight", (4, 8), "float16"),)
+    assert (loaded.vocab_size, loaded.kv_bytes_per_token, loaded.values["hidden_size"]) == (32, 64, 8)
     for name, value in (("abi", 2), ("tvm_version", "x"), ("weights_layout", "0" * 64), ("spec_digest", "t")):
         with pytest.raises(ArtefactError, match=f"not the library of the manifest: `{name}` is"):
             found.check_metadata(found.library(), metadata(built, **{name: value}))
@@ -394,7 +394,7 @@ def test_a_tokenizer_file_cannot_escape(tmp_path: Path) -> None:
 
 
 def build_and_die(directory: Path, steps: int) -> bool:
-    """Build in a child that kills itself with SIGKILL at its fsync number `steps`; whether it came to its end."""
+    """Build in a child that kills itself with SIGKILL at fsync number `steps`; return whether it finished."""
     child = os.fork()
     if child == 0:
         left, real = [steps], os.fsync
@@ -421,7 +421,7 @@ def build_and_die(directory: Path, steps: int) -> bool:
 
 @pytest.mark.parametrize("existing", [False, True], ids=["fresh", "over an older build"])
 def test_kill_minus_nine_leaves_what_the_next_build_completes(pristine: Path, tmp_path: Path, existing: bool) -> None:
-    """Killed at every fsync in turn, a build leaves the old state, the new one or a refusal, never a mixture."""
+    """A build killed at any fsync leaves the old state, the new one or a refusal, never a mixture."""
     for step in range(100):
         directory = tmp_path / str(step) / "tiny-q4f16_1"
         if existing:

@@ -1,4 +1,4 @@
-"""What people call a model becomes a path, or one sentence with a way on."""
+"""The name of a model is resolved to a path, or refused with one sentence and a hint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from argosy.support.errors import ArgosyError, CheckpointError
 
 
 def package(monkeypatch: pytest.MonkeyPatch, folder: Path | None) -> None:
-    """Pretend that every package of the catalogue is installed in `folder`, or not at all."""
+    """Pretend that all packages of the catalogue are installed in `folder`, or that none is."""
     spec = None if folder is None else SimpleNamespace(submodule_search_locations=[str(folder)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
 
@@ -116,7 +116,7 @@ def test_the_hub_gives_safetensors_or_else_pytorch_files(tmp_path: Path, monkeyp
 
 
 def without_response(kind: type[Exception], text: str) -> Exception:
-    """An error of the hub's, made without the HTTP response that its constructor wants."""
+    """Make an error of the hub library without the HTTP response that its constructor needs."""
     error = kind.__new__(kind)
     error.args = (text,)
     return error

@@ -1,4 +1,4 @@
-"""The chat config carries what MLC's runtimes look up, and is read back whoever wrote it."""
+"""The chat config has the fields that MLC's runtimes read, and is read whether we or MLC wrote it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(generation: dict[str, object] | None = None, **changes: Any) -> Any:
 
 def test_what_web_llm_and_mlc_look_up(tmp_path: Path) -> None:
     write_chat_config(tmp_path, make(GENERATION))
-    said = json.loads((tmp_path / CHAT_CONFIG_NAME).read_text())
+    stored = json.loads((tmp_path / CHAT_CONFIG_NAME).read_text())
     expected = {
         "version": "0.1.0", "model_type": "llama", "quantization": "q4f16_1", "vocab_size": 49152,
         "context_window_size": 2048, "sliding_window_size": -1, "prefill_chunk_size": 256, "attention_sink_size": -1,
@@ -45,9 +45,9 @@ def test_what_web_llm_and_mlc_look_up(tmp_path: Path) -> None:
         "eos_token_id": [2, 7], "conv_template": {"name": "chatml"},
         "tokenizer_files": ["generation_config.json", "tokenizer.json", "tokenizer_config.json"],
     }  # fmt: skip
-    assert {name: said[name] for name in expected} == expected
-    assert said["tokenizer_info"]["token_postproc_method"] == "byte_level"
-    assert said["model_config"]["max_batch_size"] == 4 and said["model_config"]["hidden_size"] == 576
+    assert {name: stored[name] for name in expected} == expected
+    assert stored["tokenizer_info"]["token_postproc_method"] == "byte_level"
+    assert stored["model_config"]["max_batch_size"] == 4 and stored["model_config"]["hidden_size"] == 576
 
 
 GREEDY = {"do_sample": False, "temperature": 0.1}
@@ -63,12 +63,12 @@ def test_round_trip(tmp_path: Path, generation: dict[str, object] | None) -> Non
 def test_defaults_where_the_model_says_nothing() -> None:
     config = make()
     assert (config.temperature, config.top_p, config.top_k, config.eos_token_ids) == (1.0, 1.0, 0, (2,))
-    assert make(GREEDY).temperature == 1.0  # greedy models carry meaningless numbers
+    assert make(GREEDY).temperature == 1.0  # the sampling settings of greedy models are meaningless
     assert make({"temperature": "hot", "eos_token_id": "x"}).eos_token_ids == (2,)
 
 
 def test_a_config_of_mlc_is_read(tmp_path: Path) -> None:
-    said = {
+    stored = {
         "version": "0.1.0", "model_type": "llama", "quantization": "q4f16_1", "model_config": {"hidden_size": 4096},
         "vocab_size": 128256, "context_window_size": 131072, "sliding_window_size": -1, "prefill_chunk_size": 8192,
         "attention_sink_size": -1, "tensor_parallel_shards": 1, "pipeline_parallel_stages": 1, "temperature": 0.6,
@@ -77,10 +77,10 @@ def test_a_config_of_mlc_is_read(tmp_path: Path) -> None:
         "tokenizer_info": {"token_postproc_method": "byte_level"}, "pad_token_id": 0, "bos_token_id": 128000,
         "eos_token_id": [128001, 128008, 128009],
     }  # fmt: skip
-    (tmp_path / CHAT_CONFIG_NAME).write_text(json.dumps(said))
+    (tmp_path / CHAT_CONFIG_NAME).write_text(json.dumps(stored))
     config = read_chat_config(tmp_path)
     assert (config.vocab_size, config.eos_token_ids, config.top_k) == (128256, (128001, 128008, 128009), 0)
-    (tmp_path / CHAT_CONFIG_NAME).write_text(json.dumps({**said, "conv_template": "llama-2", "tokenizer_info": {}}))
+    (tmp_path / CHAT_CONFIG_NAME).write_text(json.dumps({**stored, "conv_template": "llama-2", "tokenizer_info": {}}))
     assert read_chat_config(tmp_path).conv_template is None
 
 

@@ -1,4 +1,4 @@
-"""MLC's conversation template, derived from Jinja templates of the known shapes, says what the Jinja template says."""
+"""MLC's conversation templates, derived from Jinja templates of all known shapes, render the same text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instruction sets are read from what the system says, in LLVM's spelling."""
+"""Instruction sets are read from the system's lists, and named as in LLVM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a built model is called, where it goes, and the command that builds it."""
+"""Names of artefacts and libraries, their directory, and the commands that build them."""
 
 from __future__ import annotations
 

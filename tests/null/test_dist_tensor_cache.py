@@ -1,4 +1,4 @@
-"""Tensor caches: what is written is read back, and whatever was altered or made up is refused."""
+"""Tensor caches are read back as written, and refused if anything was altered or made up."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_the_file_is_what_mlc_writes(tmp_path: Path) -> None:
     write(tmp_path)
-    said = json.loads((tmp_path / CACHE_NAME).read_text())
-    assert set(said) == {"metadata", "records"}
-    assert [shard["dataPath"] for shard in said["records"]] == [f"params_shard_{i}.bin" for i in range(2)]
-    for shard in said["records"]:
+    stored = json.loads((tmp_path / CACHE_NAME).read_text())
+    assert set(stored) == {"metadata", "records"}
+    assert [shard["dataPath"] for shard in stored["records"]] == [f"params_shard_{i}.bin" for i in range(2)]
+    for shard in stored["records"]:
         data = (tmp_path / shard["dataPath"]).read_bytes()
         assert shard["format"] == "raw-shard" and shard["nbytes"] == len(data)
         assert shard["md5sum"] == hashlib.md5(data).hexdigest()
@@ -111,7 +111,7 @@ def test_a_full_disk_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     room = [5000]
 
     class SmallDisk:
-        """A raw file on a disk with `room` bytes left; it takes what fits, then refuses, as write(2) does."""
+        """A raw file on a disk with `room` free bytes; it writes what fits, then fails, as write(2) does."""
 
         def __init__(self, path: Path, *_: object, **__: object) -> None:
             self.file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed below
@@ -136,19 +136,19 @@ Tamper = Callable[[dict[str, Any]], object]
 
 
 def shard_zero(**changes: object) -> Tamper:
-    return lambda said: said["records"][0].update(changes)
+    return lambda stored: stored["records"][0].update(changes)
 
 
 def record_zero(**changes: object) -> Tamper:
-    return lambda said: said["records"][0]["records"][0].update(changes)
+    return lambda stored: stored["records"][0]["records"][0].update(changes)
 
 
 MALFORMED: dict[str, Tamper] = {
-    "no records": lambda said: said.pop("records"),
-    "records of another type": lambda said: said.update(records={}),
-    "a shard that is a string": lambda said: said.update(records=["x"]),
-    "a shard twice": lambda said: said["records"].append(said["records"][0]),
-    "a tensor twice": lambda said: said["records"][0]["records"].append(said["records"][0]["records"][0]),
+    "no records": lambda stored: stored.pop("records"),
+    "records of another type": lambda stored: stored.update(records={}),
+    "a shard that is a string": lambda stored: stored.update(records=["x"]),
+    "a shard twice": lambda stored: stored["records"].append(stored["records"][0]),
+    "a tensor twice": lambda stored: stored["records"][0]["records"].append(stored["records"][0]["records"][0]),
     "another shard format": shard_zero(format="zip"),
     "an empty shard": shard_zero(nbytes=0),
     "a negative shard": shard_zero(nbytes=-1),
@@ -188,9 +188,9 @@ MALFORMED: dict[str, Tamper] = {
 def test_a_malformed_cache_is_refused_in_one_sentence(tmp_path: Path, tamper: Tamper) -> None:
     write(tmp_path)
     path = tmp_path / CACHE_NAME
-    said = json.loads(path.read_text())
-    tamper(said)
-    path.write_text(json.dumps(said))
+    stored = json.loads(path.read_text())
+    tamper(stored)
+    path.write_text(json.dumps(stored))
     with pytest.raises(ArtefactError) as caught:
         read_tensor_cache(tmp_path, "argosy build").load()
     assert "\n" not in caught.value.message and "`" in caught.value.message and caught.value.hint == "argosy build"
@@ -245,14 +245,14 @@ def test_truncated_lengthened_swapped_and_missing_shards(tmp_path: Path) -> None
 
 
 def as_mlc(directory: Path, legacy: bool) -> dict[str, Any]:
-    """Take out what MLC does not write."""
+    """Remove what MLC does not write."""
     path = directory / CACHE_NAME
-    said = json.loads(path.read_text())
-    for shard in said["records"]:
+    stored = json.loads(path.read_text())
+    for shard in stored["records"]:
         del shard["sha256"]
     path.unlink()
-    (directory / ("ndarray-cache.json" if legacy else CACHE_NAME)).write_text(json.dumps(said))
-    return said
+    (directory / ("ndarray-cache.json" if legacy else CACHE_NAME)).write_text(json.dumps(stored))
+    return stored
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -287,21 +287,21 @@ FIELDS = ["dataPath", "format", "nbytes", "records", "md5sum", "sha256", "name",
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_fuzzed_caches_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    """Any value in any field: either the tensors lie inside the file or there is an ArtefactError; nothing else."""
+    """With any value in any field, the tensors lie inside the file or an ArtefactError is raised."""
     path, original = tmp_path / CACHE_NAME, tmp_path / "original"
     if not original.exists():
         write(tmp_path)
         path.rename(original)
-    said = json.loads(original.read_text())
+    stored = json.loads(original.read_text())
     for _ in range(data.draw(st.integers(1, 3))):
-        shard = data.draw(st.sampled_from(said["records"]))
+        shard = data.draw(st.sampled_from(stored["records"]))
         inner = shard.get("records")
         place = data.draw(st.sampled_from([shard, *inner] if isinstance(inner, list) else [shard]))
         if isinstance(place, dict):
             numbers = st.integers(-1, 50_000) | st.lists(st.integers(-1, 300), max_size=3)
             value = data.draw(JSON | numbers | st.sampled_from([*DTYPES, "raw", "f32-to-bf16", "params_shard_1.bin"]))
             place[data.draw(st.sampled_from(FIELDS))] = value
-    path.write_text(json.dumps(said))
+    path.write_text(json.dumps(stored))
     try:
         cache = read_tensor_cache(tmp_path)
         loaded = cache.load(verify=False)
@@ -322,7 +322,7 @@ def test_any_bytes_are_refused(tmp_path: Path, text: bytes) -> None:
 
 
 def test_tensor_cache_gives_pages_back_and_reads_them_again(tmp_path: Path) -> None:
-    """What was written to the pages is gone, so they were given back; those that other tensors share are not."""
+    """Pages that were released lose what was written to them; pages shared with other tensors are kept."""
     arrays = {
         name: np.full(size, index, np.int32) for index, (name, size) in enumerate((("a", 10), ("b", 5000), ("c", 3)))
     }

@@ -1,4 +1,4 @@
-"""Evaluation without a model: the figures against their definitions, the windows of a text, and what is sampled."""
+"""The parts of evaluation that need no model: figures by their definitions, windows of a text, sampled text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOCABULARY = 11
 
 
 def softmax(row: Sequence[float]) -> list[float]:
-    """By the definition, one number after the other."""
+    """Compute softmax by its definition, one number at a time."""
     total = math.fsum(math.exp(value) for value in row)
     return [math.exp(value) / total for value in row]
 
@@ -104,7 +104,7 @@ def test_texts_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes | 
 
 
 class ToyStore:
-    """Remembers what each sequence holds."""
+    """Stores the tokens of each sequence."""
 
     def __init__(self) -> None:
         self.held: dict[int, list[int]] = {}
@@ -118,7 +118,7 @@ class ToyStore:
 
 
 class ToyRunner:
-    """Its logits are a hash of everything read so far, so a position that reads the wrong tokens shows."""
+    """A runner whose logits are a hash of all tokens so far, so that a wrong token changes them."""
 
     def __init__(self, chunk: int, seed: int = 0) -> None:
         self.limits = RunnerLimits(VOCABULARY, 1000, chunk, 1)
@@ -136,7 +136,7 @@ class ToyRunner:
         return HostLogits(np.stack(rows))
 
     def after(self, tokens: Sequence[int]) -> np.ndarray:
-        """The logits that follow `tokens`."""
+        """Return the logits after `tokens`."""
         return np.random.default_rng([self.seed, *tokens]).normal(0, 1, VOCABULARY).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Environment variables are typed, bad values are refused, and the threads that TVM gets follow from them."""
+"""Environment variables are typed, bad values are refused, and they set the threads of TVM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are complete or absent; a lock has one holder; a full disk is a sentence with sizes."""
+"""Files are complete or absent, a lock has one holder, and a full disk is reported with sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads compute: cores, cpusets and the quotas of control groups, read from trees made for the test."""
+"""The number of compute threads follows cores, cpusets and the quotas of control groups, read from fake trees."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_threads_no_control_groups(tmp_path: Path) -> None:
 
 
 def test_threads_are_cores_of_the_cpuset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hardware threads 0, 4 share a core, and 1, 5, and 2, 6; the process may run on 0, 4, 1 and 6."""
+    """Hardware threads 0 and 4 share a core, as do 1 and 5, and 2 and 6; the process may run on 0, 4, 1 and 6."""
     files = {f"cpu{i}/topology/thread_siblings_list": f"{i % 4},{i % 4 + 4}\n" for i in range(8)}
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 4, 1, 6}, raising=False)
     assert physical_cores(tree(tmp_path, files)) == 3

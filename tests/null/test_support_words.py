@@ -1,4 +1,4 @@
-"""What people read: sizes, times, near misses, and the progress of long work."""
+"""Texts for people: sizes, times, near misses, lines of hostile values, progress."""
 
 from __future__ import annotations
 

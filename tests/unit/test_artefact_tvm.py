@@ -1,4 +1,4 @@
-"""What we write, TVM's own loaders read; what TVM's own writer writes, we read; and tensors cross without a copy."""
+"""TVM reads what we write, we read what TVM writes, and tensors are shared without a copy."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_tensors_share_the_memory_map(written: Path) -> None:
     loaded["model.norm.weight"][0] = 42.0
     assert tensors[2].numpy()[0] == 42.0
     del loaded
-    assert np.array_equal(tensors[0].numpy(), ARRAYS["model.embed_tokens.q_weight"])  # they keep the map alive
+    assert np.array_equal(tensors[0].numpy(), ARRAYS["model.embed_tokens.q_weight"])  # tensors keep the map alive
 
 
 def test_arrays_that_cannot_be_shared_are_copied() -> None:
@@ -95,7 +95,7 @@ def test_tensors_that_a_library_does_not_want(param: tuple[str, tuple[int, ...],
 
 
 def test_llvm_knows_every_name_that_is_checked() -> None:
-    """A library never asks for a misspelt name, so the check would be silent: LLVM must know all of them."""
+    """A misspelt name would never be missing on any machine, so LLVM must know all of them."""
     known: set[str] = set()
     for triple, cpu in (("x86_64-linux-gnu", "diamondrapids"), ("x86_64-linux-gnu", "znver5"),
                         ("x86_64-linux-gnu", "sierraforest"), ("x86_64-linux-gnu", "tigerlake"),

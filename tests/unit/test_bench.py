@@ -1,4 +1,4 @@
-"""`argosy bench` on the demo model: alone through the command line, beside llama.cpp through its copy of the file."""
+"""`argosy bench` on the demo model, through the command line, and beside llama.cpp on a copy of the file."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def test_an_engine_decodes_the_same_after_its_context_was_cut_back(demo_artefact
 
 @pytest.fixture(scope="module")
 def small_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model's file with every matrix as Q4_0."""
+    """Copy the demo model's file with all matrices as Q4_0."""
     source, new = resolve_model("smollm2-135m").path, tmp_path_factory.mktemp("gguf") / "q4_0.gguf"
-    said = run_json(["-m", "argosy.bench.gguf_file", "requantize", source, "Q4_0", new])
-    assert said == run_json(["-m", "argosy.bench.gguf_file", "weigh", new])
+    weighed = run_json(["-m", "argosy.bench.gguf_file", "requantize", source, "Q4_0", new])
+    assert weighed == run_json(["-m", "argosy.bench.gguf_file", "weigh", new])
     return new
 
 

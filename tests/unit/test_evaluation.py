@@ -1,4 +1,4 @@
-"""`argosy eval` on a tiny model: its figures against logits computed prefix by prefix, its reference, its refusals."""
+"""`argosy eval` on a tiny model: figures against logits computed prefix by prefix, reference, refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind a
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A checkpoint, and a q4f16_1 artefact of it in a chunk size that no text here is a multiple of."""
+    """A checkpoint, and its q4f16_1 artefact with a chunk size of which no text here is a multiple."""
 
     checkpoint: Path
     artefact: Path
@@ -39,13 +39,13 @@ class Place:
 
     @property
     def reference(self) -> Path:
-        """Where `eval` builds the reference."""
+        """Return where `eval` builds the reference."""
         return self.root / "tiny-q0f32"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The reference is left to `eval` to build, in an output root that only this module uses."""
+    """Build the artefact; `eval` itself builds the reference, in an output root that only this module uses."""
     checkpoint = save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
     root = tmp_path_factory.mktemp("out")
     artefact = tmp_path_factory.mktemp("elsewhere") / "mine"
@@ -65,7 +65,7 @@ def runner_of(directory: Path) -> LibraryRunner:
 
 
 def last_logits(runner: LibraryRunner, tokens: tuple[int, ...]) -> np.ndarray:
-    """The logits after a whole prefix, through `prefill`, which `eval` does not use."""
+    """Compute the logits after a whole prefix in one call, unlike `eval`."""
     runner.store.add(0)
     for first in range(0, len(tokens), runner.limits.prefill_chunk):
         logits = runner.forward(Batch([Chunk(0, tokens[first : first + runner.limits.prefill_chunk])])).numpy()
@@ -163,7 +163,7 @@ def test_other_vocabularies_are_refused(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "kind", "sentence"),
+    ("fields", "kind", "sentence"),
     [
         ({"text": "short"}, UsageError, "has 6 tokens, fewer than 16"),
         ({"text": "short", "self_sample": 8}, UsageError, "exclude each other"),
@@ -172,10 +172,10 @@ def test_other_vocabularies_are_refused(place: Place, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_refused(
-    place: Place, tmp_path: Path, wishes: dict[str, object], kind: type[ArgosyError], sentence: str
+    place: Place, tmp_path: Path, fields: dict[str, object], kind: type[ArgosyError], sentence: str
 ) -> None:
     (tmp_path / "short").write_text("Hello!")
-    paths = {name: tmp_path / value if isinstance(value, str) else value for name, value in wishes.items()}
+    paths = {name: tmp_path / value if isinstance(value, str) else value for name, value in fields.items()}
     with pytest.raises(kind, match=sentence):
         evaluate(Evaluation(**{"artefact": place.artefact, **paths}), SilentProgress())  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The zoo of malformed checkpoints: a scratch directory goes in, checkpoints to be refused and the reasons come out."""
+"""The zoo of malformed checkpoints, each with words of the error that must refuse it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Entry = tuple[str, Content, str]
 
 @dataclass(frozen=True)
 class Case:
-    """A malformed checkpoint, and words that must be in the error about it."""
+    """A malformed checkpoint, and words that its error must contain."""
 
     name: str
     path: Path
@@ -51,7 +51,7 @@ class Case:
 
 
 def zoo(tmp_path: Path) -> list[tuple[str, Path]]:
-    """(name, path) of malformed checkpoints written under `tmp_path`.
+    """Write malformed checkpoints below `tmp_path`; return their names and paths.
 
     Each must be refused with an ArgosyError by `open_checkpoint`, by reading its tensors or by its tokenizer files.
     """
@@ -59,12 +59,12 @@ def zoo(tmp_path: Path) -> list[tuple[str, Path]]:
 
 
 def entries() -> list[Entry]:
-    """Everything in the zoo: a name, what to write, and the reason."""
+    """List all entries of the zoo: name, content, reason."""
     return [*_directories(), *_tokenizers(), *_bins(), *_ggufs()]
 
 
 def cases(tmp_path: Path) -> list[Case]:
-    """The zoo with the reasons."""
+    """Write the zoo below `tmp_path`."""
     out = []
     for name, content, reason in entries():
         path = tmp_path / name
@@ -82,7 +82,7 @@ def cases(tmp_path: Path) -> list[Case]:
 
 
 def _directories() -> Iterator[Entry]:
-    """Directories whose layout or config is wrong, then safetensors files, then indexes."""
+    """Yield directories with a wrong layout or config, then safetensors files, then indexes."""
     good = tiny_directory()
     yield "path-missing", lambda path: path, "does not exist"
     yield "path-null-byte", lambda path: path.with_name("a\0b"), "cannot be read"
@@ -134,7 +134,7 @@ def _wrote(path: Path, data: bytes) -> Path:
 
 
 def _with(path: Path, directory: Directory, name: str, make: Callable[[Path], object]) -> Path:
-    """`directory` on disk with something else than a file at `name`."""
+    """Write `directory`, with something other than a file at `name`."""
     path.mkdir()
     for file, data in directory.set(name, None).files.items():
         (path / file).write_bytes(data)
@@ -186,7 +186,7 @@ def _safetensors_files() -> Iterator[tuple[str, bytes, str]]:
 
 
 def _indexes(base: Directory) -> Iterator[Entry]:
-    """Shards and the index over them."""
+    """Yield shards with wrong indexes."""
     shard = {"a.safetensors": safetensors(tiny_header(), tiny_data())}
     sharded = Directory({**base.files, **shard})
 
@@ -216,7 +216,7 @@ def _indexes(base: Directory) -> Iterator[Entry]:
 
 
 def _tokenizers() -> Iterator[Entry]:
-    """Directories whose weights are sound and whose tokenizer is not."""
+    """Yield directories with sound weights and a malformed tokenizer."""
     good = tiny_directory()
     bare = good.set("tokenizer.json", None)
     yield "tokenizer-missing", bare, "no `tokenizer.json`"
@@ -256,14 +256,14 @@ def _tokenizers() -> Iterator[Entry]:
 
 
 class _Evil:
-    """What a pickle must not be able to do."""
+    """A pickle that runs a command when it is loaded."""
 
     def __reduce__(self) -> tuple:
         return os.system, ("echo owned >&2",)
 
 
 def _bins() -> Iterator[Entry]:
-    """PyTorch files; torch writes the sound ones."""
+    """Yield PyTorch files; torch writes the sound ones."""
     base = tiny_directory().set("model.safetensors", None)
     yield "bin-garbage", base.set("pytorch_model.bin", b"hello"), "not a PyTorch weights file"
     yield "bin-empty", base.set("pytorch_model.bin", b""), "not a PyTorch weights file"
@@ -285,7 +285,7 @@ def _bins() -> Iterator[Entry]:
 
 
 def _saved(base: Directory, make: Callable[[ModuleType], object], cut: int, path: Path) -> Path:
-    """`base` on disk with what `make` gives in a `.bin` file, less its last `cut` bytes."""
+    """Write `base` with the object of `make` in a `.bin` file, without its last `cut` bytes."""
     import torch
 
     def write(file: Path) -> None:
@@ -296,7 +296,7 @@ def _saved(base: Directory, make: Callable[[ModuleType], object], cut: int, path
 
 
 def _ggufs() -> Iterator[Entry]:
-    """GGUF files: preamble, metadata, descriptions, data, tokenizer."""
+    """Yield GGUF files with faults in the preamble, metadata, descriptions, data and tokenizer."""
     good = tiny_gguf()
     head, table, data = good.parts()
     yield "gguf-magic-only", b"GGUF", "truncated"

@@ -1,4 +1,4 @@
-"""Tiny safetensors and GGUF files, sound or not: descriptions go in, bytes come out, and nothing is checked."""
+"""Write tiny safetensors and GGUF files, sound or malformed, without any checks."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ CODES = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOO
 
 
 def safetensors(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file; `header` is JSON text as bytes, or something to write as JSON."""
+    """Make a safetensors file; `header` is JSON text as bytes, or an object to write as JSON."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
 def text(value: str | bytes) -> bytes:
-    """A GGUF string."""
+    """Make a GGUF string."""
     raw = value if isinstance(value, bytes) else value.encode()
     return struct.pack("<Q", len(raw)) + raw
 
 
 def scalar(kind: int, value: object) -> bytes:
-    """A GGUF value of `kind`, without its type."""
+    """Make a GGUF value of type `kind`, without the type."""
     return text(value) if kind == STRING else struct.pack("<" + CODES[kind], value)  # type: ignore[arg-type]
 
 
 def typed(kind: int, value: object) -> bytes:
-    """A GGUF value with its type before it."""
+    """Make a GGUF value with its type."""
     return struct.pack("<I", kind) + scalar(kind, value)
 
 
 def array(kind: int, values: list, count: int | None = None) -> bytes:
-    """A GGUF array with its type before it."""
+    """Make a GGUF array with its type."""
     body = b"".join(scalar(kind, value) for value in values)
     return struct.pack("<IIQ", ARRAY, kind, len(values) if count is None else count) + body
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A described tensor: `dims` in GGUF's order (rows last), `kind` its type number, `offset` None for the next."""
+    """A tensor description: `dims` in GGUF's order (rows last), `kind` its type, `offset` None: the next free one."""
 
     name: str | bytes
     dims: tuple[int, ...]
@@ -54,7 +54,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Gguf:
-    """A GGUF file to be written. `values` are (key, type and value as bytes)."""
+    """The content of a GGUF file; `values` are (key, type and value as bytes)."""
 
     values: tuple[tuple[str | bytes, bytes], ...] = ()
     tensors: tuple[Tensor, ...] = ()
@@ -65,17 +65,17 @@ class Gguf:
     alignment: int = 32
 
     def set(self, key: str, value: bytes | None) -> Gguf:
-        """The same file with another value at `key`, or without it."""
+        """Return the file with another value at `key`, or without it."""
         kept = tuple(pair for pair in self.values if pair[0] != key)
         return replace(self, values=kept if value is None else (*kept, (key, value)))
 
     def tensor(self, which: str, **changes: object) -> Gguf:
-        """The same file with another description of the tensor `which`."""
+        """Return the file with another description of the tensor `which`."""
         assert any(t.name == which for t in self.tensors), which
         return replace(self, tensors=tuple(replace(t, **changes) if t.name == which else t for t in self.tensors))
 
     def parts(self) -> tuple[bytes, bytes, bytes]:
-        """Preamble and metadata; tensor descriptions with padding; data."""
+        """Serialize preamble and metadata, tensor descriptions with padding, and data."""
         counts = (
             len(self.tensors) if self.tensor_count is None else self.tensor_count,
             len(self.values) if self.value_count is None else self.value_count,
@@ -92,7 +92,7 @@ class Gguf:
         return head, table, data
 
     def bytes(self) -> bytes:
-        """The file."""
+        """Serialize the file."""
         return b"".join(self.parts())
 
 
@@ -100,7 +100,7 @@ TOKENS = ["a", "b", "ab", "<s>", "</s>", "c", "\u0120", "d"]
 
 
 def tiny_values(architecture: str = "llama") -> tuple[tuple[str, bytes], ...]:
-    """The metadata of a sound one-layer model with a byte-level tokenizer."""
+    """Return the metadata of a sound one-layer model with a byte-level tokenizer."""
     sizes = {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 32}
     sizes |= {"attention.head_count": 2, "attention.head_count_kv": 1}
     return (
@@ -118,7 +118,7 @@ def tiny_values(architecture: str = "llama") -> tuple[tuple[str, bytes], ...]:
 
 
 def tiny_gguf() -> Gguf:
-    """A sound one-layer llama with float32 weights."""
+    """Return a sound one-layer llama with float32 weights."""
     shapes = {"token_embd": (32, 8), "output_norm": (32,), "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,)}
     shapes |= {
         "blk.0.attn_q": (32, 32),
@@ -137,24 +137,24 @@ def tiny_gguf() -> Gguf:
 
 @dataclass(frozen=True)
 class Directory:
-    """A Hugging Face directory to be written: file name -> content."""
+    """The content of a Hugging Face directory by file name."""
 
     files: dict[str, bytes] = field(default_factory=dict)
 
     def set(self, name: str, content: bytes | None) -> Directory:
-        """The same directory with another file, or without it."""
+        """Return the directory with another file, or without it."""
         kept = {key: value for key, value in self.files.items() if key != name}
         return Directory(kept if content is None else {**kept, name: content})
 
 
 def tiny_tensors() -> dict[str, np.ndarray]:
-    """Two tensors for a safetensors file."""
+    """Return two tensors for a safetensors file."""
     rng = np.random.default_rng(1)
     return {"x.weight": rng.standard_normal((4, 8)).astype("<f4"), "y.weight": rng.standard_normal((6,)).astype("<f2")}
 
 
 def tiny_header() -> dict[str, dict]:
-    """The header for `tiny_tensors`."""
+    """Return the header for `tiny_tensors`."""
     return {
         "x.weight": {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]},
         "y.weight": {"dtype": "F16", "shape": [6], "data_offsets": [128, 140]},
@@ -162,7 +162,7 @@ def tiny_header() -> dict[str, dict]:
 
 
 def tiny_data() -> bytes:
-    """The data for `tiny_header`."""
+    """Return the data for `tiny_header`."""
     return b"".join(tensor.tobytes() for tensor in tiny_tensors().values())
 
 
@@ -178,7 +178,7 @@ TOKENIZER = {
 
 
 def tiny_directory() -> Directory:
-    """A sound Hugging Face directory as far as reading goes."""
+    """Return a Hugging Face directory that can be read, though not built."""
     return Directory(
         {
             "config.json": json.dumps({"model_type": "llama", "vocab_size": 8}).encode(),

@@ -1,4 +1,4 @@
-"""Small but real vocabularies: a pre-tokenizer name goes in, a GGUF file with a trained tokenizer comes out."""
+"""Train small but real vocabularies, and write them to GGUF files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TRICKY = [
 
 @lru_cache(None)
 def byte_level_vocabulary() -> tuple[list[str], list[str]]:
-    """Tokens and merges of a byte-level BPE trained on `TEXT`, special tokens first."""
+    """Train a byte-level BPE on `TEXT`; return its tokens, special ones first, and merges."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -63,7 +63,7 @@ def byte_level_vocabulary() -> tuple[list[str], list[str]]:
 
 @lru_cache(None)
 def sentencepiece_vocabulary() -> tuple[list[str], list[float], list[int]]:
-    """Tokens, scores and kinds of a sentencepiece BPE trained on `TEXT`: special, bytes, merged pieces, letters."""
+    """Train a sentencepiece BPE on `TEXT`; return tokens (special, bytes, merged pieces, letters), scores, kinds."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     tokenizer.train_from_iterator(
@@ -83,7 +83,7 @@ def sentencepiece_vocabulary() -> tuple[list[str], list[float], list[int]]:
 
 
 def write_vocabulary(path: Path, pre: str | None, *, space_prefix: bool = True, add_bos: bool | None = None) -> Path:
-    """A GGUF file with a tokenizer: byte-level with the pre-tokenizer `pre`, or sentencepiece for None."""
+    """Write a GGUF file with a tokenizer: byte-level with the pre-tokenizer `pre`, or sentencepiece for None."""
     writer = gguf.GGUFWriter(path, "llama")
     for key, value in {
         "block_count": 1,
