@@ -1,4 +1,4 @@
-"""Whole libraries for other CPUs than this one, as far as this one can run them: the golden transcript, and int8."""
+"""Whole libraries for every CPU target that this machine can run: golden transcripts, and int8."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from argosy.compiler.targets.cpu.processors import PROCESSORS, Processor
 from argosy.compiler.targets.cpu.target import processor_target
 from argosy.compiler.targets.record import TargetRecord
 
-# No target of ours: what a CPU without any byte instruction gets.
+# Not targets: CPUs without any int8 instruction.
 PLAIN = (
     Processor("x86_64", "any x86-64", "x86_64", "x86-64", (), frozenset({"sse", "sse2"})),
     Processor("aarch64", "any 64-bit ARM", "aarch64", "generic", (), frozenset({"fp-armv8", "neon"})),
@@ -33,7 +33,7 @@ def record(cpu: Processor, activations: str, kv: str = "f32") -> TargetRecord:
 
 
 def forced_logits(library: TinyLibrary, ids: list[int]) -> np.ndarray:
-    """Logits after the prompt and after each of `ids` but the last, whatever the library would have chosen."""
+    """Compute the logits after the prompt and after all of `ids` but the last, whatever the library would choose."""
     library.add(0)
     rows = [library.prefill(0, PROMPT)]
     rows += [library.forward("decode", {0: [token]})[0, 0] for token in ids[:-1]]
@@ -61,7 +61,7 @@ def test_keys_and_values_in_16_bits_cost_little_where_no_instruction_converts_th
 
 @pytest.fixture(scope="module")
 def portable_and_exact(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of a 4-bit model without any byte instruction: in int8, and in float32."""
+    """Logits of a 4-bit model without int8 instructions: in int8, and in float32."""
     cpu = next(cpu for cpu in PLAIN if cpu.runs_here())
     int8, exact = (build_library(checkpoint, "q4f16_1", target=record(cpu, kind)) for kind in ("int8", "f32"))
     return forced_logits(int8, golden_ids()), forced_logits(exact, golden_ids())
@@ -75,6 +75,6 @@ def test_products_of_bytes_are_near_the_exact_ones(portable_and_exact: tuple[np.
 def test_products_of_bytes_are_the_same_on_every_cpu(
     cpu: Processor, checkpoint: Path, portable_and_exact: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """Integer sums are exact; only float32 additions in another order, and the roundings they tip over, may differ."""
+    """Integer sums are exact; only the order of float32 additions, and roundings that depend on it, may differ."""
     library = build_library(checkpoint, "q4f16_1", target=record(cpu, "int8"))
     assert nmse(forced_logits(library, golden_ids()), portable_and_exact[0]) < 1e-5

@@ -1,4 +1,4 @@
-"""A real model, end to end: SmolLM2 is built from its GGUF file and talked to; its logits are those of torch."""
+"""A real model, end to end: build SmolLM2 from its GGUF file, chat with it, and compare its logits with torch."""
 
 import subprocess
 import sys
@@ -76,7 +76,7 @@ def test_kept_blocks_compute_what_torch_computes_with_their_weights(
 
 
 def test_loading_takes_little_more_than_one_copy_of_the_weights(demo_artefact: Callable[[str], Path]) -> None:
-    """Stored weights are let go as they are packed: the peak over the libraries is 1.2 times the weights, and a bit."""
+    """Packing frees stored weights: beyond the libraries, memory peaks at little more than 1.2 times the weights."""
     program = f"""
 import sys
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, use_runtime_only

@@ -1,4 +1,4 @@
-"""What the browser tests share: tiny artefacts, the built binding, a server."""
+"""Fixtures of the browser tests: tiny artefacts, the built binding, a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from web.tiny_artefacts import Artefact, build_tiny, save_letters_checkpoint
 
 @pytest.fixture(scope="session")
 def tiny_artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
-    """The artefact directory of the tiny model in a scheme, built on first use. It is not to be written to."""
+    """The read-only artefact directory of the tiny model in a scheme, built on first use."""
     root = tmp_path_factory.mktemp("web")
     built: dict[str, Path] = {}
 
@@ -30,7 +30,7 @@ def tiny_artefact(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
 
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Serve]:
-    """The address of a server for an artefact directory; the servers run until the session ends."""
+    """The URL of a server for an artefact directory; servers run until the session ends."""
     with ExitStack() as servers:
         addresses: dict[Path, str] = {}
 
@@ -44,7 +44,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def binding() -> Path:
-    """The folder that holds the built `@argosy/web`, made of the sources as they are."""
+    """The folder of `@argosy/web`, built from the current sources."""
     command = [str(program("npm")), "run", "--silent", "build"]
     done = subprocess.run(command, cwd=WEB, env=node_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -1,10 +1,10 @@
 /*
- * A Vulkan driver that is lavapipe, and says that it is a GPU which shares memory with other processes.
+ * A Vulkan driver that wraps lavapipe and claims to be a GPU that shares memory with other processes.
  *
- * lavapipe computes in float16, but Chromium takes no processor for a GPU except its own SwiftShader, which does not, and
- * only GPUs whose images and semaphores other processes can import. So the type of the device is another here, and Dawn,
- * Chromium's WebGPU, is told of two extensions that lavapipe lacks. Compute shaders use none of them. Chromium's other
- * parts, which would, are told the truth.
+ * lavapipe computes in float16, but Chromium accepts no software driver except its own SwiftShader, which does not, and
+ * only GPUs whose images and semaphores other processes can import. So this driver changes the device type and, for
+ * Dawn, Chromium's WebGPU, lists two extensions that lavapipe lacks. Compute shaders use neither. Other parts of Chromium,
+ * which would use them, see the true list.
  *
  *     cc -shared -fPIC -DDRIVER='"/absolute/libvulkan_lvp.so"' lavapipe_gpu.c -o liblavapipe_gpu.so
  *
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As Vulkan 1.4 defines them, as far as they are used here. */
+/* The definitions of Vulkan 1.4 that are used here. */
 enum { SUCCESS = 0, INCOMPLETE = 5, UNSUPPORTED = -7, INTEGRATED_GPU = 1, EXPORTABLE_AND_IMPORTABLE = 3 };
 typedef struct { char name[256]; uint32_t version; } Extension;
 typedef struct { uint32_t api, driver, vendor, device, type; } Properties;

@@ -1,4 +1,4 @@
-"""Browsers and Node on this machine: a scenario's name and its options go in, what it saw comes out as JSON.
+"""Run scenarios in Chromium and Node on this machine; they report as JSON.
 
 `setup.sh` installs what this needs. The scenarios are the programs in `drivers/`.
 """
@@ -22,29 +22,29 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "runtime_bindings" / "web"
 DRIVERS = Path(__file__).parent / "drivers"
-KEPT = ROOT / "dist" / "out" / "web"  # screenshots, and what a scenario that failed has said
+KEPT = ROOT / "dist" / "out" / "web"  # screenshots, and the output of failed scenarios
 
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # float32 only
 LAVAPIPE = ROOT / ".venv" / "lavapipe" / "icd.json"  # float16 as well
-LAVAPIPE_GPU = LAVAPIPE.with_name("gpu.json")  # the same, as Chromium takes it (lavapipe_gpu.c)
-Serve = Callable[[Path], str]  # an artefact directory -> the address of a server for it
+LAVAPIPE_GPU = LAVAPIPE.with_name("gpu.json")  # the same, in a form that Chromium accepts (lavapipe_gpu.c)
+Serve = Callable[[Path], str]  # artefact directory -> URL of a server for it
 OLDEST_NODE = (20, 19)
 SETUP = "tests/web/setup.sh gets it"
 
 
 def search_path() -> str:
-    """PATH with the interpreter's folder first, where pip puts Node."""
+    """PATH with the interpreter's folder first, where pip installs Node."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def program(name: str) -> str | None:
-    """The full path of a program, or None."""
+    """Find a program; None if it is missing."""
     return shutil.which(name, path=search_path())
 
 
 @functools.cache
 def missing_node() -> str | None:
-    """Why Node cannot run the binding here, or None."""
+    """Explain why Node cannot run the binding here, or return None."""
     node = program("node")
     if node is None or program("npm") is None:
         return f"Node is missing; {SETUP}"
@@ -59,7 +59,7 @@ def missing_node() -> str | None:
 
 @functools.cache
 def missing_chromium() -> str | None:
-    """Why no page can be driven here, or None."""
+    """Explain why no page can be driven here, or return None."""
     if (reason := missing_node()) is not None:
         return reason
     return None if program("chromium") else f"Chromium is missing; {SETUP}"
@@ -67,7 +67,7 @@ def missing_chromium() -> str | None:
 
 @functools.cache
 def missing_lavapipe() -> str | None:
-    """Why nothing can be computed in float16 here, or None."""
+    """Explain why nothing can be computed in float16 here, or return None."""
     if (reason := missing_node()) is not None:
         return reason
     return None if LAVAPIPE.is_file() else f"a lavapipe that Dawn takes is missing; {SETUP}"
@@ -75,22 +75,22 @@ def missing_lavapipe() -> str | None:
 
 @functools.cache
 def missing_float16_chromium() -> str | None:
-    """Why no page can compute in float16 here, or None."""
+    """Explain why no page can compute in float16 here, or return None."""
     if (reason := missing_chromium() or missing_lavapipe()) is not None:
         return reason
     return None if LAVAPIPE_GPU.is_file() else f"a lavapipe that Chromium takes is missing; {SETUP}"
 
 
 def node_environment(icd: Path = SWIFTSHADER) -> dict[str, str]:
-    """The environment in which Node's `webgpu` finds the Vulkan driver `icd`; the loader is Chromium's."""
+    """Make the environment in which Node's `webgpu` uses the Vulkan driver `icd`, with Chromium's Vulkan loader."""
     loader = os.pathsep.join(filter(None, [str(SWIFTSHADER.parent), os.environ.get("LD_LIBRARY_PATH")]))
     return {**os.environ, "PATH": search_path(), "VK_ICD_FILENAMES": str(icd), "LD_LIBRARY_PATH": loader}
 
 
 def drive(scenario: str, *, timeout: float, **options: Any) -> Any:
-    """What `drivers/<scenario>.mjs` saw: it reads `options` as JSON from stdin and ends with a line of JSON.
+    """Run `drivers/<scenario>.mjs` with `options` as JSON on stdin; return the JSON of its last line.
 
-    Raises AssertionError with what it said if it fails or takes more than `timeout` seconds.
+    Raises AssertionError with its output if it fails or takes more than `timeout` seconds.
     """
     command = [str(program("node")), str(DRIVERS / f"{scenario}.mjs")]
     options.setdefault("chromium", program("chromium"))
@@ -100,13 +100,13 @@ def drive(scenario: str, *, timeout: float, **options: Any) -> Any:
 
 
 def run_node(script: Path, *arguments: str, timeout: float, icd: Path = SWIFTSHADER, **options: Any) -> Any:
-    """The last line, of JSON, that a Node program prints which uses WebGPU by way of `icd`; it reads `options`."""
+    """Run a Node program that uses WebGPU through `icd`, `options` as JSON on stdin; return its last line's JSON."""
     command = [str(program("node")), str(script), *arguments]
     return _last_line(_run(command, node_environment(icd), timeout, json.dumps(options)))
 
 
 def _run(command: list[str], environment: dict[str, str], timeout: float, given: str) -> str:
-    # A session of its own: a scenario that hangs is ended together with its browser.
+    # In its own session, so that a scenario that hangs is killed together with its browser.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=WEB,
         env=environment, start_new_session=True,
@@ -129,7 +129,7 @@ def _last_line(printed: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`argosy web` as it runs: where, and which process."""
+    """A running `argosy web`: its URL and process."""
 
     url: str
     pid: int
@@ -137,7 +137,7 @@ class Server:
 
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[Server]:
-    """`argosy web` for the artefact in `directory`, on a free port."""
+    """Run `argosy web` for the artefact in `directory`, on a free port."""
     command = [sys.executable, "-m", "argosy.cli", "web", str(directory), "--port", "0", "--no-open", "--json"]
     environment = {**os.environ, "PATH": search_path()}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
@@ -147,5 +147,5 @@ def served(directory: Path) -> Iterator[Server]:
             assert line, f"`argosy web` ended with {server.wait(60)}"
             yield Server(str(json.loads(line)["url"]).rstrip("/") + "/", server.pid)
         finally:
-            server.terminate()  # nothing happens where it has ended
+            server.terminate()  # does nothing if it has ended
             server.wait(30)

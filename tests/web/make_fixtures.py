@@ -1,4 +1,4 @@
-"""What Python's runtime does with samples, templates, tokens and stop strings goes into JSON, for the TypeScript tests.
+"""Record the Python runtime's sampling, templates, tokens and stop strings as JSON, for the TypeScript tests.
 
 `python tests/web/make_fixtures.py` writes `runtime_bindings/web/test/fixtures/*.json`.
 """
@@ -29,7 +29,7 @@ SEEDS = (0, 1, 42, 2**32, 2**53 + 1, 2**64 - 1)
 
 
 def sampler_cases() -> list[dict[str, Any]]:
-    """Logits, history and parameters with what they lead to: adjusted logits, the ids left, and the next draws."""
+    """Record adjusted logits, remaining ids and the next draws for logits, history and parameters."""
     asked: list[dict[str, Any]] = [
         {"temperature": 0.0},
         {"temperature": 0.0, "logit_bias": {3: 50.0, 4: -np.inf}},
@@ -60,7 +60,7 @@ def sampler_cases() -> list[dict[str, Any]]:
 
 
 def sampler_case(logits: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`changed`: the adjusted logits that differ; `left`: null where all are."""
+    """Record one case. `changed` has the adjusted logits that differ; `left` is null if all tokens remain."""
     params = SamplingParams(**settings, seed=11)
     history = [3, 1, 3, 7, 3, 9, 7]
     space = Workspace()
@@ -81,7 +81,7 @@ def sampler_case(logits: np.ndarray, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def number(value: float) -> float | str:
-    """JSON has no infinity."""
+    """Write a number for JSON, which has no infinity."""
     return "-Infinity" if value == -np.inf else float(value)
 
 
@@ -153,7 +153,7 @@ TALKS = [
 
 
 def template_cases() -> list[dict[str, Any]]:
-    """Templates and conversations with the text that they give, or null where the template refuses."""
+    """Record rendered conversations, null if the template refuses."""
     specials = {"bos_token": "<s>", "eos_token": "</s>"}
     cases = []
     for source in (CHATML, ALTERNATING, HEADERS, THINKING):
@@ -197,7 +197,7 @@ def byte_level() -> FastTokenizer:
 
 
 def sentencepiece() -> FastTokenizer:
-    """As llama 2's: spaces are U+2581, what is not in the vocabulary falls back to bytes."""
+    """Make a tokenizer like llama 2's: spaces are U+2581, unknown characters fall back to bytes."""
     trained = FastTokenizer(models.BPE(unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=SPECIAL[:3], show_progress=False)
@@ -217,7 +217,7 @@ def sentencepiece() -> FastTokenizer:
 
 
 def word_piece() -> FastTokenizer:
-    """As BERT's, which is decoded by looking at several tokens at once."""
+    """Make a tokenizer like BERT's, which decodes several tokens together."""
     letters = sorted({letter for letter in TEXT.lower() if not letter.isspace()})
     words = ["the", "quick", "fox", "##x", "jump", "##s", "##ing", "don", "line", "##s", "tab"]
     tokens = dict.fromkeys([*SPECIAL[:3], *letters, *(f"##{letter}" for letter in letters), *words])
@@ -231,7 +231,7 @@ def word_piece() -> FastTokenizer:
 
 
 def tokenizer_cases() -> list[dict[str, Any]]:
-    """Tokenizers, with the ids of texts, and the pieces that the tokens of an answer give one by one."""
+    """Record the ids of texts, and the streamed pieces of answers, for several tokenizers."""
     cases = []
     for name, fast in (("byte level", byte_level()), ("sentencepiece", sentencepiece()), ("word piece", word_piece())):
         tokenizer = Tokenizer(fast)
@@ -255,7 +255,7 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 
 def stop_cases() -> list[dict[str, Any]]:
-    """Stop strings over texts in pieces: what is let through after each piece, what is held back to the end."""
+    """Record what stop strings let through after every piece of a text, and at its end."""
     asked = [
         (["\n\n"], ["a", "\n", "b", "\n", "\n", "c"]),
         (["</s>", "</"], ["x<", "/", "s>y"]),
@@ -283,7 +283,7 @@ def random_cases() -> list[dict[str, Any]]:
 
 @cache
 def all_fixtures() -> dict[str, list[dict[str, Any]]]:
-    """File name -> cases."""
+    """Collect the cases by file name."""
     return {
         "random.json": random_cases(),
         "sampler.json": sampler_cases(),

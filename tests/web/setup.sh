@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Gets what the browser tests need: Chromium (Debian and Ubuntu, as root), Node 20.19 or newer (from pip where there is
-# none), the packages of runtime_bindings/web and, where it can be had, a lavapipe, which computes in float16.
-# Says in one line why where that does not work, and ends with 1. What is there already is not fetched again.
+# Install what the browser tests need: Chromium (on Debian and Ubuntu, as root), Node 20.19 or newer (from pip if there is
+# none), the npm packages of runtime_bindings/web and, where available, lavapipe, which computes in float16.
+# On failure, print the reason in one line and exit with 1. Nothing is fetched twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -10,7 +10,7 @@ PYTHON=.venv/bin/python
 [ -x "$PYTHON" ] || PYTHON=$(command -v python3) || cannot "there is no Python"
 PATH=$(cd "$(dirname "$PYTHON")" && pwd):$PATH
 
-install() { # the packages that are named; apt's lists are brought up to date where they are too old
+install() { # apt packages; updates apt's lists if they are too old
   command -v apt-get >/dev/null || cannot "no apt-get to install $* with"
   [ "$(id -u)" = 0 ] || cannot "not root, so nothing is installed: apt-get install $*"
   export DEBIAN_FRONTEND=noninteractive
@@ -36,10 +36,10 @@ if [ ! -e $packages/node_modules/.package-lock.json ] ||
   touch $packages/node_modules/.package-lock.json
 fi
 
-# Debian 12's own lavapipe is too old for Dawn. That of its backports is unpacked, not installed.
+# Debian 12's own lavapipe is too old for Dawn. The one in its backports is unpacked, not installed.
 lavapipe=$PWD/.venv/lavapipe
 without() { echo "web: no lavapipe, so nothing is computed in float16: $*" >&2; exit 0; }
-describe() { # the driver that a library is, as Vulkan's loader reads it
+describe() { # write the JSON manifest of a Vulkan driver library
   printf '{"ICD": {"api_version": "1.4.305", "library_path": "%s"}, "file_format_version": "1.0.0"}\n' "$1"
 }
 
@@ -65,7 +65,7 @@ fetch_lavapipe() {
 }
 [ -e "$lavapipe/icd.json" ] || fetch_lavapipe
 
-# The same as Chromium takes it.
+# The same driver in a form that Chromium accepts.
 shim=tests/web/lavapipe_gpu.c
 if [ ! -e "$lavapipe/gpu.json" ] || [ $shim -nt "$lavapipe/gpu.json" ]; then
   "$PYTHON" -m ziglang cc -shared -fPIC -O1 -DDRIVER="\"$lavapipe/libvulkan_lvp.so\"" $shim -o "$lavapipe/libgpu.so" \

@@ -1,4 +1,4 @@
-"""Dawn, which is Chromium's WebGPU, takes the kernels of every family: it is stricter about barriers than naga."""
+"""Dawn, Chromium's WebGPU, accepts the kernels of every family; it is stricter about barriers than naga."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from argosy.model_defs.families import FAMILIES
 
 pytestmark = pytest.mark.skipif(missing_lavapipe() is not None, reason=str(missing_lavapipe()))
 
-LIMITS = {"maxStorageBuffersPerShaderStage": 10}  # what the JavaScript runtime asks for beyond what is promised
+LIMITS = {"maxStorageBuffersPerShaderStage": 10}  # the JavaScript runtime requests these; WebGPU guarantees less
 # llama runs in the other tests here; gemma3 is gemma3_text under other names.
 TINY = {family: FAMILIES[family].tiny_config for family in FAMILIES if family not in ("llama", "gemma3")}
-# As large as heads are: tiles of them have to fit into the memory of a workgroup.
+# The largest heads in use: their tiles have to fit into workgroup memory.
 GEMMA3_HEADS = {"hidden_size": 640, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}
 
 
 def refused(sources: dict[str, str]) -> dict[str, str]:
-    """By name, why Dawn does not take WGSL."""
+    """Validate WGSL with Dawn; return the reason for every shader that it refuses."""
     return run_node(WEB / "test/node/validate.mjs", timeout=120, icd=LAVAPIPE, shaders=sources, limits=LIMITS)
 
 

@@ -1,4 +1,4 @@
-"""The checks that the binding and the page bring along: their types, their unit tests."""
+"""The npm checks of the binding and the page: types and unit tests."""
 
 from __future__ import annotations
 

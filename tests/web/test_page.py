@@ -1,6 +1,6 @@
-"""The chat page of `argosy web` in Chromium, from the first load to being offline, and what it says of what goes wrong.
+"""The chat page of `argosy web` in Chromium: a visit from the first load to being offline, and every kind of failure.
 
-Screenshots are kept in dist/out/web/.
+Screenshots are in dist/out/web/.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def kept() -> Path:
 
 @pytest.fixture(scope="module")
 def visit(tiny_artefact: Artefact, kept: Path) -> Any:
-    """What was seen on one long visit; its server has been stopped in the course of it."""
+    """The report of one long visit, during which the server is stopped."""
     settings = {"temperature": 0, "max_tokens": LENGTH}
     with served(tiny_artefact("q0f32")) as server:
         return drive(
@@ -41,7 +41,7 @@ def visit(tiny_artefact: Artefact, kept: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def expected(tiny_artefact: Artefact) -> str:
-    """The answer as the CPU gives it, with spaces as a page shows them."""
+    """The CPU's answer, with spaces collapsed as on a page."""
     chat = ChatModule(tiny_artefact("q0f32"), target="cpu")
     text = chat.generate(QUESTION, generation_config={"temperature": 0.0, "max_tokens": LENGTH})
     return " ".join(text.split())
@@ -52,7 +52,7 @@ def test_loading_is_shown(visit: Any) -> None:
     assert len(set(values)) > 2, "the bar did not move"
     assert values == sorted(values), "the bar went back"
     assert len({step["stage"] for step in visit["load"]["progress"]}) > 1
-    assert any("B" in step["detail"] for step in visit["load"]["progress"]), "no bytes were told"
+    assert any("B" in step["detail"] for step in visit["load"]["progress"]), "no bytes were reported"
 
 
 def test_the_answer_is_that_of_the_cpu(visit: Any, expected: str) -> None:
@@ -93,13 +93,13 @@ def test_it_fits_a_phone(visit: Any) -> None:
 
 
 def test_nothing_keeps_people_from_using_it(visit: Any) -> None:
-    """Names of controls, contrast of colours, landmarks: what axe-core finds."""
+    """axe-core checks names of controls, contrast and landmarks."""
     assert len(visit["barriers"]) == 5
     assert {name: found for name, found in visit["barriers"].items() if found} == {}
 
 
 def problem(what: str, url: str, kept: Path) -> Any:
-    """What the page said of it: one sentence, with a hint."""
+    """The message and hint that the page shows for a fault."""
     seen = drive("problems", timeout=120, url=url, kept=kept, what=what)
     assert seen["state"] == "error" and seen["barriers"] == []
     for text in seen["problem"].values():

@@ -1,4 +1,4 @@
-"""The tiny model says the same in Node, in Chromium and on this machine's processor, token for token."""
+"""The tiny model gives the same tokens in Node, in Chromium and on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ needs_float16_chromium = pytest.mark.skipif(NO_FLOAT16_CHROMIUM is not None, rea
 in_float32 = pytest.mark.parametrize("quantization", ["q0f32", "q4f32_1"])
 in_float16 = pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1"])
 
-# Two turns: the second is computed on top of the first, and its prompt is longer than a page of the KV cache.
+# The second turn continues the first, and its prompt is longer than a page of the KV cache.
 PROMPTS = ["Hello, world!", "And what else can be said of it?"]
 LENGTH = 32
 GENERATION = {"temperature": 0, "max_tokens": LENGTH, "ignore_eos": True}
-MARGIN = 0.01  # between the two best tokens, in nats: less would make the transcript a matter of rounding
+MARGIN = 0.01  # nats between the two best tokens; with less, the transcript would depend on rounding
 
 
 def expected(directory: Path) -> list[tuple[int, ...]]:
-    """The token ids of both answers on the CPU, in exact arithmetic."""
+    """The token ids of both answers on the CPU, computed in float32."""
     chat, answers = ChatModule(directory, target="cpu"), []
     for prompt in PROMPTS:
         chat.generate(prompt, generation_config={**GENERATION, "logprobs": True, "top_logprobs": 2})
@@ -104,14 +104,14 @@ def test_in_chromium_in_float16(quantization: str, tiny_artefact: Artefact, serv
 
 
 def beginnings(answers: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """What must not depend on rounding: the first answer as far as that has little to add up."""
+    """The part that must not depend on rounding: the first tokens, before errors accumulate."""
     return answers[0][:8]
 
 
 @needs_node
 @pytest.mark.usefixtures("binding")
 def test_float16_is_refused_without_it(tiny_artefact: Artefact) -> None:
-    """SwiftShader computes in float32 only; the refusal is one sentence and says what to build instead."""
+    """SwiftShader computes in float32 only; the error names the scheme to build instead."""
     seen = in_node(tiny_artefact("q4f16_1"))
     assert "shader-f16" in seen["error"]["message"] or "16-bit" in seen["error"]["message"]
     assert "q4f32_1" in seen["error"]["hint"]

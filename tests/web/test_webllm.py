@@ -1,4 +1,4 @@
-"""`@mlc-ai/web-llm` from npm, unmodified, chats with an artefact of ours in Chromium."""
+"""An unmodified `@mlc-ai/web-llm` from npm chats with an Argosy artefact in Chromium."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "whole": GREEDY,
     "stream": {**GREEDY, "stream": True},
     "penalties": {**GREEDY, **PENALTIES},
-    # WebLLM tells logprobs at the temperature that it samples with.
+    # WebLLM reports log-probabilities at the sampling temperature.
     "logprobs": {**GREEDY, "temperature": 1, "top_p": 0.01, "logprobs": True, "top_logprobs": 3},
     "sampled": {**GREEDY, "temperature": 1.5, "top_p": 0.9, "seed": 7},
     "sampled again": {**GREEDY, "temperature": 1.5, "top_p": 0.9, "seed": 7},
@@ -47,12 +47,12 @@ def directory(tiny_artefact: Artefact) -> Path:
 
 @pytest.fixture(scope="module")
 def replies(directory: Path, serve: Serve) -> dict[str, Any]:
-    """What WebLLM answered to each of `REQUESTS`, in one session."""
+    """WebLLM's answers to `REQUESTS`, in one session."""
     return dict(zip(REQUESTS, answers(directory, serve, list(REQUESTS.values())), strict=True))
 
 
 def answers(directory: Path, serve: Serve, requests: list[Any], **more: Any) -> list[Any]:
-    """What WebLLM makes of `requests`, with the artefact in `directory`."""
+    """Answer `requests` with WebLLM and the artefact in `directory`."""
     library = read_manifest(directory).libraries["webgpu"].file
     seen = drive("webllm", timeout=240, url=serve(directory), library=library, requests=requests, **more)
     assert seen["errors"] == []
@@ -112,7 +112,7 @@ def test_a_schema_is_kept(replies: dict[str, Any]) -> None:
 
 @pytest.mark.skipif(NO_FLOAT16 is not None, reason=str(NO_FLOAT16))
 def test_it_says_in_float16_what_the_cpu_says(tiny_artefact: Artefact, serve: Serve) -> None:
-    """Rounding may part the answers at last, and not before the eighth token: each is a letter."""
+    """Rounding may make the answers differ, but not before the eighth token; a token is a letter."""
     requests = [REQUESTS["stream"], REQUESTS["sampled"], REQUESTS["schema"]]
     more = {"driver": LAVAPIPE_GPU, "features": ["shader-f16"]}
     directory = tiny_artefact("q4f16_1")

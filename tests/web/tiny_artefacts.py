@@ -1,4 +1,4 @@
-"""A 2-layer llama that answers in letters without end: a scheme goes in, an artefact directory comes out."""
+"""Build artefacts of a 2-layer llama that answers in endless letters."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tiny_checkpoint import save_checkpoint
 from argosy.build import BuildRequest, build
 from argosy.support.progress import SilentProgress
 
-Artefact = Callable[[str], Path]  # a scheme -> the directory of the tiny model in it
+Artefact = Callable[[str], Path]  # scheme -> directory of the tiny model in it
 CONTEXT = 1024
-SCALE = 8.0  # of the weights: then the best token is well ahead of the second (test_golden.py)
+SCALE = 8.0  # of the weights, so that the best token is well ahead of the second (test_golden.py)
 LETTERS = string.ascii_letters + "Ġ"  # the byte-level tokenizer's space
 
 
 def save_letters_checkpoint(directory: Path) -> Path:
-    """The tiny checkpoint with room for a conversation, and an output head that is zero but for letters and the space.
+    """Save the tiny checkpoint with a longer context, and an output head that is zero except for letters and the space.
 
-    The logits of all other tokens are 0, so that greedy text is plain words which no Markdown changes.
+    All other tokens have the logit 0, so that greedy text is plain words, which Markdown does not change.
     """
     save_checkpoint(directory, scale=SCALE)
     config = json.loads((directory / "config.json").read_text())
@@ -43,7 +43,7 @@ def save_letters_checkpoint(directory: Path) -> Path:
 
 
 def build_tiny(checkpoint: Path, quantization: str, output: Path) -> Path:
-    """The artefact for the browser, and a library for this machine that computes in float32."""
+    """Build the artefact for the browser, with a library for this machine that computes in float32."""
     wishes = {"model": str(checkpoint), "quantization": quantization, "output": output, "context_window": CONTEXT}
     build(BuildRequest(**wishes, targets=("webgpu",)), SilentProgress())
     build(BuildRequest(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())

@@ -1,5 +1,6 @@
-// Commands go in on stdin, values stay in here under their names, what is read comes out on stdout: a hand for Python on
-// another architecture. One line a command, then raw bytes where a tensor is sent; the answer is `ok`, the value, or `error`.
+// Execute commands from stdin on behalf of a Python process on another architecture. Values stay here under their names;
+// `read` writes one to stdout. A command is one line, followed by raw bytes for a tensor; the reply is `ok`, the value or
+// `error`.
 //
 //   load NAME PATH                      a shared library
 //   vm NAME LIBRARY                     the virtual machine of a compiled model

@@ -1,6 +1,7 @@
-"""64-bit ARM on another machine: calls of a library compiled for it go in, results come out, by way of `qemu-aarch64`.
+"""Call libraries compiled for 64-bit ARM on another machine, in `qemu-aarch64`.
 
-`driver.cc` runs in there with TVM's libraries and does what it is told over a pipe. `setup.sh` fetches what this needs.
+`driver.cc` runs in the emulator with TVM's libraries and executes commands from a pipe. `setup.sh` installs what this
+needs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SYSROOT = Path("/usr/aarch64-linux-gnu")
 
 
 def missing() -> str | None:
-    """Why nothing can be run here, or None."""
+    """Explain why nothing can be emulated here, or return None."""
     if architecture() == "aarch64":
         return "this machine is 64-bit ARM itself: the other tests cover it"
     for name in ("qemu-aarch64", COMPILER):
@@ -43,7 +44,7 @@ def missing() -> str | None:
 
 @functools.cache
 def _driver() -> Path:
-    """The driver, compiled."""
+    """Compile the driver."""
     source, made = HERE / "driver.cc", TOOLS / "driver"
     if not made.is_file() or made.stat().st_mtime < source.stat().st_mtime:
         includes = [f"-I{folder}" for folder in tvm_ffi.libinfo.include_paths()]
@@ -54,7 +55,7 @@ def _driver() -> Path:
 
 
 class Remote:
-    """A process in the emulator. `cpu` is qemu's: `max` has everything, `neoverse-n1` dot products and no i8mm."""
+    """A process in the emulator. `cpu` is a name of qemu's: `max` has everything, `neoverse-n1` lacks i8mm."""
 
     def __init__(self, cpu: str) -> None:
         command = ["qemu-aarch64", "-cpu", cpu, "-L", str(SYSROOT), "-E", "TVM_NUM_THREADS=2", str(_driver())]
@@ -70,7 +71,7 @@ class Remote:
         self.folder.cleanup()
 
     def ask(self, line: str, payload: bytes = b"") -> list[str]:
-        """The words that one command is answered with."""
+        """Send a command and return the words of its reply."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(line.encode() + b"\n" + payload)
         self.process.stdin.flush()
@@ -80,18 +81,18 @@ class Remote:
         return words
 
     def bytes(self, count: int) -> bytes:
-        """What follows an answer."""
+        """Read the bytes that follow a reply."""
         assert self.process.stdout is not None
         return self.process.stdout.read(count)
 
     def value(self, line: str, *rest: str, payload: bytes = b"") -> Value:
-        """The value that `line NAME rest` makes."""
+        """Create a value with the command `line NAME rest`."""
         name = next(self.names)
         self.ask(" ".join([line, name, *rest]), payload)
         return Value(self, name)
 
     def send(self, value: Any) -> str:
-        """A word that stands for a value of this side."""
+        """Send a value of this process; return the word that names it."""
         if isinstance(value, Value):
             return value.name
         if isinstance(value, int):
@@ -105,17 +106,17 @@ class Remote:
         return self.value("tensor", str(array.dtype), str(array.nbytes), *extents, payload=array.tobytes()).name
 
     def load(self, executable: Any) -> Value:
-        """Link something compiled for arm64 and load it there."""
+        """Link an executable for arm64 and load it there."""
         path = Path(self.folder.name) / f"{next(self.names)}.so"
         executable.export_library(str(path), fcompile=functools.partial(link_shared, arch="aarch64"))
         return self.value("load", str(path))
 
     def function(self, name: str, module: str = "-") -> Callable[..., Value]:
-        """A function of a module, or a global one."""
+        """Get a function of a module, or a global one."""
         return lambda *arguments: self.value("call", module, name, *map(self.send, arguments))
 
     def kernel(self, name: str, module: str) -> Callable[..., None]:
-        """A function that writes into some of the tensors that it is given, which are of this side."""
+        """Get a function that writes into some of its arguments, which are tensors of this process."""
 
         def call(*tensors: tvm.runtime.Tensor) -> None:
             sent = [Value(self, self.send(tensor)) for tensor in tensors]
@@ -128,13 +129,13 @@ class Remote:
 
 
 class Value:
-    """Something in the emulated process, where it stays."""
+    """A reference to a value in the emulated process."""
 
     def __init__(self, remote: Remote, name: str) -> None:
         self.remote, self.name = remote, name
 
     def numpy(self) -> np.ndarray:
-        """A tensor."""
+        """Copy a tensor to this process."""
         kind, dtype, count, *extents = self.remote.ask(f"read {self.name}")
         assert kind == "tensor"
         shape = tuple(map(int, extents))
@@ -153,7 +154,7 @@ class Value:
 
 
 class Machine:
-    """What Python does with TVM's virtual machine, with one in the emulator."""
+    """A stand-in for TVM's `VirtualMachine`, which runs in the emulator."""
 
     def __init__(self, remote: Remote, executable: tvm.runtime.Executable) -> None:
         self.remote = remote
@@ -168,5 +169,5 @@ class Machine:
         return self.remote.ask(f"has {self.vm.name} {name}") == ["yes"]
 
     def get_function(self, name: str, query_imports: bool) -> Callable[..., None]:
-        """A kernel of the library."""
+        """Get a kernel of the library."""
         return self.remote.kernel(name, self.vm.name)

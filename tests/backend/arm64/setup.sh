@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets what the arm64 tests need: qemu and a cross compiler (Debian and Ubuntu, as root), TVM's libraries for arm64 into
-# .venv/arm64 (100 MB are fetched, 6 MB kept). Says in one line why where that does not work, and ends with 1.
+# Install what the arm64 tests need: qemu and a cross compiler (on Debian and Ubuntu, as root), and TVM's libraries for
+# arm64 in .venv/arm64 (downloads 100 MB, keeps 6 MB). On failure, print the reason in one line and exit with 1.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 

@@ -1,6 +1,6 @@
-"""arm64 for real: kernels and whole models compiled here and run by qemu, against numpy, transcripts and this CPU.
+"""Kernels and whole models for arm64, run in qemu and compared with numpy, golden transcripts and this CPU.
 
-qemu's `neoverse-n1` has dot products of bytes and not i8mm, so that a library that used more would die there.
+qemu's `neoverse-n1` has int8 dot products but not i8mm, so a library that used more would crash there.
 """
 
 import signal
@@ -45,7 +45,7 @@ every_target = pytest.mark.parametrize("target", QEMU_CPUS)
 
 @pytest.fixture(scope="module")
 def emulated() -> Iterator[Callable[[str], Remote]]:
-    """A process for each target that is asked for."""
+    """One emulated process per target, started on first use."""
     running: dict[str, Remote] = {}
 
     def remote(target: str) -> Remote:
@@ -54,13 +54,13 @@ def emulated() -> Iterator[Callable[[str], Remote]]:
         return running[target]
 
     yield remote
-    for each in running.values():
-        each.close()
+    for process in running.values():
+        process.close()
 
 
 @pytest.fixture
 def on_arm(emulated: Callable[[str], Remote], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel tests of this CPU compile for, and run in, the emulator."""
+    """Make the kernel tests of this CPU compile for the emulator and run in it."""
     target_of = {instruction: target for instruction, target in INSTRUCTIONS.values()}
 
     def compiled(function: tirx.PrimFunc, instruction: DotInstruction) -> Callable[..., None]:
@@ -91,7 +91,7 @@ def test_norm_and_epilogues(name: str) -> None:
 
 
 def test_an_emulated_cpu_has_no_more_than_its_target() -> None:
-    """Or a library that needs too much would go unnoticed: i8mm ends a process on a CPU without it."""
+    """Otherwise a library that needs too much would go unnoticed: i8mm crashes a CPU without it."""
     kernel = DotLinear(LinearKernel(4, 32, INT4_F16), TileShape(1, (1,)), NEON_I8MM)
     module = tvm.IRModule({"main": kernel.build().with_attr("global_symbol", "main")})
     shapes = [((1, 1, 32), "float32"), *kernel.weight_tensors().values(), ((1, 1, 4), "float32")]
@@ -103,7 +103,7 @@ def test_an_emulated_cpu_has_no_more_than_its_target() -> None:
 
 
 def library(remote: Remote, checkpoint: Path, target: TargetRecord, quantization: str) -> TinyLibrary:
-    """A tiny model in the emulator."""
+    """Load a tiny model in the emulator."""
     model = compile_model(checkpoint, hurried(target), quantization)
     machine = Machine(remote, model.executable)
     packed = pack(machine, [tvm.runtime.tensor(array) for array in model.tensors])
@@ -120,7 +120,7 @@ def test_the_golden_transcript_in_exact_mode(target: str, emulated: Callable[[st
 
 @pytest.fixture(scope="module")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """A checkpoint, and what this CPU makes of it in 4 bits without any byte instruction."""
+    """A checkpoint, and its logits on this CPU in 4 bits without int8 instructions."""
     checkpoint = save_checkpoint(tmp_path_factory.mktemp("tiny"))
     cpu = next(cpu for cpu in PLAIN if cpu.runs_here())
     return checkpoint, forced_logits(
