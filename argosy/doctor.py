@@ -1,4 +1,4 @@
-"""What works on this machine: nothing goes in, a list of checks comes out, each with the command that mends it."""
+"""Check what works on this machine; a failed check names the command that mends it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from argosy.dist.naming import output_root
 from argosy.support.checks import Check
 from argosy.support.errors import ArgosyError
 from argosy.support.files import free_space
-from argosy.support.text import human_size
+from argosy.support.text import human_size, one_line
 from argosy.support.threads import compute_threads
 from argosy.web import page
 from argosy.web.tools import find_chromium, node_version
@@ -33,7 +33,7 @@ SHOWN_FEATURES = frozenset(
 
 
 def examine() -> list[Check]:
-    """All checks, in the order in which one would mend them."""
+    """Run all checks, in the order in which to mend what fails."""
     checks: tuple[Callable[[], Check | Iterator[Check]], ...] = (
         _python,
         _pins,
@@ -57,7 +57,7 @@ def examine() -> list[Check]:
 
 
 def works(checks: list[Check], purpose: Literal["running", "building"]) -> bool:
-    """Whether models can be run, or built; building needs what running needs too."""
+    """Return whether models can be run, or built, which needs what running needs too."""
     needs = ("running",) if purpose == "running" else ("running", "building")
     return all(check.ok for check in checks if check.needed_for in needs)
 
@@ -71,7 +71,7 @@ def _python() -> Check:
 
 
 def _requirements() -> list[tuple[str, str | None]]:
-    """(distribution, exact version or None) of what argosy itself needs, as its own metadata says."""
+    """Return (distribution, exact version or None) for each of argosy's requirements, from its package metadata."""
     lines = importlib.metadata.requires("argosy") or []
     plain = [line.partition(";")[0].strip() for line in lines if "extra ==" not in line]
     found = [re.match(r"([A-Za-z0-9._-]+)\s*(?:==\s*([^\s,]+))?", line) for line in plain]
@@ -105,15 +105,15 @@ def _packages() -> Check:
 
 
 def _tvm() -> Iterator[Check]:
-    """TVM loads, and is it the whole of it or the runtime only."""
+    """Check that TVM loads, and that its compiler is installed besides its runtime."""
     pinned = " ".join(f"{name}=={pin}" for name, pin in _requirements() if pin)
     reinstall = f"{_pip()} install --force-reinstall --no-deps {pinned}"
     try:
         from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
 
-        folder = Path(load_tvm().__file__).parent
+        folder = Path(str(load_tvm().__file__)).parent
     except Exception as error:  # a broken native library may raise anything
-        yield Check("tvm runtime", False, f"does not load: {_first_line(error)}", "running", reinstall)
+        yield Check("tvm runtime", False, f"does not load: {one_line(error, 200)}", "running", reinstall)
         return
     yield Check("tvm runtime", True, "loads", "running")
     whole = any(folder.rglob("*tvm_compiler.*"))
@@ -122,12 +122,8 @@ def _tvm() -> Iterator[Check]:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _targets() -> Iterator[Check]:
-    """Yield what each target reports about building for it."""
+    """Yield the checks of the targets."""
     for entry in TARGETS.values():
         yield from entry.checks()
 
@@ -141,7 +137,7 @@ def _cpu() -> Check:
 
 
 def _chat_page() -> Check:
-    """The page of `argosy web`: built, or Node.js is there to build it."""
+    """Check that the page of `argosy web` is built, or that it can be."""
     node = shutil.which("node")
     version = ".".join(map(str, (node_version(node) if node else None) or ())) or "not found"
     if page.is_built():
@@ -160,7 +156,7 @@ def _browser() -> Check:
 
 
 def _artefacts() -> Iterator[Check]:
-    """Which library of each artefact would be loaded here, and which are for a browser."""
+    """Yield, for each artefact, the library that would be loaded here."""
     for directory in list_artefacts(output_root()):
         try:
             artefact = open_artefact(directory)
@@ -170,7 +166,7 @@ def _artefacts() -> Iterator[Check]:
 
 
 def _runs(artefact: Artefact) -> str:
-    """What an artefact does here. Raises ArgosyError where that is nothing."""
+    """Say what an artefact does on this machine. Raises ArgosyError if nothing."""
     libraries = {} if artefact.manifest is None else artefact.manifest.libraries
     if libraries and len(artefact.browser_libraries()) == len(libraries):
         return f"runs in a browser: argosy web {artefact.directory}"
@@ -197,7 +193,7 @@ def _memory() -> Check:
 
 
 def available_memory() -> int | None:
-    """Bytes this process may still use: the machine's, within the control group's limit. None if unknown."""
+    """Return the bytes that this process may still use, of the machine and within the control group, or None."""
     known = [amount for amount in (_machine_memory(), _control_group_memory()) if amount is not None]
     return min(known, default=None)
 
@@ -233,5 +229,5 @@ def _torch() -> Check:
 
 
 def _pip() -> str:
-    """How to call pip for this very interpreter."""
+    """Return the command that runs pip for this interpreter."""
     return "pip" if shutil.which("pip") and sys.prefix != sys.base_prefix else f"{sys.executable} -m pip"

@@ -1,4 +1,4 @@
-"""Looking inside what was built: a library, an artefact or a debug dump goes in, values to print come out."""
+"""Read what `argosy inspect` shows of a library, an artefact or a debug dump."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 
 from argosy.dist.triples import NATIVE_SUFFIXES
 from argosy.support.errors import ArtefactError
+from argosy.support.text import one_line
 
 _PHASE = re.compile(r"\d\d-(?P<name>.+)\.(py|ll|txt|c|s)")
 
 
 def library_metadata(path: Path) -> dict[str, object]:
-    """What the library at `path` says about itself, whether or not this machine could run it.
+    """Return the metadata of the library at `path`, whether or not this machine could run it.
 
-    Raises ArtefactError for a file that is no library of ours.
+    Raises ArtefactError for a file that is not a library built by Argosy.
     """
     from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
 
@@ -31,9 +32,8 @@ def library_metadata(path: Path) -> dict[str, object]:
         machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path.absolute())), tvm.cpu())
         metadata = json.loads(str(machine["_metadata"]()))
     except (ValueError, RuntimeError, OSError, AttributeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtefactError(
-            f"`{path}` cannot be loaded as a library: {first}", "build it again with argosy build"
+            f"`{path}` cannot be loaded as a library: {one_line(error, 200)}", "build it again with argosy build"
         ) from error
     if not isinstance(metadata, dict):
         raise ArtefactError(f"`{path}` has metadata that is no JSON object", "build it again with argosy build")
@@ -42,7 +42,7 @@ def library_metadata(path: Path) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file of an artefact directory and what it is for."""
+    """A file of an artefact directory, and its purpose."""
 
     name: str
     nbytes: int
@@ -61,7 +61,7 @@ _PURPOSES = (
 
 
 def artefact_files(directory: Path) -> list[FileRow]:
-    """The files of `directory`, by name."""
+    """List the files of `directory` by name."""
     files = sorted(path for path in directory.iterdir() if path.is_file())
     return [FileRow(path.name, path.stat().st_size, _purpose(path.name)) for path in files]
 
@@ -71,24 +71,24 @@ def _purpose(name: str) -> str:
 
 
 def libraries_in(directory: Path) -> list[Path]:
-    """The compiled libraries of an artefact directory."""
+    """List the compiled libraries of an artefact directory that this machine's runtime can open."""
     return sorted(path for path in directory.iterdir() if path.suffix in NATIVE_SUFFIXES)
 
 
 def is_dump(directory: Path) -> bool:
-    """Whether `directory` was written by --debug-dump."""
+    """Return whether `directory` was written by --debug-dump."""
     return directory.is_dir() and bool(dump_phases(directory))
 
 
 def dump_phases(directory: Path) -> dict[str, Path]:
-    """Phase -> file of a debug dump, in the order of compilation."""
+    """Map the phases of a debug dump to their files, in the order of compilation."""
     found = ((_PHASE.fullmatch(path.name), path) for path in sorted(directory.iterdir()))
     return {match["name"]: path for match, path in found if match}
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseDifference:
-    """How one phase differs between two dumps; `lines` is a unified diff. A phase may be in one of them only."""
+    """The difference of one phase between two dumps; `lines` is a unified diff. A phase may be missing from either."""
 
     phase: str
     added: int
@@ -97,9 +97,9 @@ class PhaseDifference:
 
 
 def compare_dumps(before: Path, after: Path) -> Iterator[PhaseDifference]:
-    """Every phase of either dump, in the order of compilation.
+    """Compare each phase of two dumps, in the order of compilation.
 
-    Raises ArtefactError where one of the directories is no dump.
+    Raises ArtefactError if one of the directories is not a dump.
     """
     for directory in (before, after):
         if not is_dump(directory):
@@ -109,9 +109,9 @@ def compare_dumps(before: Path, after: Path) -> Iterator[PhaseDifference]:
             )
     old, new = dump_phases(before), dump_phases(after)
     for phase in [*old, *(name for name in new if name not in old)]:
-        sides = [_lines(side.get(phase)) for side in (old, new)]
-        names = [str(side.get(phase, "(not there)")) for side in (old, new)]
-        lines = tuple(difflib.unified_diff(*sides, *names, lineterm=""))
+        one, other = old.get(phase), new.get(phase)
+        names = [str(path or "(not there)") for path in (one, other)]
+        lines = tuple(difflib.unified_diff(_lines(one), _lines(other), names[0], names[1], lineterm=""))
         body = lines[2:]
         yield PhaseDifference(
             phase, sum(line.startswith("+") for line in body), sum(line.startswith("-") for line in body), lines

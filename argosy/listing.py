@@ -1,9 +1,10 @@
-"""What there is to choose from: a kind of thing goes in, rows of text come out, ready for a table or for JSON."""
+"""List what `argosy list` shows: models, targets, schemes, families and artefacts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from argosy.dist.artefact import list_artefacts
 from argosy.dist.manifest import read_manifest
@@ -11,44 +12,45 @@ from argosy.dist.naming import output_root
 from argosy.support.errors import ArtefactError
 from argosy.support.text import human_size
 
-Row = dict[str, str]
+ListingRow: TypeAlias = dict[str, str]
+"""Column -> text, ready for a table or for JSON."""
 
 
-def models() -> list[Row]:
-    """Models that have a name of their own; everything else is named by its path or its Hugging Face id."""
+def models() -> list[ListingRow]:
+    """List the models that have a name; any other is given by its path or its Hugging Face id."""
     from argosy.dist.catalogue import CATALOGUE
 
     return [{"name": entry.name, "summary": entry.summary} for entry in CATALOGUE.values()]
 
 
-def targets() -> list[Row]:
-    """What `--target` takes."""
+def targets() -> list[ListingRow]:
+    """List the values of `--target`."""
     from argosy.compiler.targets import TARGETS
 
     return [{"name": entry.name, "summary": entry.summary} for entry in TARGETS.values()]
 
 
-def schemes() -> list[Row]:
-    """What `--quantization` takes."""
+def schemes() -> list[ListingRow]:
+    """List the values of `--quantization`."""
     from argosy.quant.scheme import SCHEMES
 
     return [{"name": scheme.name, "summary": scheme.summary} for scheme in SCHEMES.values()]
 
 
-def families() -> list[Row]:
-    """The architectures, by the `model_type` that a `config.json` names."""
+def families() -> list[ListingRow]:
+    """List the architectures by the `model_type` in their `config.json`."""
     from argosy.model_defs.families import FAMILIES
 
     return [{"name": name, "summary": family.notice or ""} for name, family in sorted(FAMILIES.items())]
 
 
-def artefacts() -> list[Row]:
-    """What was built below the output root."""
+def artefacts() -> list[ListingRow]:
+    """List the artefacts below the output root."""
     return [_artefact(path) for path in list_artefacts(output_root())]
 
 
-def _artefact(path: Path) -> Row:
-    """One directory; a manifest that cannot be read is shown as such, for the list must not end there."""
+def _artefact(path: Path) -> ListingRow:
+    """Describe an artefact directory; of a manifest that cannot be read, show the error."""
     size = human_size(sum(file.stat().st_size for file in path.iterdir() if file.is_file()))
     try:
         manifest = read_manifest(path)
@@ -58,6 +60,6 @@ def _artefact(path: Path) -> Row:
     return {"name": str(path), "size": size, "summary": f"{manifest.model} as {manifest.quantization}, for {libraries}"}
 
 
-KINDS: dict[str, Callable[[], list[Row]]] = {
+KINDS: dict[str, Callable[[], list[ListingRow]]] = {
     "models": models, "targets": targets, "schemes": schemes, "families": families, "artefacts": artefacts,
 }  # fmt: skip

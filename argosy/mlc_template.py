@@ -1,4 +1,4 @@
-"""A model's tokenizer files go in, MLC's `conv_template` comes out, for runtimes that have no Jinja."""
+"""Derive MLC's `conv_template` from a model's tokenizer files, for runtimes without Jinja."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from argosy.support.errors import ArtefactError
 
 
 def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequence[int]) -> dict[str, object] | None:
-    """MLC's form of the chat template in `files`, plain completion where there is none, None where it cannot be said.
+    """Return MLC's form of the chat template in `files`, or that of plain completion if there is none.
 
-    A template that cannot be read at all is None too: our own runtime says why when somebody wants to chat.
+    None if MLC's form cannot express the template, or if it cannot be read; the runtime reports the latter when the
+    model is used for a chat.
     """
     config = json.loads(files["tokenizer_config.json"])
     tokenizer = Tokenizer(FastTokenizer.from_str(files["tokenizer.json"].decode()), config)

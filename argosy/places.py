@@ -1,4 +1,4 @@
-"""Finding artefacts: what a person calls one goes in, the directory it was built into comes out."""
+"""Find the directory of an artefact by its name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from argosy.support.text import did_you_mean
 
 
 def find_artefact(name: str, target: str = "cpu") -> Path:
-    """The artefact that `name` means: a directory, or an artefact's or a model's name below the output root.
+    """Return the artefact called `name`: a directory, or the name of an artefact or a model below the output root.
 
-    Raises ArtefactError, with the command that builds it for `target` where it is not there and a choice where there
-    are several.
+    Raises ArtefactError; its hint is the command that builds the artefact for `target` if there is none, and the choice
+    if there are several.
     """
     path = Path(name).expanduser()
     if path.is_dir() or "/" in name or name in (".", ".."):
-        return path  # whether it is a sound artefact is the reader's to say
+        return path  # opening it reports whether it is a sound artefact
     root = output_root()
     if (root / name).is_dir():
         return root / name

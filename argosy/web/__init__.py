@@ -1,1 +1,1 @@
-"""`argosy web`: a loopback HTTP server hands the chat page and one artefact to a browser."""
+"""Serve the chat page and one artefact to a browser, from a loopback HTTP server."""

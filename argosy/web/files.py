@@ -1,7 +1,7 @@
-"""Files go in, what may be served of them comes out: a URL path -> a file with its size, digest, type and cache rule.
+"""Collect the files that may be served, by URL path, with their size, digest, type and cache rule.
 
-Nothing is looked up on the disk when a request comes: what is not in the table does not exist. Every file is compared
-with its digest once, and `Served.open` refuses it if it is another file by then.
+A request never looks up a path on the disk: what is not in the table does not exist. Every file is compared with its
+digest once, and `Served.open` refuses a file that has changed since.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from argosy.support.progress import Progress
 
 ARTEFACT = "/artefact/"
 RESOLVED = "/artefact/resolve/main/"  # where WebLLM looks, below the URL that it calls `model`
-REVALIDATE = "no-cache"  # keep it, and ask with its ETag whether it is still the same
-FOREVER = "public, max-age=31536000, immutable"  # for names that hold a digest of their content
+REVALIDATE = "no-cache"  # cache, and revalidate by ETag before each use
+FOREVER = "public, max-age=31536000, immutable"  # for names that contain a digest of their content
 HASHED_ASSETS = "assets/"
 
-# Not the machine's own table: a wasm file of another type is not compiled while it arrives.
+# Not the system's own table: browsers compile a wasm file while it arrives only if it has this type.
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -50,7 +50,7 @@ Identity = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One file that may be served. `identity` is what the file system said of it before its digest was taken."""
+    """A file that may be served. `identity` is from before its digest was taken."""
 
     path: Path
     bytes: int
@@ -65,7 +65,7 @@ class Served:
         return f'"{self.sha256}"'
 
     def open(self) -> BinaryIO:
-        """The file, opened, which is still the one whose digest is known. Raises ArtefactError where it is not."""
+        """Open the file. Raises ArtefactError if it is not the one whose digest was taken."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
@@ -81,7 +81,7 @@ def _identity(found: os.stat_result) -> Identity:
 
 
 def served(root: Path, name: str, cache_control: str = REVALIDATE) -> Served:
-    """The file `name` of the folder `root`. Raises ArtefactError for a link that leads out of `root`, or no file."""
+    """Return the file `name` of the folder `root`. Raises ArtefactError if it lies outside of `root` or is no file."""
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ArtefactError(f"`{root / name}` leads out of its directory, to `{path}`", "put a copy in its place")
@@ -92,9 +92,7 @@ def served(root: Path, name: str, cache_control: str = REVALIDATE) -> Served:
     return Served(path, found.st_size, sha256_file(path), media_type, cache_control, _identity(found))
 
 
-def artefact_files(
-    directory: Path, progress: Progress, target: str, schemes: Sequence[str]
-) -> dict[str, Served]:
+def artefact_files(directory: Path, progress: Progress, target: str, schemes: Sequence[str]) -> dict[str, Served]:
     """Return the files of an artefact that a browser may fetch, by URL path. Every byte is compared with the manifest.
 
     Raises ArtefactError where the artefact is damaged or not built for a browser; its hint is a command that builds it
@@ -145,7 +143,7 @@ def _checked(directory: Path, name: str, manifest: Manifest, hint: str) -> Serve
 
 
 def page_files(static: Path) -> dict[str, Served]:
-    """The built chat page: URL path -> file; `/` is its `index.html`."""
+    """Return the files of the built chat page by URL path; `/` is its `index.html`."""
     names = sorted(path.relative_to(static).as_posix() for path in static.rglob("*") if path.is_file())
     if "index.html" not in names:
         raise ArgosyError(f"`{static}` holds no chat page: it has no `index.html`")

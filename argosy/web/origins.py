@@ -1,7 +1,7 @@
-"""A request's `Host` and `Origin` headers go in, whether this server answers them comes out.
+"""Decide from a request's `Host` and `Origin` headers whether to answer it.
 
-A page of a stranger can make its own name resolve to 127.0.0.1 (DNS rebinding) and would then be of our origin. It
-cannot choose the `Host` that the browser sends: that is the stranger's name, and is refused.
+A foreign page can make its own name resolve to 127.0.0.1 (DNS rebinding) and would then share our origin. It cannot
+choose the `Host` that the browser sends, which is the foreign name and is refused.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address without a port, is this machine's own and nobody else's."""
+    """Return whether `host`, a name or an address without a port, is a loopback one."""
     address = _address(host)
     return host.lower().rstrip(".") == "localhost" if address is None else address.is_loopback
 
 
 def host_allowed(header: str, open_to_others: bool, names: Collection[str] = ()) -> bool:
-    """Whether a request may say `Host: header`; the port is not looked at, for it may have been forwarded.
+    """Return whether to answer a request with this `Host` header; its port may be that of a forwarder.
 
-    With `open_to_others` addresses are allowed too, which nobody can rebind, and so are `names`.
+    With `open_to_others`, addresses are allowed too, because they cannot be rebound, and so are `names`.
     """
     try:
         host = urlsplit(f"//{header}").hostname or ""
@@ -32,7 +32,7 @@ def host_allowed(header: str, open_to_others: bool, names: Collection[str] = ())
 
 
 def origin_allowed(origin: str) -> bool:
-    """Whether a page of `origin` may read the artefact: one that this machine serves itself, as in development."""
+    """Return whether a page of `origin` may read the artefact: if this machine serves it, as in development."""
     try:
         parts = urlsplit(origin)
     except ValueError:

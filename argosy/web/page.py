@@ -1,6 +1,6 @@
-"""The built chat page comes out: the one of the wheel, or in a checkout the one that npm makes of the sources.
+"""Find the built chat page: that of the wheel or, in a checkout, the one that npm builds from the sources.
 
-A page in a checkout carries the digest of what it was made from, and is made again where that has changed.
+A page in a checkout stores the digest of its sources, and is built again when they change.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _SUFFIXES = {".ts", ".js", ".mjs", ".css", ".html", ".json", ".svg", ".png", ".w
 def find_page(
     progress: Progress, report: Callable[[str], None], static: Path = STATIC, sources: Path = SOURCES
 ) -> Path:
-    """The folder of the page, built first where that is due; `report` is told when it is older than its sources.
+    """Return the folder of the page, built first if its sources have changed.
 
-    Raises ArgosyError, with the way out, where there is none and none can be built.
+    `report` receives a note if an outdated page cannot be built again. Raises ArgosyError if there is no page and none
+    can be built.
     """
     if is_built(static) and not (_has_sources(sources) and _digest_of(static) != source_digest(sources)):
         return static
@@ -49,14 +50,14 @@ def find_page(
 
 
 def is_built(static: Path = STATIC) -> bool:
-    """Whether there is a page, fresh or not."""
+    """Return whether there is a page, up to date or not."""
     return (static / "index.html").is_file()
 
 
 def find_npm(sources: Path = SOURCES) -> str:
-    """The npm that builds the page, beside a Node.js that is new enough.
+    """Return the npm that builds the page, after checking that Node.js is recent enough.
 
-    Raises ArgosyError, with the way out, where the page cannot be built here.
+    Raises ArgosyError if the page cannot be built here.
     """
     if not _has_sources(sources):
         sentence = "this installation holds no chat page: it was made from a checkout in which the page was not built"
@@ -73,7 +74,7 @@ def find_npm(sources: Path = SOURCES) -> str:
 
 
 def source_digest(sources: Path) -> str:
-    """SHA-256 over the names and contents of everything that the page is made from."""
+    """Return the SHA-256 over the names and contents of the page's sources."""
     digest = hashlib.sha256()
     for path in sorted(_source_files(sources)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -101,7 +102,7 @@ def _digest_of(static: Path) -> str | None:
 
 
 def _build(npm: str, static: Path, sources: Path, progress: Progress) -> None:
-    """Install the packages where they are not those of the lock file, build beside `static`, and rename."""
+    """Install the packages of the lock file if they are missing, build beside `static`, and rename."""
     digest = source_digest(sources)
     if not _has_packages(sources):
         progress.report("install the page's packages", 0, 1)
@@ -120,13 +121,13 @@ def _build(npm: str, static: Path, sources: Path, progress: Progress) -> None:
 
 
 def _has_packages(sources: Path) -> bool:
-    """Whether the versions in `node_modules` are those of the lock file."""
+    """Return whether `node_modules` has the versions of the lock file."""
     wanted = _versions(sources / "package-lock.json")
     return bool(wanted) and wanted.items() <= _versions(sources / "node_modules" / ".package-lock.json").items()
 
 
 def _versions(lock: Path) -> dict[str, str]:
-    """Folder of a package -> version, from a lock file of npm; without those that some machines leave out."""
+    """Map package folders to versions, from a lock file of npm, leaving out optional packages."""
     try:
         packages = json.loads(lock.read_text("utf-8"))["packages"].items()
         return {name: entry.get("version", "") for name, entry in packages if name and not entry.get("optional")}
@@ -135,11 +136,12 @@ def _versions(lock: Path) -> dict[str, str]:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Raises ArgosyError with the telling words of a command that fails."""
+    """Run a command. Raises ArgosyError with its first error message if it fails."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode == 0:
         return
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it said nothing")
+    reason = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it printed nothing")
     words = " ".join(["npm", *command[1:3]])
-    raise ArgosyError(f"the chat page cannot be built: `{words}` failed: {said[:200]}", f"to see all of it: {COMMANDS}")
+    sentence = f"the chat page cannot be built: `{words}` failed: {reason[:200]}"
+    raise ArgosyError(sentence, f"to see all of it: {COMMANDS}")

@@ -1,4 +1,4 @@
-"""A `Range` header and a file's size go in, the first byte and the count of bytes to send come out (RFC 9110, 14.2)."""
+"""Parse `Range` headers (RFC 9110, 14.2)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII | re.IG
 
 
 class Unsatisfiable(Exception):
-    """The range begins behind the end of the file: status 416."""
+    """The range begins past the end of the file: status 416."""
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first byte, count) of the one range that is asked for; None where the whole file is to be sent.
+    """Return (first byte, count) of the requested range, or None for the whole file.
 
-    A header that is malformed, or names several ranges, is to be ignored or may be. Raises Unsatisfiable.
+    A malformed header must be ignored, and one with several ranges may be. Raises Unsatisfiable.
     """
     found = _ONE_RANGE.fullmatch(header) if header and len(header) < 100 else None
     if found is None or found[1] == found[2] == "":

@@ -1,4 +1,4 @@
-"""A table of files goes in; an HTTP server comes out that hands them to a browser on this machine, and nothing else.
+"""Serve a table of files over HTTP to a browser on this machine, and nothing else.
 
 site = Site({**page_files(static), **artefact_files(directory, progress, target, schemes)})
 with listen(site, port=0) as server:
@@ -25,18 +25,18 @@ from argosy.web.files import ARTEFACT, Served
 from argosy.web.origins import host_allowed, is_loopback, origin_allowed
 from argosy.web.ranges import Unsatisfiable, byte_range
 
-IDLE_SECONDS = 60  # how long a connection may wait for its next request
-STALLED_SECONDS = 600  # how long a browser may leave an answer unread, as it does while it compiles shaders
+IDLE_SECONDS = 60  # longest wait for the next request of a connection
+STALLED_SECONDS = 600  # longest wait for a browser that does not read, as while it compiles shaders
 PORTS_TRIED = 20
 
-# Code comes from this server only, as files; `wasm-unsafe-eval` allows to compile wasm and nothing else.
+# Allow code from this server's files only; `wasm-unsafe-eval` allows compiling wasm and nothing else.
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'self'", "script-src 'self' 'wasm-unsafe-eval'", "img-src 'self' data:", "object-src 'none'",
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 ))  # fmt: skip
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",  # with the next: fine clocks and shared memory for the page
+    "Cross-Origin-Opener-Policy": "same-origin",  # with the next: gives the page precise clocks and shared memory
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -46,22 +46,22 @@ ALLOWED_METHODS = "GET, HEAD, OPTIONS"
 
 
 def _ignore(sentence: str) -> None:
-    """Nobody listens."""
+    """Discard a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """URL path -> file. `report` is told what went wrong while a file was sent."""
+    """The files to serve by URL path, and a `report` of what goes wrong while one is sent."""
 
     files: Mapping[str, Served]
     report: Callable[[str], None] = field(default=_ignore)
 
 
 class WebServer(socketserver.ThreadingTCPServer):
-    """A listening server, with a thread for each connection; made by `listen`."""
+    """A listening server with a thread for each connection, made by `listen`."""
 
-    allow_reuse_address = sys.platform != "win32"  # where it would let two servers have one port
-    daemon_threads = True  # a download that is under way does not hold up the end
+    allow_reuse_address = sys.platform != "win32"  # which would let two servers share a port
+    daemon_threads = True  # a running download does not delay the exit
     block_on_close = False
     request_queue_size = 64
 
@@ -70,36 +70,36 @@ class WebServer(socketserver.ThreadingTCPServer):
         self.host = host
         self.address_family = family
         super().__init__(address, _Handler)
-        self.open_to_others = not is_loopback(self.server_address[0])
+        self.open_to_others = not is_loopback(str(self.server_address[0]))
         self.names = {host.lower(), socket.gethostname().lower(), f"{socket.gethostname()}.local".lower()}
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return int(self.server_address[1])
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the page."""
+        """The address of the page for a browser on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away is no error; anything else is one line."""
+        """Report an error in one line, unless the browser has closed the connection."""
         error = sys.exc_info()[1]
         if not isinstance(error, (ConnectionError, TimeoutError)):
             self.site.report(f"a request failed: {type(error).__name__}: {error}")
 
 
 def stable_port(directory: Path) -> int:
-    """A port for an artefact, the same every time: what a browser has cached belongs to a host and a port."""
+    """Return a port for an artefact, always the same, because browsers cache by host and port."""
     return 20_000 + zlib.crc32(str(directory.resolve()).encode()) % 10_000
 
 
 def listen(site: Site, host: str = "127.0.0.1", port: int | None = None, preferred: int = 0) -> WebServer:
-    """A server of `site` that listens. `port` 0 is any free one, None the first free one from `preferred` on.
+    """Serve `site` on a port: 0 is any free one, None the first free one from `preferred` on.
 
-    Raises UsageError, with a sentence, where that port or that address cannot be had.
+    Raises UsageError if the port or the address is not available.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host or "127.0.0.1", 0, type=socket.SOCK_STREAM)[0]
@@ -116,7 +116,7 @@ def listen(site: Site, host: str = "127.0.0.1", port: int | None = None, preferr
 
 
 def _refusal(host: str, port: int, error: OSError) -> UsageError:
-    hint = "leave `--port` out, and a free one is taken"
+    hint = "leave `--port` out to use a free one"
     if error.errno == errno.EADDRINUSE:
         return UsageError(f"port {port} of `{host}` is taken by another program", hint)
     if error.errno == errno.EACCES:
@@ -125,7 +125,7 @@ def _refusal(host: str, port: int, error: OSError) -> UsageError:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
@@ -133,9 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: WebServer
 
     def do_GET(self) -> None:
-        """A file, or the part of it that was asked for."""
+        """Send a file, or the requested part of it."""
         if self._has_body():
-            self.close_connection = True  # or the body would be read as the next request
+            self.close_connection = True  # else the body would be read as the next request
         if not self._host_is_ours():
             return
         file = self.server.site.files.get(self._path())
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_OPTIONS(self) -> None:
-        """A page of this machine asks whether it may send a `Range`."""
+        """Answer the preflight request of a page on this machine that wants to send a `Range`."""
         if self._has_body():
             self.close_connection = True
         if self._host_is_ours():
@@ -159,14 +159,14 @@ class _Handler(BaseHTTPRequestHandler):
             })  # fmt: skip
 
     def do_POST(self) -> None:
-        """Nothing here takes data."""
+        """Refuse any request that sends data."""
         self.close_connection = True
         self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "this server only hands out files", {"Allow": ALLOWED_METHODS})
 
     do_PUT = do_PATCH = do_DELETE = do_POST
 
     def _path(self) -> str:
-        """The decoded path of the request; it is only ever looked up in a table."""
+        """Return the decoded path of the request, which is only looked up in the table."""
         try:
             return unquote(urlsplit(self.path).path, errors="replace")
         except ValueError:  # `http://[/`
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0").strip() != "0"
 
     def _host_is_ours(self) -> bool:
-        """Whether the request was sent to a name of this server; where it was not, it is answered here."""
+        """Return whether the request was sent to a name of this server, or refuse it."""
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1:
             self._refuse(HTTPStatus.BAD_REQUEST, "the request must have one Host header")
@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _is_known(self, file: Served) -> bool:
-        """Whether the browser has this very file (If-None-Match)."""
+        """Return whether the browser has this file already (If-None-Match)."""
         tags = [tag.strip().removeprefix("W/") for tag in self.headers.get("If-None-Match", "").split(",")]
         return "*" in tags or file.etag in tags
 
@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._begin(HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK, about)
             if self.command == "GET" and count:
                 self.connection.settimeout(STALLED_SECONDS)
-                if self.connection.sendfile(source, first, count) != count:  # it was cut short under our hands
+                if self.connection.sendfile(source, first, count) != count:  # the file was truncated meanwhile
                     self.close_connection = True
                 self.connection.settimeout(IDLE_SECONDS)
 
@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {"ETag": file.etag, "Cache-Control": file.cache_control, "Accept-Ranges": "bytes"}
 
     def _begin(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
-        """The status line and all headers."""
+        """Send the status line and all headers."""
         self.send_response(status)
         for name, value in {**HEADERS, **self._sharing(), **headers}.items():
             self.send_header(name, value)
@@ -235,8 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _sharing(self) -> dict[str, str]:
-        """Headers that let other pages of this machine read the artefact (CORS)."""
-        headers = getattr(self, "headers", None)  # None: the request was too malformed to have any
+        """Return the headers that let other pages of this machine read the artefact (CORS)."""
+        headers = getattr(self, "headers", None)  # not set if the request was too malformed
         if headers is None or not self._path().startswith(ARTEFACT):
             return {}
         origin = headers.get("Origin", "")
@@ -253,15 +253,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class says of a malformed request, in our form."""
+        """Answer a malformed request in our form, instead of with the base class's page."""
         self.close_connection = True
-        self.request_version = self.protocol_version  # or a version that cannot be read gets no status line
+        self.request_version = self.protocol_version  # else an unreadable version gets no status line
         status = HTTPStatus(code)
         self._refuse(status, status.phrase.lower())
 
     def version_string(self) -> str:
-        """The `Server` header, without versions."""
+        """Return the `Server` header, without versions."""
         return "argosy"
 
     def log_message(self, format: str, *args: object) -> None:
-        """No log: a person watches the page."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""This machine goes in, the programs that the web parts use come out: Node.js builds the page, a browser shows it."""
+"""Find the programs that build and show the chat page: Node.js and a browser."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ MAC_BROWSERS = ("Google Chrome", "Chromium", "Microsoft Edge")
 
 
 def node_version(node: str) -> tuple[int, ...] | None:
-    """(20, 19, 2) of the program `node`; None where it does not say."""
+    """Return the version of the program `node`, such as (20, 19, 2), or None if unknown."""
     try:
-        said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
-        return tuple(int(part) for part in said.strip().removeprefix("v").split("."))
+        printed = subprocess.run([node, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+        return tuple(int(part) for part in printed.strip().removeprefix("v").split("."))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
 def find_chromium() -> str | None:
-    """A browser of the Chromium family, which all have WebGPU: its path."""
+    """Return the path of a browser of the Chromium family, which all have WebGPU, or None."""
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None and sys.platform == "darwin":
         programs = (Path(f"/Applications/{name}.app/Contents/MacOS/{name}") for name in MAC_BROWSERS)
@@ -34,7 +34,7 @@ def find_chromium() -> str | None:
 
 
 def can_open_browser() -> bool:
-    """Whether a page can be shown: there is a display, or `BROWSER` says how."""
+    """Return whether a browser can be opened: there is a display, or `BROWSER` is set."""
     if os.environ.get("BROWSER") or sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

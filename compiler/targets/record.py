@@ -1,4 +1,4 @@
-"""What the compiler knows of a target: a frozen record of capabilities, which code asks instead of a name."""
+"""Define the record of a target's capabilities, which the compiler reads instead of the target's name."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TargetRecord:
-    """A device family to compile for.
+    """A family of devices to compile for.
 
-    `device` is the kind of device whose runtime drives it. `activation_dtype` is what the graph computes in, `kv_dtype`
-    what the cache keeps keys and values in, `activations` what quantized matrices are multiplied with, `linear` how;
-    `features` the instruction sets that a library for this target needs, as LLVM spells them; `converts_halves` whether
-    some of them convert 16-bit floats to 32 bits and back; `package` links an executable into a file.
+    `device` is the kind of device whose runtime drives a library. `features` are the instruction sets that it needs, as
+    LLVM spells them, and `converts_halves` tells whether one of them converts 16-bit floats to 32 bits and back.
+    `activation_dtype` is the dtype that the graph computes in, `kv_dtype` that of cached keys and values; `activations`
+    is how inputs are rounded before they are multiplied with quantized matrices, and `linear` the kernels that do it.
 
-    `cache` makes the kernels of the KV cache; `schedule` are the passes that give loops to what no kernel of ours
-    computes. `gpu` is what a GPU of this family can do. `one_graph`: decoding runs the functions of prefill, so that
-    both share their kernels; `samples`: the library brings functions that sample on the device.
+    `cache` makes the kernels of the KV cache; `schedule` are the passes that schedule what no hand-written kernel
+    computes. `gpu` is what a GPU of this family can do. With `one_graph`, decoding runs the functions of prefill, so
+    that both share their kernels; with `samples`, the library has functions that sample on the device. `package` links
+    an executable into a file with `library_suffix`.
     """
 
     name: str
@@ -49,6 +50,6 @@ class TargetRecord:
     samples: bool = False
 
     def describe(self) -> dict[str, object]:
-        """The part of the record that a library's metadata carries."""
+        """Return the part of the record that goes into a library's metadata."""
         described: dict[str, object] = {"name": self.name, "device": self.device, "triple": self.triple}
         return described | {"cpu": self.cpu, "features": list(self.features)}

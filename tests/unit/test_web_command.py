@@ -103,7 +103,7 @@ def test_json_and_a_port(directory: Path, start: Callable[..., subprocess.Popen[
     second = start(str(directory), "--port", str(said["port"]))
     assert second.communicate(timeout=60)[1].splitlines()[-2:] == [
         f"error: port {said['port']} of `127.0.0.1` is taken by another program",
-        "hint: leave `--port` out, and a free one is taken",
+        "hint: leave `--port` out to use a free one",
     ]
     assert second.returncode == 2
     first.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Linking for CPUs: object files go in, a shared library comes out, through a C compiler or through `ziglang`."""
+"""Link object files into a shared library, with a C compiler or with `ziglang`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import tvm
 
 _COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
-_DEBIAN_NAMES = {"aarch64": "aarch64", "x86_64": "x86-64"}  # of packages; commands begin with the triple
+_DEBIAN_NAMES = {"aarch64": "aarch64", "x86_64": "x86-64"}  # in names of packages; commands begin with the triple
 
 
 def find_linker(arch: str | None = None) -> list[str]:
-    """The command that links for this machine, or for Linux on the architecture `arch`.
+    """Return the command that links for this machine, or for Linux on the architecture `arch`.
 
-    $CC, a C compiler on the path, or `ziglang`, in this order; for another architecture than this machine's a cross
-    compiler or `ziglang`. Raises TargetError, naming both ways out, where there is none.
+    It is $CC, a C compiler on the path, or `ziglang`, in this order; for another architecture than this machine's, a
+    cross compiler or `ziglang`. Raises TargetError if there is none.
     """
     if arch not in (None, architecture()):
         return _cross_linker(str(arch))
@@ -54,7 +54,7 @@ def _cross_linker(arch: str) -> list[str]:
         return [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-gnu"]
     package = f"gcc-{_DEBIAN_NAMES.get(arch, arch)}-linux-gnu"
     raise TargetError(
-        f"no compiler was found that links for `{arch}`, which this machine is not",
+        f"no compiler was found that links for `{arch}`, which is not this machine's architecture",
         f"`pip install ziglang`, or a cross compiler (Debian: `apt-get install {package}`)",
     )
 
@@ -64,17 +64,17 @@ def _has_zig() -> bool:
 
 
 def link_shared(output: str, objects: list[str], *, arch: str | None = None, **_: object) -> None:
-    """Links `objects` into the shared library `output`.
+    """Link `objects` into the shared library `output`.
 
-    Raises CompileError with what the linker printed.
+    Raises CompileError with the last line that the linker printed.
     """
     command = [*find_linker(arch), "-shared", "-fPIC", "-o", output, *objects]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        said = (result.stderr or result.stdout).strip().splitlines()
+        printed = (result.stderr or result.stdout).strip().splitlines()
         raise CompileError(
-            f"the linker `{command[0]}` failed: {said[-1] if said else 'it printed nothing'}",
-            "see what it says with: " + shlex.join(command),
+            f"the linker `{command[0]}` failed: {printed[-1] if printed else 'it printed nothing'}",
+            "see all of its output with: " + shlex.join(command),
         )
 
 

@@ -1,4 +1,4 @@
-"""The processors that a library can be compiled for on another machine: a table, which imports nothing heavy."""
+"""A table of processors that a library can be compiled for, on whatever machine. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from argosy.dist.cpu_features import architecture, missing_features
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """A kind of processors.
+    """A family of processors.
 
-    `arch` as a triple begins; `cpu` and `attributes` are LLVM's processor and what is added to it; `features` is
-    everything that compiled code may then use, and that a machine must have to run it.
+    `arch` is spelled as in triples. `cpu` and `attributes` are LLVM's name of a processor and the features to add to
+    it; `features` are all that compiled code may then use, and that a machine must have to run it.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Processor:
     features: frozenset[str]
 
     def runs_here(self) -> bool:
-        """Whether this machine can run what is compiled for the processor; yes where its features cannot be told."""
+        """Return whether this machine runs code for the processor, also if its own features are unknown."""
         return self.arch == architecture() and not missing_features(self.features)
 
 
@@ -57,5 +57,5 @@ PROCESSORS: dict[str, Processor] = {processor.name: processor for processor in _
 
 
 def architecture_of(target: str) -> str:
-    """The architecture that the CPU target called `target` is for."""
+    """Return the architecture of the CPU target called `target`."""
     return PROCESSORS[target].arch if target in PROCESSORS else architecture()

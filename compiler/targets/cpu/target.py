@@ -1,4 +1,4 @@
-"""CPU targets: the machine at hand, or a row of the table of processors, goes in; its `TargetRecord` comes out."""
+"""Make the records of CPU targets: of this machine, and of the rows of the table of processors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ HALF_CONVERSIONS = frozenset({"f16c", "neon"})  # any of these converts vectors 
 
 
 def cpu_target(activations: str, kv: str) -> TargetRecord:
-    """The record of the CPU that this runs on; `activations` and `kv` as `target_named` says.
+    """Return the record of this machine's CPU; for `activations` and `kv` see `target_named`.
 
-    LLVM knows the processor by its name; a virtual machine may hide instructions that every processor of that name has,
-    so those are switched off again.
+    LLVM derives instruction sets from the processor's name. A virtual machine may hide some that every processor of
+    that name has, so those are switched off again.
     """
     cpu, triple = codegen.llvm_get_system_cpu(), codegen.llvm_get_system_triple()
     named = {
@@ -44,8 +44,7 @@ def cpu_target(activations: str, kv: str) -> TargetRecord:
 
 
 def processor_target(processor: Processor, activations: str, kv: str) -> TargetRecord:
-    """The record of a row of the table: for this system where the processor is of this machine's architecture, else for
-    Linux."""
+    """Return the record of a row of the table: for this system if the architecture is the same, else for Linux."""
     here = processor.arch == architecture()
     config: dict[str, object] = {
         "kind": "llvm",
@@ -57,9 +56,7 @@ def processor_target(processor: Processor, activations: str, kv: str) -> TargetR
     return _record(processor.name, config, processor.features, activations, kv)
 
 
-def _record(
-    name: str, config: dict[str, object], features: frozenset[str], activations: str, kv: str
-) -> TargetRecord:
+def _record(name: str, config: dict[str, object], features: frozenset[str], activations: str, kv: str) -> TargetRecord:
     triple = str(config["mtriple"])
     converts_halves = bool(features & HALF_CONVERSIONS)
     return TargetRecord(
@@ -82,7 +79,7 @@ def _record(
 
 
 def linear_plan(features: frozenset[str], activations: str = "int8") -> CpuLinearPlan:
-    """How a CPU with `features` multiplies; `activations` as `target_named` says.
+    """Choose how a CPU with `features` multiplies; for `activations` see `target_named`.
 
     The heights keep the accumulators of a tile in registers: 32 of them with AVX-512 and on 64-bit ARM, 16 elsewhere.
     """

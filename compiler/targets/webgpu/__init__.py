@@ -1,1 +1,1 @@
-"""WebGPU: browsers, and whatever else runs WGSL and WebAssembly."""
+"""The WebGPU target: browsers, and whatever else runs WGSL and WebAssembly."""

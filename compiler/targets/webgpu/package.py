@@ -1,4 +1,4 @@
-"""Packaging for browsers: an executable goes in, one WebAssembly module with the runtime inside comes out."""
+"""Link an executable and the runtime into one WebAssembly module."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def package(executable: tvm.runtime.Executable, path: Path, progress: Progress | None = None) -> None:
-    """Links `executable`, whose host is wasm32, with the runtime into the module `path`.
+    """Link `executable`, whose host is wasm32, and the runtime into the module `path`.
 
-    The same executable gives the same bytes. The runtime is compiled first, for a minute, if it is not in the cache.
-    Raises TargetError where there is no toolchain, CompileError where it fails.
+    The same executable gives the same bytes. If the runtime is not in the cache, it is compiled first, which takes a
+    minute. Raises TargetError if there is no toolchain, CompileError if it fails.
     """
     toolchain = find_toolchain()
     pack = runtime_pack(toolchain, progress or SilentProgress())
@@ -36,7 +36,7 @@ def package(executable: tvm.runtime.Executable, path: Path, progress: Progress |
 
 
 def prepare(progress: Progress) -> None:
-    """Compiles the runtime if it is not in the cache, so that what is missing is known before a model is compiled."""
+    """Compile the runtime if it is not in the cache, so that a missing tool is known before a model is compiled."""
     runtime_pack(find_toolchain(), progress)
 
 
