@@ -1,33 +1,18 @@
 """Type-check the packages as they are installed, where the folder `compiler` is `argosy.compiler`.
 
-Link the modules of the packages in pyproject.toml into `build/types` and run mypy there. Arguments go to mypy.
+Link the modules of the packages that setup.py lists into `build/types` and run mypy there. Arguments go to mypy.
 """
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # mypy depends on it there
-
 ROOT = Path(__file__).resolve().parents[1]
 LAYOUT = ROOT / "build" / "types"
-
-
-def package_folders() -> dict[str, Path]:
-    """The folder of each installed package, by the package's name."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    folders: dict[str, Path] = {}
-    for package in settings["packages"]:
-        parent, _, name = package.rpartition(".")
-        mapped = settings["package-dir"].get(package)
-        folders[package] = ROOT / mapped if mapped else folders[parent] / name
-    return folders
 
 
 def lay_out(folders: dict[str, Path]) -> dict[str, str]:
@@ -45,7 +30,7 @@ def lay_out(folders: dict[str, Path]) -> dict[str, str]:
 
 def main() -> int:
     """Run mypy and report what it finds under the names of the source files."""
-    sources = lay_out(package_folders())
+    sources = lay_out(runpy.run_path(str(ROOT / "setup.py"))["packages"]())
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "argosy"]
     done = subprocess.run([*command, *sys.argv[1:]], cwd=LAYOUT, stdout=subprocess.PIPE, text=True)
     for line in done.stdout.splitlines():
