@@ -1,7 +1,7 @@
 """Check, replace and record the stages of a build in its output directory, one at a time.
 
     with open_build_directory(path, model=..., quantization=..., checkpoint_digest=...) as build:
-        if not build.has_weights(key):
+        if not build.is_current(build.manifest.weights, key):
             with build.weights_writer() as writer:
                 ...                                     # writer.add(name, array)
                 build.publish_weights(writer, key=key, rounding="full")
@@ -27,6 +27,7 @@ from argosy.dist.manifest import (
     LibraryRecord,
     LibraryTarget,
     Manifest,
+    StageRecord,
     WeightsRecord,
     argosy_version,
     read_manifest,
@@ -48,17 +49,9 @@ class BuildDirectory:
         self.directory = directory
         self.manifest = manifest
 
-    def has_weights(self, key: str) -> bool:
-        """Whether the weights were made with `key` and are complete and unaltered."""
-        return is_current(self.manifest, self.directory, self.manifest.weights, key)
-
-    def has_config(self, key: str) -> bool:
-        """Whether chat config and tokenizer were made with `key` and are complete and unaltered."""
-        return is_current(self.manifest, self.directory, self.manifest.config, key)
-
-    def has_library(self, target: str, key: str) -> bool:
-        """Whether the library for `target` was made with `key` and is unaltered."""
-        return is_current(self.manifest, self.directory, self.manifest.libraries.get(target), key)
+    def is_current(self, stage: StageRecord | None, key: str) -> bool:
+        """Whether `stage` was made with `key`, and its files are complete and unaltered."""
+        return is_current(self.manifest, self.directory, stage, key)
 
     def weights_writer(self) -> TensorCacheWriter:
         """Make a writer into this directory, to be passed to `publish_weights` inside its block."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argosy.build.request import BuildRequest, Stage
-from argosy.dist.fingerprint import is_current
 
 if TYPE_CHECKING:
     from argosy.build.recipe import BuildRecipe
@@ -70,7 +69,7 @@ def run_step(
     key = step.key(recipe)
     must = request.force or (step.stage == "library" and request.debug_dump is not None)
     record = step.record(directory.manifest)
-    skipped = not must and is_current(directory.manifest, directory.directory, record, key)
+    skipped = not must and directory.is_current(record, key)
     phases = None if skipped else step.run(recipe, directory, key, request, progress)
     manifest = directory.manifest
     record = step.record(manifest)

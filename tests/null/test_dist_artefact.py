@@ -335,12 +335,14 @@ def test_the_loaded_library_is_asked_as_well(built: Path) -> None:
 
 def test_stages_are_current_until_their_key_or_a_file_changes(built: Path) -> None:
     with open_build(built) as build:
-        assert build.has_weights("w") and build.has_config("c") and build.has_library("cpu", "l")
-        assert not (build.has_weights("W") or build.has_config("C") or build.has_library("cpu", "L"))
-        assert not build.has_library("cuda", "l")
+        weights, config, library = build.manifest.weights, build.manifest.config, build.manifest.libraries["cpu"]
+        assert build.is_current(weights, "w") and build.is_current(config, "c") and build.is_current(library, "l")
+        assert not (build.is_current(weights, "W") or build.is_current(config, "C") or build.is_current(library, "L"))
+        assert not build.is_current(None, "l")
         (built / "params_shard_0.bin").write_bytes(b"short")
         (built / "tokenizer.json").unlink()
-        assert not build.has_weights("w") and not build.has_config("c") and build.has_library("cpu", "l")
+        assert not build.is_current(weights, "w") and not build.is_current(config, "c")
+        assert build.is_current(library, "l")
 
 
 def test_rebuilding_the_weights_leaves_the_library_and_drops_old_shards(built: Path) -> None:
@@ -372,7 +374,7 @@ def test_a_first_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_a_broken_manifest_means_building_everything(built: Path) -> None:
     (built / MANIFEST_NAME).write_text("{")
     with open_build(built) as build:
-        assert not build.has_weights("w")
+        assert not build.is_current(build.manifest.weights, "w")
         add_weights(build)
         add_config(build)
         add_library(build)
@@ -436,11 +438,11 @@ def test_kill_minus_nine_leaves_what_the_next_build_completes(pristine: Path, tm
         except ArtefactError as error:
             assert error.hint
         with open_build(directory) as build:
-            if not build.has_weights("w2"):
+            if not build.is_current(build.manifest.weights, "w2"):
                 add_weights(build, value=2.0, key="w2")
-            if not build.has_config("c2"):
+            if not build.is_current(build.manifest.config, "c2"):
                 add_config(build, key="c2")
-            if not build.has_library("cpu", "l2"):
+            if not build.is_current(build.manifest.libraries.get("cpu"), "l2"):
                 add_library(build, key="l2")
         assert open_artefact(directory).load_params()["a.weight"][0, 0] == 2
         assert {path.name for path in directory.iterdir()} == {*FILES, MANIFEST_NAME}
