@@ -16,7 +16,7 @@ from argosy.compiler.lower import lower, with_metadata
 from argosy.compiler.metadata import describe
 from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets.record import TargetRecord
-from argosy.model_defs.spec import DecoderSpec
+from argosy.model_defs.networks.network import Network
 from argosy.quant.scheme import Format
 from argosy.support.files import atomic_path
 from argosy.support.interrupts import ctrl_c_kept
@@ -33,7 +33,7 @@ class CompiledLibrary:
 
 
 def compile_library(
-    spec: DecoderSpec,
+    network: Network,
     formats: Mapping[str, Format],
     plain: Format,
     target: TargetRecord,
@@ -46,7 +46,7 @@ def compile_library(
     progress: Progress,
     debug_dump: Path | None = None,
 ) -> CompiledLibrary:
-    """Compiles `spec` for `target` into `path`.
+    """Compiles `network` for `target` into `path`.
 
     Raises CompileError where the code generator or the linker fails, TargetError where there is no linker.
     """
@@ -59,8 +59,8 @@ def compile_library(
 
     with ctrl_c_kept():
         begin("lower")
-        mod, parameters = lower(spec, formats, plain, target, bounds)
-        metadata = describe(spec, parameters, target, bounds, quantization, argosy_version, abi)
+        mod, parameters = lower(network, formats, plain, target, bounds)
+        metadata = describe(network, parameters, target, bounds, quantization, argosy_version, abi)
         mod = with_metadata(mod, json.dumps(metadata))
         clock.lap("lower")
         dump.module("lower", mod)

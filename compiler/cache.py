@@ -1,11 +1,12 @@
-"""The paged KV cache: a `DecoderSpec`, symbolic capacities and a device's kernels go in, a call that creates it comes
-out.
+"""Create the paged KV cache.
 
 The bookkeeping (sequences, pages, forks, token trees) is TVM's; every kernel that touches keys and values is ours.
 docs/notes/kv_cache.md says what the runtime does when, and what it gets wrong.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import tvm
 from tvm import relax, tirx
@@ -14,26 +15,38 @@ from tvm.target.codegen import target_has_features
 
 from argosy.compiler.kernels.kv.kernels import CacheKernels
 from argosy.compiler.kernels.kv.shape import AttentionShape
-from argosy.model_defs.spec import DecoderSpec
+from argosy.model_defs.components.attention import AttentionSpec
 from argosy.support.errors import UnsupportedModelError
 
 CREATE = "vm.builtin.paged_attention_kv_cache_create"
 
 
-def attention_shape(spec: DecoderSpec, dtype: str, target: tvm.target.Target) -> AttentionShape:
-    """What the kernels are specialised for.
+def attention_shape(layers: Sequence[AttentionSpec], dtype: str, target: tvm.target.Target) -> AttentionShape:
+    """Return what the kernels are specialised for: the heads, which must be alike in all `layers`, and the window.
 
-    Raises UnsupportedModelError if the sliding layers have windows of several sizes: the runtime knows one.
+    Raises UnsupportedModelError if the layers differ in their heads, or the sliding ones in their windows: the runtime
+    has one of each.
     """
-    windows = sorted({layer.window for layer in spec.layers if layer.window is not None})
+    first = layers[0]
+    if any(_heads(layer) != _heads(first) for layer in layers):
+        counts = sorted({f"{a.heads}/{a.kv_heads} of {a.head_dim}" for a in layers})
+        raise UnsupportedModelError(
+            f"the attention layers differ in their heads: `{', '.join(counts)}`",
+            "the KV cache has one number and size of heads, and one soft-cap",
+        )
+    windows = sorted({layer.window for layer in layers if layer.window is not None})
     if len(windows) > 1:
         raise UnsupportedModelError(
             f"the layers have attention windows of several sizes: `{windows}`", "the KV cache has one window size"
         )
-    a = spec.attention
     # A tile holds a 16-lane sum for each row: that many fit into 32 registers of 512 bits, or 16 of 256.
     rows = 12 if target.kind.name == "llvm" and target_has_features("avx512f", target) else 6
-    return AttentionShape(a.heads, a.kv_heads, a.head_dim, dtype, a.softcap, spec.window, rows)
+    window = windows[0] if windows else None
+    return AttentionShape(first.heads, first.kv_heads, first.head_dim, dtype, first.softcap, window, rows)
+
+
+def _heads(attention: AttentionSpec) -> tuple[int, int, int, float | None]:
+    return attention.heads, attention.kv_heads, attention.head_dim, attention.softcap
 
 
 class ArgosyPagedKVCache(PagedKVCache):
@@ -45,7 +58,7 @@ class ArgosyPagedKVCache(PagedKVCache):
     @classmethod
     def create(
         cls,
-        spec: DecoderSpec,
+        layers: Sequence[AttentionSpec],
         max_batch_size: tirx.Var,
         max_total_seq_len: tirx.Var,
         prefill_chunk_size: tirx.Var,
@@ -56,12 +69,14 @@ class ArgosyPagedKVCache(PagedKVCache):
         kernels: CacheKernels,
         name: str = "paged_kv_cache",
     ) -> ArgosyPagedKVCache:
-        """A cache of dtype `dtype` for the current block builder. `page_size` must be 16, `support_sliding_window` 0.
+        """Emit the creation of a cache for attention `layers` into the current block builder.
 
-        Layers with a window slide by themselves. `support_sliding_window` would be the runtime's other mechanism, which
-        drops old tokens of a whole sequence and renumbers the rest; it needs keys cached before rotation: refused.
+        `page_size` must be 16 and `support_sliding_window` 0; the library refuses other values.
+
+        Layers with a window slide by themselves. `support_sliding_window` is the runtime's other mechanism, which drops
+        old tokens of a whole sequence and renumbers the rest; it needs keys cached before rotation.
         """
-        shape = attention_shape(spec, dtype, target)
+        shape = attention_shape(layers, dtype, target)
         builder = relax.BlockBuilder.current()
 
         def kernel(function: tirx.PrimFunc) -> relax.GlobalVar:
@@ -79,12 +94,12 @@ class ArgosyPagedKVCache(PagedKVCache):
         )
         arguments = [
             relax.ShapeExpr([*capacities, shape.window or 1]),
-            relax.ShapeExpr([0, len(spec.layers)]),
+            relax.ShapeExpr([0, len(layers)]),
             relax.prim_value(shape.heads),
             relax.prim_value(shape.kv_heads),
             relax.prim_value(shape.head_dim),
             relax.prim_value(shape.head_dim),
-            relax.ShapeExpr(_attention_kinds(spec)),
+            relax.ShapeExpr(_attention_kinds(layers)),
             relax.prim_value(False),  # no transfer of pages between machines
             relax.prim_value(RopeMode.NONE),
             relax.prim_value(1),  # rope scale and theta are not used
@@ -104,16 +119,16 @@ class ArgosyPagedKVCache(PagedKVCache):
             relax.Tuple([kernel(kernels.merge_state(shape))]),
             kernel(kernels.split_qkv(shape)),
             kernel(kernels.copy_page(shape)),
-            kernel(kernels.read_back(shape, len(spec.layers))),
+            kernel(kernels.read_back(shape, len(layers))),
             kernel(kernels.compact(shape)),
         ]
         return cls(_expr=relax.call_pure_packed(CREATE, *arguments, ty_args=relax.AnyType()), _name=name)
 
 
-def _attention_kinds(spec: DecoderSpec) -> list[int]:
-    """One kind for each layer; where all slide, one more that says MHA.
+def _attention_kinds(layers: Sequence[AttentionSpec]) -> list[int]:
+    """Return the kind of each layer, and if all slide, one more that is MHA.
 
-    The runtime allocates the buffers of the split projections only if some layer has that kind, and needs them always.
+    The runtime allocates the buffers of the split projections only if some layer has that kind, but always needs them.
     """
-    kinds = [AttnKind.MHA if layer.window is None else AttnKind.MHA_SLIDING for layer in spec.layers]
+    kinds = [AttnKind.MHA if layer.window is None else AttnKind.MHA_SLIDING for layer in layers]
     return [int(kind) for kind in (kinds if AttnKind.MHA in kinds else [*kinds, AttnKind.MHA])]

@@ -1,24 +1,22 @@
-"""What a family is, and how its checkpoints spell our parameters: a `Slot` goes in, its `Source`s come out."""
+"""Define what a family is, and how its checkpoints spell our parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from argosy.model_defs.components.parts import Slot
 from argosy.model_defs.config import Config
-from argosy.model_defs.parameters import Slot, Source
-from argosy.model_defs.spec import DecoderSpec
-
-# What we merge, and the checkpoint's parts of it.
-PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
+from argosy.model_defs.parameters import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How a family spells its tensors, told as differences from the Hugging Face llama spelling.
+    """How a family spells its tensors, as differences from the Hugging Face llama spelling.
 
     rename:  (ours, theirs) pieces of a name, each replaced where it occurs, in order.
-    merged:  which of `PARTS` the checkpoint already stores merged.
+    merged:  modules that the checkpoint already stores merged (`qkv_proj`, `gate_up_proj`).
     adapt:   module (`qkv_proj`, ...) -> adapter of its tensors, see `parameters.ADAPTERS`.
     prefix:  the other spellings of the front of a name: (as `rename` leaves it, as the checkpoint may have it).
     ignored: patterns (`fnmatch`) of tensors that are left out: derived tables, and what the family's notice mentions.
@@ -32,9 +30,9 @@ class Names:
     ignored: tuple[str, ...] = ()
     split: Mapping[str, str] = field(default_factory=dict)
 
-    def sources(self, spec: DecoderSpec, slot: Slot) -> tuple[Source, ...]:
-        """The checkpoint tensors that `slot` is made of, in the order of its rows."""
-        module, leaf = (slot.name, "weight") if slot.kind != "plain" else tuple(slot.name.rsplit(".", 1))
+    def sources(self, slot: Slot) -> tuple[Source, ...]:
+        """Return the checkpoint tensors that `slot` is made of, in the order of its rows."""
+        module, _, leaf = (slot.name, "", "weight") if slot.kind != "plain" else slot.name.rpartition(".")
         parent, _, last = module.rpartition(".")
         rest = slot.shape[1:]
         if last in self.split and len(slot.shape) == 2:
@@ -42,13 +40,14 @@ class Names:
                 Source(self._theirs(f"{parent}.{self.split[last].format(head)}.{leaf}"), rest, "row")
                 for head in range(slot.shape[0])
             )
-        if last in PARTS and last not in self.merged:
-            rows = zip(PARTS[last], _part_rows(spec, last), strict=True)
-            return tuple(Source(self._theirs(f"{parent}.{part}.{leaf}"), (n, *rest)) for part, n in rows)
+        if slot.pieces and last not in self.merged:
+            return tuple(
+                Source(self._theirs(f"{parent}.{piece.name}.{leaf}"), (piece.rows, *rest)) for piece in slot.pieces
+            )
         adapt, shape = self.adapt.get(last, "none"), slot.shape
         if adapt == "transpose":
             adapt, shape = ("transpose", shape[::-1]) if rest else ("none", shape)
-        return (Source(self._theirs(f"{module}.{leaf}"), shape, adapt, spec.attention.heads),)
+        return (Source(self._theirs(f"{module}.{leaf}"), shape, adapt, slot.heads),)
 
     def _theirs(self, name: str) -> str:
         for ours, theirs in self.rename:
@@ -56,7 +55,7 @@ class Names:
         return name
 
     def placed(self, name: str, present: frozenset[str]) -> str:
-        """`name` as a checkpoint with the tensors `present` spells its front."""
+        """Return `name` with its front as a checkpoint that holds the tensors `present` spells it."""
         if name not in present:
             for ours, theirs in self.prefix:
                 other = theirs + name.removeprefix(ours)
@@ -67,21 +66,12 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A `model_type`: its spec, its names, and a config so small that a test builds it in seconds.
+    """A `model_type`: its network, its names, and a config so small that a test builds it in seconds.
 
-    `notice` is a sentence for whoever builds it, about what is left out.
+    `notice` is a sentence for the user about what is left out.
     """
 
     spec: Callable[[Config], DecoderSpec]
     tiny_config: Mapping[str, object]
     names: Names = Names()
     notice: str | None = None
-
-
-def _part_rows(spec: DecoderSpec, merged: str) -> tuple[int, ...]:
-    """Rows of each part of `merged`."""
-    attention = spec.attention
-    if merged == "qkv_proj":
-        kv = attention.kv_heads * attention.head_dim
-        return attention.heads * attention.head_dim, kv, kv
-    return spec.feed_forward.size, spec.feed_forward.size

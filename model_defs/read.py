@@ -9,8 +9,8 @@ from typing import Protocol
 from argosy.model_defs.config import Config
 from argosy.model_defs.families import FAMILIES
 from argosy.model_defs.family import Family
-from argosy.model_defs.parameters import Parameter, slots
-from argosy.model_defs.spec import DecoderSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
+from argosy.model_defs.parameters import Parameter
 from argosy.support.errors import UnsupportedModelError
 from argosy.support.text import one_line
 
@@ -78,9 +78,8 @@ def _spec_of(family: Family, config: Mapping[str, object], context_window: int |
 
 def _parameters_of(spec: DecoderSpec, family: Family, present: frozenset[str]) -> Iterator[Parameter]:
     """Yield each slot of `spec` with its sources, in the spelling of a checkpoint that holds `present`."""
-    for slot in slots(spec):
+    for slot in spec.slots():
         sources = tuple(
-            replace(source, name=family.names.placed(source.name, present))
-            for source in family.names.sources(spec, slot)
+            replace(source, name=family.names.placed(source.name, present)) for source in family.names.sources(slot)
         )
         yield Parameter(slot.name, slot.kind, slot.shape, sources)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from argosy.model_defs.components.rope import RopeSpec
 from argosy.model_defs.config import LIMIT, Config
-from argosy.model_defs.spec import RopeSpec
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 

@@ -16,8 +16,8 @@ from argosy.support.errors import UsageError
 if TYPE_CHECKING:
     from argosy.compiler.bounds import Bounds
     from argosy.model_defs.checkpoint import Checkpoint
+    from argosy.model_defs.networks.decoder_spec import DecoderSpec
     from argosy.model_defs.parameters import Parameter
-    from argosy.model_defs.spec import DecoderSpec
     from argosy.quant.plan import StoragePlan
     from argosy.quant.scheme import Scheme
 

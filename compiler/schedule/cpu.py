@@ -14,7 +14,7 @@ from tvm import s_tir, tirx
 
 from argosy.compiler.kernels.cpu.lanes import LANES
 from argosy.compiler.kernels.cpu.rope import rope
-from argosy.model_defs.layers import ROPE_ATTRIBUTE
+from argosy.model_defs.components.rotation import ROPE_ATTRIBUTE
 
 # Elements below which starting the thread pool costs more than it saves.
 PARALLEL_ELEMENTS = 16384

@@ -185,9 +185,7 @@ def _placed(
         kind = _kind(number, label)
         block, width = GGML_QUANT_SIZES[kind]
         if 0 in shape or shape[-1] % block:
-            raise CheckpointError(
-                f"{label} has the shape `{one_line(shape)}`, which `{kind.name}` cannot store", AGAIN
-            )
+            raise CheckpointError(f"{label} has the shape `{one_line(shape)}`, which `{kind.name}` cannot store", AGAIN)
         if offset % alignment:
             raise CheckpointError(f"{label} begins at `{offset}`, which is not a multiple of {alignment}", AGAIN)
         size = math.prod(shape) // block * width

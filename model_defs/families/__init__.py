@@ -1,4 +1,4 @@
-"""The families, one file for each `model_type`: a `Config` goes in, a `DecoderSpec` comes out.
+"""The families, one file for each `model_type`.
 
 Every module here that has a `FAMILY` is one, under its own name; the others are what families share.
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from argosy.model_defs.config import Config
 from argosy.model_defs.families import gemma3_text
 from argosy.model_defs.family import Family, Names
-from argosy.model_defs.spec import DecoderSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 from argosy.support.errors import CheckpointError
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The text network of a `Gemma3ForConditionalGeneration` config."""
+    """Return the text network of a `Gemma3ForConditionalGeneration` config."""
     text = config.section("text_config")
     if text is None:
         raise CheckpointError("`config.json` lacks `text_config`")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from argosy.model_defs.components.attention import AttentionSpec
+from argosy.model_defs.components.dense import GatedSpec
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, heads_of, rms_norm, sliding, windowed
+from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, heads_of, rms_norm, sliding, windows_of
 from argosy.model_defs.family import Family
+from argosy.model_defs.networks.decoder_spec import DecoderSpec, LayerSpec
 from argosy.model_defs.rope import RopeSettings, read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec
 
 # What a config may leave out: published ones hold little more than their differences from these.
 DEFAULTS = {
@@ -21,7 +23,7 @@ DEFAULTS = {
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `Gemma3ForCausalLM` config.
+    """Return the network of a `Gemma3ForCausalLM` config.
 
     `attn_logit_softcapping` means here what it means for gemma2; no published gemma3 sets it.
     """
@@ -43,16 +45,18 @@ def spec(config: Config) -> DecoderSpec:
     )
     pattern = config.integer("sliding_window_pattern", 6)
     slides = sliding(config, tuple((i + 1) % pattern > 0 for i in range(config.integer("num_hidden_layers"))))
-    layers = windowed(slides, config.optional("sliding_window", 4096))
+    windows = windows_of(slides, config.optional("sliding_window", 4096))
     activation = config.choice("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh")
+    feed_forward = GatedSpec(config.integer("intermediate_size"), activation)
     network = decoder(
         config,
         topology="sandwich",
         norm=norm,
-        attention=attention,
-        feed_forward=FeedForwardSpec("gated", config.integer("intermediate_size"), activation),
+        layers=[
+            LayerSpec(replace(attention, window=window, rope=int(local)), feed_forward)
+            for window, local in zip(windows, slides, strict=True)
+        ],
         ropes=_ropes(config, head_dim),
-        layers=tuple(replace(layer, rope=int(s)) for layer, s in zip(layers, slides, strict=True)),
         tied=True,
     )
     return replace(
@@ -63,7 +67,7 @@ def spec(config: Config) -> DecoderSpec:
 
 
 def _ropes(config: Config, head_dim: int) -> tuple[RopeSettings, ...]:
-    """The rope of the global layers, and that of the local ones, which is never scaled by `rope_scaling`."""
+    """Return the rope of the global layers, and that of the local ones, which is never scaled by `rope_scaling`."""
     positions = config.integer("max_position_embeddings", 131072)
     everywhere = read_settings(config, head_dim, positions=positions, layer_type="full_attention", theta=1e6)
     nearby = read_settings(

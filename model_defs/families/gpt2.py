@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from argosy.model_defs.components.attention import AttentionSpec
+from argosy.model_defs.components.dense import PlainSpec
 from argosy.model_defs.config import Config
 from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, layer_norm, split_head_dim
 from argosy.model_defs.family import Family, Names
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec, LayerSpec
 
 KEYS = {
     "n_embd": "hidden_size",
@@ -18,7 +20,7 @@ KEYS = {
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `GPT2LMHeadModel` config."""
+    """Return the network of a `GPT2LMHeadModel` config."""
     config = config.renamed(KEYS)
     config.only("add_cross_attention", False)
     heads, head_dim = config.integer("num_attention_heads"), split_head_dim(config)
@@ -26,15 +28,16 @@ def spec(config: Config) -> DecoderSpec:
     positions = config.integer("max_position_embeddings", 1024)
     scale = head_dim**-0.5 if config.flag("scale_attn_weights", True) else 1.0
     by_depth = config.flag("scale_attn_by_inverse_layer_idx", False)
-    depths = range(config.integer("num_hidden_layers"))
+    depths = range(1, config.integer("num_hidden_layers") + 1)
     activation = config.choice("activation_function", ACTIVATIONS, "gelu_new")
+    attention = AttentionSpec(heads, heads, head_dim, scale, qkv_bias=True, output_bias=True, rope=None)
+    feed_forward = PlainSpec(config.integer("n_inner", 4 * hidden), activation, bias=True)
+    scales = [scale * (1 / depth if by_depth else 1.0) for depth in depths]
     network = decoder(
         config,
         topology="pre_norm",
         norm=layer_norm(config, "layer_norm_epsilon"),
-        attention=AttentionSpec(heads, heads, head_dim, scale, qkv_bias=True, output_bias=True),
-        feed_forward=FeedForwardSpec("plain", config.integer("n_inner", 4 * hidden), activation, bias=True),
-        layers=tuple(LayerSpec(scale=1 / (i + 1) if by_depth else 1.0) for i in depths),
+        layers=[LayerSpec(replace(attention, scale=scale), feed_forward) for scale in scales],
         positions=positions,
         tied=True,
     )

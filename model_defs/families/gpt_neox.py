@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from argosy.model_defs.components.attention import AttentionSpec
+from argosy.model_defs.components.dense import PlainSpec
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, layer_norm, split_head_dim
+from argosy.model_defs.families.blocks import ACTIVATIONS, decoder, layer_norm, repeated, split_head_dim
 from argosy.model_defs.family import Family, Names
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `GPTNeoXForCausalLM` config."""
+    """Return the network of a `GPTNeoXForCausalLM` config."""
     heads, head_dim = config.integer("num_attention_heads"), split_head_dim(config)
     bias = config.flag("attention_bias", True)
     activation = config.choice("hidden_act", ACTIVATIONS, "gelu")
@@ -22,12 +24,13 @@ def spec(config: Config) -> DecoderSpec:
         partial_key="rotary_pct",
         partial=0.25,
     )
+    attention = AttentionSpec(heads, heads, head_dim, head_dim**-0.5, qkv_bias=bias, output_bias=bias)
+    feed_forward = PlainSpec(config.integer("intermediate_size"), activation, bias=True)
     return decoder(
         config,
         topology="parallel" if config.flag("use_parallel_residual", True) else "pre_norm",
         norm=layer_norm(config),
-        attention=AttentionSpec(heads, heads, head_dim, head_dim**-0.5, qkv_bias=bias, output_bias=bias),
-        feed_forward=FeedForwardSpec("plain", config.integer("intermediate_size"), activation, bias=True),
+        layers=repeated(config, attention, feed_forward),
         ropes=(rope,),
     )
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import decoder, gated, head_dim_of, heads_of, rms_norm, sliding, windowed
+from argosy.model_defs.families.blocks import llama_like, rms_norm, sliding_windows
 from argosy.model_defs.family import Family
-from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `MistralForCausalLM` config."""
-    heads, kv_heads = heads_of(config, kv_absent=8)
-    head_dim = head_dim_of(config)
-    window = config.optional("sliding_window", 4096)
-    slides = sliding(config, (window is not None,) * config.integer("num_hidden_layers"))
-    return decoder(
+    """Return the network of a `MistralForCausalLM` config."""
+    return llama_like(
         config,
-        topology="pre_norm",
         norm=rms_norm(config, 1e-6),
-        attention=AttentionSpec(heads, kv_heads, head_dim, head_dim**-0.5),
-        feed_forward=gated(config),
-        ropes=(read_settings(config, head_dim, positions=config.integer("max_position_embeddings", 131072)),),
-        layers=windowed(slides, window),
+        positions=131072,
+        kv_absent=8,
+        windows=sliding_windows(config, 4096),
     )
 
 

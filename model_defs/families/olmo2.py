@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import decoder, gated, head_dim_of, heads_of, rms_norm
+from argosy.model_defs.families.blocks import llama_like, rms_norm
 from argosy.model_defs.family import Family
-from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of an `Olmo2ForCausalLM` config."""
+    """Return the network of an `Olmo2ForCausalLM` config."""
     config.only("clip_qkv")
-    heads, kv_heads = heads_of(config)
-    head_dim = head_dim_of(config)
     bias = config.flag("attention_bias", False)
     norm = rms_norm(config, 1e-5)
-    attention = AttentionSpec(
-        heads,
-        kv_heads,
-        head_dim,
-        head_dim**-0.5,
+    return llama_like(
+        config,
+        topology="post_norm",
+        norm=norm,
+        positions=2048,
         qkv_bias=bias,
         output_bias=bias,
         qk_norm=norm,
         qk_norm_scope="projection",
-    )
-    return decoder(
-        config,
-        topology="post_norm",
-        norm=norm,
-        attention=attention,
-        feed_forward=gated(config),
-        ropes=(read_settings(config, head_dim, positions=config.integer("max_position_embeddings", 2048)),),
     )
 
 

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import decoder, gated, head_dim_of, heads_of, rms_norm, sliding, windowed
+from argosy.model_defs.families.blocks import head_dim_of, llama_like, rms_norm, sliding_windows
 from argosy.model_defs.family import Family, Names
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec
+
+POSITIONS = 4096
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `Phi3ForCausalLM` config."""
+    """Return the network of a `Phi3ForCausalLM` config."""
     config.only("attention_bias", False)
     config.only("lm_head_bias", False)
-    heads, kv_heads = heads_of(config)
-    head_dim = head_dim_of(config)
-    window = config.optional("sliding_window", None)
-    slides = sliding(config, (window is not None,) * config.integer("num_hidden_layers"))
     rope = read_settings(
         config,
-        head_dim,
-        positions=config.integer("max_position_embeddings", 4096),
-        trained=4096,
+        head_dim_of(config),
+        positions=config.integer("max_position_embeddings", POSITIONS),
+        trained=POSITIONS,
         partial=1.0,
         aliases={"su": "longrope", "yarn": "longrope"},
     )
-    return decoder(
-        config,
-        topology="pre_norm",
-        norm=rms_norm(config, 1e-5),
-        attention=AttentionSpec(heads, kv_heads, head_dim, head_dim**-0.5),
-        feed_forward=gated(config),
-        ropes=(rope,),
-        layers=windowed(slides, window),
+    return llama_like(
+        config, norm=rms_norm(config, 1e-5), positions=POSITIONS, windows=sliding_windows(config, None), rope=rope
     )
 
 

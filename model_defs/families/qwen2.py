@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import decoder, gated, head_dim_of, heads_of, qwen_layers, rms_norm
+from argosy.model_defs.families.blocks import llama_like, qwen_windows, rms_norm
 from argosy.model_defs.family import Family
-from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `Qwen2ForCausalLM` config."""
-    heads, kv_heads = heads_of(config, kv_absent=32)
-    head_dim = head_dim_of(config)
-    return decoder(
+    """Return the network of a `Qwen2ForCausalLM` config."""
+    return llama_like(
         config,
-        topology="pre_norm",
         norm=rms_norm(config, 1e-6),
-        attention=AttentionSpec(heads, kv_heads, head_dim, head_dim**-0.5, qkv_bias=True),
-        feed_forward=gated(config),
-        ropes=(read_settings(config, head_dim, positions=config.integer("max_position_embeddings", 32768)),),
-        layers=qwen_layers(config),
+        positions=32768,
+        kv_absent=32,
+        qkv_bias=True,
+        windows=qwen_windows(config),
     )
 
 

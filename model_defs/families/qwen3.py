@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import decoder, gated, heads_of, qwen_layers, rms_norm
+from argosy.model_defs.families.blocks import llama_like, qwen_windows, rms_norm
 from argosy.model_defs.family import Family
-from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `Qwen3ForCausalLM` config."""
-    heads, kv_heads = heads_of(config, kv_absent=32)
-    head_dim = config.integer("head_dim", 128)
+    """Return the network of a `Qwen3ForCausalLM` config."""
     bias = config.flag("attention_bias", False)
     norm = rms_norm(config, 1e-6)
-    return decoder(
+    return llama_like(
         config,
-        topology="pre_norm",
         norm=norm,
-        attention=AttentionSpec(
-            heads, kv_heads, head_dim, head_dim**-0.5, qkv_bias=bias, output_bias=bias, qk_norm=norm
-        ),
-        feed_forward=gated(config),
-        ropes=(read_settings(config, head_dim, positions=config.integer("max_position_embeddings", 32768)),),
-        layers=qwen_layers(config),
+        positions=32768,
+        kv_absent=32,
+        head_dim=config.integer("head_dim", 128),
+        qkv_bias=bias,
+        output_bias=bias,
+        qk_norm=norm,
+        windows=qwen_windows(config),
     )
 
 

@@ -1,39 +1,35 @@
-"""stablelm: layer norms, partial rotation; if asked for: q/k/v biases, a norm for each head, a parallel residual."""
+"""stablelm: layer norms, partial rotation; on request q/k/v biases, a norm for each head, a parallel residual."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from argosy.model_defs.config import Config
-from argosy.model_defs.families.blocks import decoder, gated, heads_of, layer_norm, split_head_dim
+from argosy.model_defs.families.blocks import layer_norm, llama_like, split_head_dim
 from argosy.model_defs.family import Family, Names
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 from argosy.model_defs.rope import read_settings
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec
+
+POSITIONS = 4096
 
 
 def spec(config: Config) -> DecoderSpec:
-    """The network of a `StableLmForCausalLM` config."""
-    heads, kv_heads = heads_of(config, kv_absent=32)
+    """Return the network of a `StableLmForCausalLM` config."""
     head_dim = split_head_dim(config)
     parallel = config.flag("use_parallel_residual", False)
     norm = layer_norm(config)
-    attention = AttentionSpec(
-        heads,
-        kv_heads,
-        head_dim,
-        head_dim**-0.5,
-        qkv_bias=config.flag("use_qkv_bias", False),
-        qk_norm=replace(norm, bias=False) if config.flag("qk_layernorm", False) else None,
-        qk_norm_scope="each_head",
-    )
-    positions = config.integer("max_position_embeddings", 4096)
-    network = decoder(
+    positions = config.integer("max_position_embeddings", POSITIONS)
+    network = llama_like(
         config,
         topology="parallel" if parallel else "pre_norm",
         norm=norm,
-        attention=attention,
-        feed_forward=gated(config),
-        ropes=(read_settings(config, head_dim, positions=positions, partial=0.25),),
+        positions=POSITIONS,
+        kv_absent=32,
+        head_dim=head_dim,
+        qkv_bias=config.flag("use_qkv_bias", False),
+        qk_norm=replace(norm, bias=False) if config.flag("qk_layernorm", False) else None,
+        qk_norm_scope="each_head",
+        rope=read_settings(config, head_dim, positions=positions, partial=0.25),
     )
     return replace(network, parallel_shared_norm=parallel)
 

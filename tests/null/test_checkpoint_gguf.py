@@ -138,14 +138,14 @@ def _write_family(path: Path, model_type: str) -> tuple[dict, dict[str, np.ndarr
         for parameter in model.parameters
         for source in parameter.sources
     }
-    attention = spec.attention
+    attention = spec.attention[0]
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     table = gguf.get_tensor_name_map(number, len(spec.layers))
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(len(spec.layers))
     writer.add_context_length(spec.context_window)
     writer.add_embedding_length(spec.hidden_size)
-    writer.add_feed_forward_length(spec.feed_forward.size)
+    writer.add_feed_forward_length(spec.layers[0].feed_forward.size)
     writer.add_head_count(attention.heads)
     writer.add_head_count_kv(attention.kv_heads)
     writer.add_key_length(attention.head_dim)

@@ -8,11 +8,11 @@ import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from argosy.model_defs.components.rope import RopeSpec
 from argosy.model_defs.config import Config
 from argosy.model_defs.families import FAMILIES
 from argosy.model_defs.read import read_spec
 from argosy.model_defs.rope import ROPES, read_settings, rope_spec
-from argosy.model_defs.spec import RopeSpec
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 
 HEAD_DIM, POSITIONS = 64, 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -16,7 +16,10 @@ from tvm.target import codegen
 
 from argosy.compiler.cache import ArgosyPagedKVCache, attention_shape
 from argosy.compiler.kernels.cpu.attention.cache import CPU_KERNELS
-from argosy.model_defs.spec import AttentionSpec, DecoderSpec, FeedForwardSpec, LayerSpec, NormSpec
+from argosy.model_defs.components.attention import AttentionSpec
+from argosy.model_defs.components.dense import GatedSpec
+from argosy.model_defs.components.norm import NormSpec
+from argosy.model_defs.networks.decoder_spec import DecoderSpec, LayerSpec
 from argosy.support.errors import UnsupportedModelError
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu(), "opt-level": 1})
@@ -33,15 +36,14 @@ def decoder_spec(
     softcap: float | None = None,
 ) -> DecoderSpec:
     """A decoder of which only the attention matters."""
+    attention = AttentionSpec(heads, kv_heads, head_dim, scale=head_dim**-0.5, softcap=softcap)
     return DecoderSpec(
         model_type="probe",
         vocab_size=8,
         hidden_size=8,
-        layers=tuple(LayerSpec(window) for window in windows),
+        layers=tuple(LayerSpec(replace(attention, window=window), GatedSpec(8, "silu")) for window in windows),
         topology="pre_norm",
         norm=NormSpec("rms", 1e-6),
-        attention=AttentionSpec(heads, kv_heads, head_dim, scale=head_dim**-0.5, softcap=softcap),
-        feed_forward=FeedForwardSpec("gated", 8, "silu"),
         context_window=4096,
     )
 
@@ -56,7 +58,7 @@ class Probe(nn.Module):
 
     def create(self, max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window):
         return ArgosyPagedKVCache.create(
-            self.spec,
+            self.spec.attention,
             max_batch_size,
             max_total_seq_len,
             prefill_chunk_size,
@@ -69,7 +71,7 @@ class Probe(nn.Module):
 
     def attend(self, qkv: nn.Tensor, kv: ArgosyPagedKVCache):
         """qkv (layers, n, heads + 2 kv_heads, d) -> (layers, n, heads, d)."""
-        a = self.spec.attention
+        a = self.spec.attention[0]
         _, n, rows, d = qkv.shape
         outputs = []
         layers = len(self.spec.layers)
@@ -86,7 +88,7 @@ def library(spec: DecoderSpec, dtype: str = "float32", target: tvm.target.Target
     """The probe compiled; each spec, dtype and target once."""
     key = spec, dtype, str(target)
     if key not in _LIBRARIES:
-        a = spec.attention
+        a = spec.attention[0]
         shape = [len(spec.layers), "n", a.heads + 2 * a.kv_heads, a.head_dim]
         plain = {"param_mode": "none", "effect_mode": "none"}
         sizes = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size", "support_sliding_window")
@@ -113,13 +115,13 @@ def runtime(name: str):
 
 def reference_attention(spec: DecoderSpec, layer: int, q, k, v, positions, visible) -> np.ndarray:
     """q (n, h, d), k and v (m, h_kv, d), visible (n, m) -> (n, h, d), in float64."""
-    a = spec.attention
+    a = spec.attention[0]
     k = np.repeat(k, a.heads // a.kv_heads, axis=1).astype(np.float64)
     v = np.repeat(v, a.heads // a.kv_heads, axis=1).astype(np.float64)
     scores = np.einsum("nhd,mhd->hnm", q.astype(np.float64), k) * a.scale
     if a.softcap is not None:
         scores = a.softcap * np.tanh(scores / a.softcap)
-    window = spec.layers[layer].window
+    window = spec.attention[layer].window
     if window is not None:
         visible = visible & (positions[0][:, None] - positions[1][None, :] < window)
     scores = np.where(visible[None], scores, -np.inf)
@@ -151,7 +153,7 @@ class Driver:
         self.cache = self.vm["create"](*(ShapeTuple([n]) for n in (self.batch, self.capacity, self.chunk, 16, 0)))
 
     def add(self, *sequences: int) -> None:
-        a = self.spec.attention
+        a = self.spec.attention[0]
         for sequence in sequences:
             runtime("kv_state_add_sequence")(self.cache, sequence)
             empty = np.zeros((len(self.spec.layers), 0, a.kv_heads, a.head_dim), self.dtype)
@@ -181,7 +183,7 @@ class Driver:
         self.forward({sequence: len(parents) for sequence, parents in trees.items()}, trees)
 
     def forward(self, lengths: dict[int, int], trees: dict[int, list[int]] | None) -> None:
-        a = self.spec.attention
+        a = self.spec.attention[0]
         total, layers = sum(lengths.values()), len(self.spec.layers)
         qkv = self.rng.standard_normal((layers, total, a.heads + 2 * a.kv_heads, a.head_dim), dtype="float32")
         qkv[:, :, : a.heads] *= 3  # sharper than uniform
@@ -224,7 +226,7 @@ class Driver:
 
     def expect(self, sequence: int, qkv: np.ndarray, parents: list[int]) -> np.ndarray:
         """The attention of new tokens (layers, n, rows, d), the last of `parents`; they are added to the shadow."""
-        a = self.spec.attention
+        a = self.spec.attention[0]
         q, k_new, v_new = np.split(qkv, [a.heads, a.heads + a.kv_heads], axis=2)
         new = qkv.shape[1]
         past = self.shadow[sequence][0].shape[1] + new - len(parents)
@@ -486,4 +488,12 @@ def test_refuses_other_configurations(page_size: int, sliding: int, refusal: str
 
 def test_windows_of_several_sizes_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match=r"\[20, 40\]"):
-        attention_shape(decoder_spec(windows=(20, 40)), "float32", TARGET)
+        attention_shape(decoder_spec(windows=(20, 40)).attention, "float32", TARGET)
+
+
+@pytest.mark.parametrize("change", [{"heads": 4}, {"kv_heads": 3}, {"head_dim": 32}, {"softcap": 5.0}])
+def test_layers_whose_heads_differ_are_refused(change: dict[str, int | float]) -> None:
+    first, second = decoder_spec().attention
+    assert attention_shape((first, second), "float32", TARGET).heads == 6
+    with pytest.raises(UnsupportedModelError, match="differ in their heads"):
+        attention_shape((first, replace(second, **change)), "float32", TARGET)

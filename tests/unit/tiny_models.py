@@ -1,4 +1,4 @@
-"""Tiny random models: a config goes in; a checkpoint, its transformers reference and our library come out.
+"""Make tiny random models: a checkpoint, its transformers reference and our library.
 
 The library is made the way a user's is: checkpoint, parameters, conversion, lowering, pipeline, virtual machine.
 """
@@ -25,8 +25,8 @@ from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets import target_named
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.checkpoint import open_checkpoint
+from argosy.model_defs.networks.decoder_spec import DecoderSpec
 from argosy.model_defs.read import read_model
-from argosy.model_defs.spec import DecoderSpec
 from argosy.quant.convert import convert, expected_tensors
 from argosy.quant.plan import choose_formats
 from argosy.quant.scheme import scheme_named
