@@ -1,4 +1,4 @@
-"""Compiling a model: a spec, its formats, a target and bounds go in, a library file comes out whole or not at all."""
+"""Compile a model into a library file, which appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import tvm
 
 from argosy.compiler.bounds import Bounds
+from argosy.compiler.check import check_well_formed
 from argosy.compiler.dump import Dump
 from argosy.compiler.lower import lower, with_metadata
 from argosy.compiler.metadata import describe
@@ -18,6 +19,7 @@ from argosy.compiler.pipeline import pipeline, run
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.networks.network import Network
 from argosy.quant.scheme import Format
+from argosy.support import env
 from argosy.support.files import atomic_path
 from argosy.support.interrupts import ctrl_c_kept
 from argosy.support.progress import Progress
@@ -25,7 +27,7 @@ from argosy.support.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class CompiledLibrary:
-    """A library on disk: what it says about itself, and the seconds that each phase took."""
+    """A library on disk: the content of its `_metadata()`, and the seconds that each phase took."""
 
     path: Path
     metadata: Mapping[str, object]
@@ -46,9 +48,10 @@ def compile_library(
     progress: Progress,
     debug_dump: Path | None = None,
 ) -> CompiledLibrary:
-    """Compiles `network` for `target` into `path`.
+    """Compile `network` for `target` into `path`.
 
-    Raises CompileError where the code generator or the linker fails, TargetError where there is no linker.
+    Raises CompileError if the code generator or the linker fails, or if ARGOSY_CHECK is on and a phase leaves a module
+    that is not well formed; TargetError if there is no linker.
     """
     dump, clock = Dump(debug_dump), _Clock()
     phases = pipeline(target)
@@ -64,9 +67,11 @@ def compile_library(
         mod = with_metadata(mod, json.dumps(metadata))
         clock.lap("lower")
         dump.module("lower", mod)
+        if env.CHECK.get():
+            check_well_formed(mod, "lower")
         for phase in phases:
             begin(phase.name)
-            mod = run(mod, phase, target)
+            mod = run(mod, phase, target, dump.instruments(phase.name))
             clock.lap(phase.name)
             dump.module(phase.name, mod)
         begin("generate")
@@ -77,12 +82,13 @@ def compile_library(
     with atomic_path(path) as temporary:
         target.package(executable, temporary)
     clock.lap("link")
+    dump.timings(clock.seconds)
     progress.report(f"compile for {target.name}", len(steps), len(steps))
     return CompiledLibrary(path, metadata, clock.seconds)
 
 
 class _Clock:
-    """Seconds between laps, by name."""
+    """A stop watch: seconds between laps, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -95,7 +101,7 @@ class _Clock:
 
 
 def _dump_source(dump: Dump, executable: tvm.runtime.Executable) -> None:
-    """The generated LLVM IR of every module in the executable."""
+    """Write the generated LLVM IR of every module in the executable."""
     if dump.directory is None:
         return
     for module in [executable.mod, *executable.mod.imports]:

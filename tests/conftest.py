@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ DEMO_MODEL = "smollm2-135m"
 
 # A shell ignores Ctrl-C in what it starts in the background, and programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whatever a test compiles is checked between the phases.
+os.environ.setdefault("ARGOSY_CHECK", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

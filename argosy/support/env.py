@@ -86,13 +86,16 @@ NO_COLOR: Variable[bool] = Variable(
 DEBUG: Variable[bool] = Variable(
     "ARGOSY_DEBUG", "1 or 0", False, "0", "1 prints the traceback below an error message", _switch,
 )
-
+CHECK: Variable[bool] = Variable(
+    "ARGOSY_CHECK", "1 or 0", False, "0",
+    "1 checks that modules are well formed between the phases of compilation", _switch,
+)
 CACHE: Variable[Path | None] = Variable(
     "ARGOSY_CACHE", "a directory", None, "`argosy` in the user's cache directory",
     "where compiled parts that libraries share are kept (the browser's runtime)", Path,
 )
 VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | Variable[bool], ...] = (
-    THREADS, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG,
+    THREADS, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG, CHECK,
 )
 
 

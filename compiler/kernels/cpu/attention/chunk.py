@@ -9,7 +9,7 @@ from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import block, scratch, when
 from argosy.compiler.kernels.cpu.attention.tile import Tiles, copied_block, copy_page_into
-from argosy.compiler.kernels.cpu.attention.worklist import TileList
+from argosy.compiler.kernels.cpu.attention.worklist import TileList, tile_capacity
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 MANY = 8  # tiles that share a copied block
@@ -26,8 +26,11 @@ class ChunkTiles:
         self.q = q
         self.q_indptr = q_indptr
         all_tiles = n * shape.group * shape.kv_heads // shape.rows
-        self.many = T.bind(T.max(1, T.min(MANY, all_tiles // WORK_ITEMS)))
-        self.items = TileList(q_indptr, batch, n, shape.group, self.many * shape.rows)
+        many = T.max(1, T.min(MANY, all_tiles // WORK_ITEMS))
+        self.many = T.bind(many)
+        # The capacity sizes buffers of the root block, which may not depend on variables that are bound in it.
+        capacity = tile_capacity(batch, n, shape.group, many * shape.rows)
+        self.items = TileList(q_indptr, batch, n, shape.group, self.many * shape.rows, capacity)
 
     def attend(
         self,

@@ -32,9 +32,11 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
         args = DecodeArguments(kernel, shape, sliding)
         batch, cache = args.batch, args.cache
         flat = flattened(cache.pages)
-        parts = T.bind(T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), cache.num_ids // (batch * MIN_PAGES))))
-        part_output = scratch((batch * parts, heads, d), "float32")
-        part_lse = scratch((batch * parts, heads), "float32")
+        most = T.max(1, T.min(WORK_ITEMS // (batch * kv_heads * tiles), cache.num_ids // (batch * MIN_PAGES)))
+        # Buffers of the root block may not depend on variables that are bound in it: hence the expression for sizes.
+        part_output = scratch((batch * most, heads, d), "float32")
+        part_lse = scratch((batch * most, heads), "float32")
+        parts = T.bind(most)
         with T.parallel(batch * kv_heads * tiles * parts) as u, block("tile"):
             b = T.bind(u // (kv_heads * tiles * parts))
             head = T.bind(u // (tiles * parts) % kv_heads)

@@ -8,6 +8,11 @@ from tvm.tirx.script.builder import ir as T
 from argosy.compiler.kernels.builder import scratch
 
 
+def tile_capacity(batch: tirx.Expr, tokens: tirx.Expr, rows_per_token: int, tile_rows: tirx.Expr | int) -> tirx.Expr:
+    """The largest number of tiles that `batch` sequences of `tokens` tokens in all can have."""
+    return tokens * rows_per_token // tile_rows + batch
+
+
 class TileList:
     """Sequences of indptr[b + 1] - indptr[b] tokens, each cut into tiles of `tile_rows` rows.
 
@@ -16,9 +21,15 @@ class TileList:
     """
 
     def __init__(
-        self, indptr: tirx.Buffer, batch: tirx.Expr, tokens: tirx.Expr, rows_per_token: int, tile_rows: int
+        self,
+        indptr: tirx.Buffer,
+        batch: tirx.Expr,
+        tokens: tirx.Expr,
+        rows_per_token: int,
+        tile_rows: tirx.Expr | int,
+        capacity: tirx.Expr | None = None,
     ) -> None:
-        self.capacity = tokens * rows_per_token // tile_rows + batch
+        self.capacity = tile_capacity(batch, tokens, rows_per_token, tile_rows) if capacity is None else capacity
         self.owner = scratch(self.capacity, "int32")
         self.first_row = scratch(self.capacity, "int32")
         self.first_tile = scratch(batch + 1, "int32")
