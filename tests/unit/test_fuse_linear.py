@@ -2,17 +2,23 @@
 
 import pytest
 import tvm
-from tvm import relax
+from tvm import relax, te
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
+from tvm.script import ir as I
+from tvm.script import relax as R
+from tvm.script import tirx as T
 
 from argosy.compiler.kernels.cpu.linear import CpuLinearPlan, TileShape
+from argosy.compiler.kernels.cpu.linear.instruction import PORTABLE
+from argosy.compiler.kernels.linear import InputNorm, LinearKernel
 from argosy.compiler.passes.fuse_linear import FuseLinear
 from argosy.quant.relax_ops import dequantize
-from argosy.quant.scheme import INT4_F16
+from argosy.quant.scheme import F32, INT4_F16
 
 N, K = 64, 32
 EXACT = CpuLinearPlan(TileShape(4, (4, 2, 1)))
+ON_BYTES = CpuLinearPlan(TileShape(4, (4, 2, 1)), PORTABLE)
 
 
 class _Case(nn.Module):
@@ -121,3 +127,93 @@ def test_running_it_again_changes_nothing() -> None:
     methods = {"forward": {"x": hidden, "residual": out, "$": {"param_mode": "packed", "effect_mode": "none"}}}
     once = fuse(_Case(before=_normed, after=_biased).export_tvm(methods)[0])
     tvm.ir.assert_structural_equal(fuse(once), once)
+
+
+@I.ir_module
+class NormBiasResidual:
+    @R.function
+    def main(
+        x: R.Tensor((1, 3, 32), "float32"),
+        residual: R.Tensor((1, 3, 64), "float32"),
+        gain: R.Tensor((32,), "float16"),
+        weight: R.Tensor((64, 32), "float32"),
+        bias: R.Tensor((64,), "float32"),
+    ) -> R.Tensor((1, 3, 64), "float32"):
+        with R.dataflow():
+            wide = R.astype(gain, "float32")
+            normed = R.nn.rms_norm(x, wide, axes=[-1], epsilon=1e-5)
+            transposed = R.permute_dims(weight)
+            y = R.matmul(normed, transposed)
+            biased = R.add(y, bias)
+            out = R.add(residual, biased)
+            R.output(out)
+        return out
+
+
+def test_norm_matmul_bias_and_residual_become_one_call() -> None:
+    kernel = LinearKernel(N, K, F32, norm=InputNorm("rms", 1e-5, 0.0, "float16"), bias="float32", residual=True)
+    x, residual, gain, weight, bias = params = _like(NormBiasResidual)
+    expected = relax.BlockBuilder()
+    with expected.function("main", params):
+        with expected.dataflow():
+            function = expected.add_func(EXACT.builder(kernel).build(), kernel.name)
+            call = relax.call_tir(function, [x, gain, weight, bias, residual], residual.ty)
+            out = expected.emit_output(call)
+        expected.emit_func_output(out)
+    tvm.ir.assert_structural_equal(FuseLinear(EXACT)(NormBiasResidual), expected.finalize())
+
+
+@I.ir_module
+class Dequantized:
+    @T.prim_func(private=True, s_tir=True)
+    def dequantize(
+        words: T.Buffer((64, 4), "uint32"), scales: T.Buffer((64, 1), "float16"), weight: T.Buffer((64, 32), "float32")
+    ):
+        T.func_attr({"argosy.dequantize": "int4_f16"})
+        for i, j in T.grid(64, 32):
+            with T.sblock("weight"):
+                row, column = T.axis.remap("SS", [i, j])
+                weight[row, column] = T.Cast("float32", words[row, column // 8]) * T.Cast("float32", scales[row, 0])
+
+    @R.function
+    def main(
+        x: R.Tensor((1, 3, 32), "float32"),
+        words: R.Tensor((64, 4), "uint32"),
+        scales: R.Tensor((64, 1), "float16"),
+    ) -> R.Tensor((1, 3, 64), "float32"):
+        cls = Dequantized
+        with R.dataflow():
+            weight = R.call_tir(cls.dequantize, (words, scales), out_ty=R.Tensor((64, 32), "float32"))
+            transposed = R.permute_dims(weight)
+            out = R.matmul(x, transposed)
+            R.output(out)
+        return out
+
+
+def test_weights_are_packed_where_the_kernel_wants_another_layout() -> None:
+    kernel, shape = LinearKernel(N, K, INT4_F16), (N, K)
+    layout = ON_BYTES.layout(kernel)
+    x, words, scales = params = _like(Dequantized)
+    stored = {
+        name: te.placeholder(var.ty.shape.values, str(var.ty.dtype), name)
+        for name, var in zip(INT4_F16.tensors(shape), (words, scales), strict=True)
+    }
+    pack = te.create_prim_func([*stored.values(), *layout.pack(shape, stored)])
+    pack = pack.without_attr("global_symbol").with_attr("argosy.pack", "int4_f16")
+    types = [relax.TensorType(extents, dtype) for extents, dtype in layout.tensors(shape).values()]
+    expected = relax.BlockBuilder()
+    with expected.function("main", params):
+        with expected.dataflow():
+            packed = expected.emit(
+                relax.call_tir(expected.add_func(pack, "pack_int4_f16_64x32"), [words, scales], types)
+            )
+            tiles = [expected.emit(relax.TupleGetItem(packed, i)) for i in range(2)]
+            function = expected.add_func(ON_BYTES.builder(kernel).build(), kernel.name)
+            out = expected.emit_output(relax.call_tir(function, [x, *tiles], relax.TensorType((1, 3, N), "float32")))
+        expected.emit_func_output(out)
+    tvm.ir.assert_structural_equal(FuseLinear(ON_BYTES)(Dequantized), expected.finalize())
+
+
+def _like(mod: tvm.IRModule) -> list[relax.Var]:
+    """Fresh parameters like those of `main`."""
+    return [relax.Var(param.name, param.ty) for param in mod["main"].params]

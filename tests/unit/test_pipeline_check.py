@@ -61,7 +61,7 @@ def _phase(change) -> Phase:
 @pytest.mark.parametrize("change", [_with_a_free_variable, _with_a_free_index])
 def test_a_broken_module_is_caught_and_the_phase_named(change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARGOSY_CHECK", "1")
-    with pytest.raises(CompileError, match="phase `breaking` left a module that is not well formed: .*stray"):
+    with pytest.raises(CompileError, match=r"phase `breaking` left a module that is not well formed: .*stray"):
         run(Module, _phase(change), target_named("cpu"))
 
 
