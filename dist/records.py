@@ -38,7 +38,8 @@ class Fields:
 
     def error(self, field: str, problem: str) -> ArtefactError:
         """Make the error for `field`."""
-        return ArtefactError(f"`{path_line(self.file)}` is malformed: `{field}` {problem}", self.hint)
+        name = one_line(field, 200)  # a field's name comes from the file, too
+        return ArtefactError(f"`{path_line(self.file)}` is malformed: `{name}` {problem}", self.hint)
 
     def _path(self, name: str) -> str:
         return f"{self.where}.{name}" if self.where else name

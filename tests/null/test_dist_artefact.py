@@ -236,6 +236,7 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     "files that are a list": (manifest_change(files=[]), r"`files` is `\[\]`, not an object"),
     "a file without digest": (lambda data: data["files"].pop("tokenizer.json"), "has no digest of `tokenizer.json`"),
     "a digest that is none": (lambda data: data["files"]["tokenizer.json"].update(sha256="x"), "not a SHA-256"),
+    "a file named by a line break": (lambda data: data["files"].update({"\n": {}}), r"`files\. \.sha256` is missing"),
     "a negative size": (lambda data: data["files"]["tokenizer.json"].update(bytes=-1), "not at least 0"),
     "a config file elsewhere": (config_change(files=["../secret"]), r"`config\.files\[0\]` is `'\.\./secret'`, not a"),
     "a config file from the root": (config_change(files=["/etc/passwd"]), "not a plain file name"),
