@@ -82,11 +82,11 @@ class LibraryRunner:
         row = (1, total, self._hidden)
         state, params = self.store.state, self._params
         if any(chunk.logits == "all" for chunk in chunks):
-            rows = wanted_rows(batch, counts)
+            after = wanted_rows(batch, counts)
             result = self._batch_verify(hidden._create_view(row), state, params)
-            return result, None if len(rows) == total else rows
-        wanted = [place for place, chunk in enumerate(chunks) if chunk.logits == "last"]
-        rows = None if len(wanted) == len(chunks) else wanted
+            return result, None if len(after) == total else after
+        last = [place for place, chunk in enumerate(chunks) if chunk.logits == "last"]
+        rows = None if len(last) == len(chunks) else last
         if total == len(chunks):
             step = self._decode if total == 1 else self._batch_decode
             return step(hidden._create_view((total, 1, self._hidden)), state, params), rows

@@ -1,4 +1,4 @@
-"""Nothing goes in; how much memory this process holds and has held at most comes out, in bytes."""
+"""Report this process's current and peak resident memory, in bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Resident bytes now and at the peak; 0 where the system does not say."""
+    """Resident bytes now and at the peak; 0 if the system does not report them."""
 
     resident: int
     peak: int
 
 
 def memory_use() -> MemoryUse:
-    """From /proc/self/status on Linux, else from getrusage, which knows the peak only."""
+    """Read /proc/self/status on Linux; elsewhere call getrusage, which reports the peak only."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             table = dict(line.split(":", 1) for line in file if ":" in line)

@@ -1,4 +1,4 @@
-"""What a request may ask of the sampler goes in as numbers; a checked, immutable record comes out."""
+"""Define the parameters of sampling and their allowed ranges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from argosy.support.errors import RequestError
 
 Self = TypeVar("Self", bound="SamplingParams")
 
-# field -> (smallest, largest, smallest is excluded); the texts of errors and of the docs come from here.
+# field -> (smallest, largest, smallest is excluded); error messages and docs are made from these.
 RANGES: dict[str, tuple[float, float, bool]] = {
     "temperature": (0.0, 100.0, False),
     "top_p": (0.0, 1.0, True),
@@ -33,7 +33,7 @@ MAX_LOGIT_BIAS_ENTRIES = 65536
 
 
 def refuse(name: str, value: object, allowed: str) -> RequestError:
-    """The error for field `name`; the caller raises it."""
+    """Return the error for a value of field `name` that is not allowed."""
     return RequestError(f"`{name}={value!r}` is not allowed, it must be {allowed}")
 
 
@@ -42,16 +42,15 @@ class SamplingParams:
     """How the next token is chosen. The sampler applies the fields in this order:
 
     1. `logit_bias` is added to the logits (token id -> bias; `-inf` bans a token).
-    2. Penalties, over the last `repeat_last_n` tokens of prompt and answer (0: off, -1: all of them): a token seen
-    there has a
-       positive logit divided, a negative one multiplied by `repetition_penalty` (CTRL, Keskar et al. 2019), and then
-       loses `presence_penalty` once and `frequency_penalty` as often as it was seen.
+    2. Penalties apply to tokens among the last `repeat_last_n` of prompt and answer (0: off, -1: all of them): a
+       positive logit is divided, a negative one multiplied by `repetition_penalty` (CTRL, Keskar et al. 2019), and
+       then loses `presence_penalty` once and `frequency_penalty` for each occurrence.
     3. `top_k` keeps the k largest (0: off).
     4. `typical_p` keeps the tokens nearest to the entropy that hold this mass (Meister et al. 2022; 1: off).
     5. `top_p` keeps the smallest set of the likeliest tokens that holds this mass (Holtzman et al. 2020; 1: off).
     6. `min_p` keeps the tokens at least this likely, relative to the likeliest (Nguyen et al. 2024; 0: off).
-    7. `temperature` divides what is left, and one token is drawn with `seed`'s generator. At temperature 0 the largest
-       logit after step 2 is taken, and nothing is drawn.
+    7. `temperature` divides the logits that are left, and one token is drawn with `seed`'s generator. At temperature 0
+       the largest logit after step 2 is taken, and nothing is drawn.
 
     This is the order of llama.cpp. Ties go to the lower token id. `logprobs` and `top_logprobs` report the model's own
     distribution, before step 1.
@@ -72,14 +71,14 @@ class SamplingParams:
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name in OPTIONAL_FIELDS and value is None:
+        for name in (entry.name for entry in fields(self)):
+            value = getattr(self, name)
+            if name in OPTIONAL_FIELDS and value is None:
                 continue
-            if each.name in RANGES:
-                _check_number(each.name, value)
-            elif each.name in INTEGER_RANGES:
-                _check_integer(each.name, value)
+            if name in RANGES:
+                _check_number(name, value)
+            elif name in INTEGER_RANGES:
+                _check_integer(name, value)
         if not isinstance(self.logprobs, bool):
             raise refuse("logprobs", self.logprobs, "true or false")
         if self.top_logprobs and not self.logprobs:
@@ -93,8 +92,8 @@ class SamplingParams:
         return not neutral and self.repeat_last_n != 0
 
     def replace(self: Self, **changes: Any) -> Self:
-        """A copy with `changes`; an unknown name is a RequestError."""
-        known = {each.name for each in fields(self)}
+        """Return a copy with `changes`. Raises RequestError for an unknown name."""
+        known = {entry.name for entry in fields(self)}
         for name in changes:
             if name not in known:
                 raise RequestError(f"`{name}` is not a generation setting", f"known are: {', '.join(sorted(known))}")
@@ -128,7 +127,7 @@ def _check_bias(bias: object) -> None:
 
 
 def check_vocabulary(params: SamplingParams, vocab_size: int) -> None:
-    """Refuses a `logit_bias` for a token that the model does not have."""
+    """Raise RequestError for a `logit_bias` of a token that the model does not have."""
     for token in params.logit_bias:
         if token >= vocab_size:
             raise refuse("logit_bias", token, f"keyed by token ids below the model's {vocab_size}")

@@ -1,4 +1,4 @@
-"""The logits of a row and the tokens so far go in; logits with biases and penalties come out."""
+"""Apply logit biases and repetition penalties to a row of logits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.workspace import Workspace
 
-MANY = 64  # more new tokens than these are counted together with the rest, all at once
+MANY = 64  # with more new tokens, recounting everything in numpy is faster than counting them one by one
 
 
 class Penalties:
-    """Steps 1 and 2 of `SamplingParams` for one request, whose tokens it counts as they come."""
+    """Steps 1 and 2 of `SamplingParams` for one request, whose tokens are counted as they come."""
 
     def __init__(self, params: SamplingParams) -> None:
         self._params = params
@@ -25,8 +25,10 @@ class Penalties:
     def apply(
         self, logits: np.ndarray, history: Sequence[int], space: Workspace
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The adjusted logits (vocab,) in memory of `space`, and the ids of those that may differ; `logits` itself and
-        None where the steps do nothing."""
+        """Return the adjusted logits (vocab,) in memory of `space`, and the ids of those that may differ.
+
+        If the steps do nothing, return `logits` itself and None.
+        """
         params = self._params
         if not len(self._biased) and not params.penalises:
             return logits, None
@@ -43,18 +45,21 @@ class Penalties:
 
 
 class Seen:
-    """Which tokens the last `last_n` of a history are (-1: all), and how often each is there.
+    """Counts of the tokens among the last `last_n` of a history (-1: all).
 
-    From one call to the next a history mostly grows by a token. Then only that one is counted, and the one that it
-    pushes out; comparing the rest with what was counted takes a nanosecond a token. Any other history is counted anew.
+    From one call to the next a history usually grows by a token. Then only that token is counted, and the one that
+    leaves the window; comparing the rest with what was counted takes a nanosecond a token. Any other history is counted
+    anew.
     """
 
     def __init__(self, last_n: int) -> None:
         self._last_n = last_n
+        self._length = 0  # of the history
+        self._window: list[int] = []
         self._recount([], 0)
 
     def counts(self, history: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct ids, in no order, and their counts; both int64, and valid until the next call."""
+        """Return the distinct ids, in no order, and their counts; both int64, and valid until the next call."""
         tokens = history if isinstance(history, list) else list(history)
         window = tokens if self._last_n < 0 else tokens[max(0, len(tokens) - self._last_n) :]
         if not self._advance(window, len(tokens)):
@@ -62,7 +67,8 @@ class Seen:
         return self._ids[: len(self._places)], self._counts[: len(self._places)]
 
     def _advance(self, window: list[int], length: int) -> bool:
-        """Counts what is new in `window`, of a history of `length`; False where it does not continue the last one."""
+        """Count the new tokens of `window`, the end of a history of `length`; False if it does not continue the last
+        one."""
         new = length - self._length
         if not 0 <= new <= min(MANY, len(window)):
             return False
@@ -88,7 +94,7 @@ class Seen:
         self._places = {token: place for place, token in enumerate(ids.tolist())}
 
     def _count(self, token: int, change: int) -> None:
-        """Adds `change` to the count of `token`; what falls to zero gives its place to the last."""
+        """Add `change` to the count of `token`; a token whose count falls to zero gives its place to the last one."""
         place = self._places.get(token)
         if place is None:
             place = self._places[token] = len(self._places)

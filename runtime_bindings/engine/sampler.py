@@ -12,22 +12,8 @@ import numpy as np
 from argosy.runtime_bindings.engine.device import Logits
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.penalties import Penalties
-from argosy.runtime_bindings.engine.selection import (
-    LOWEST,
-    ROUNDING,
-    SIGN_BIT,
-    Weights,
-    block_sums,
-    draw,
-    exponentials,
-    indices,
-    largest,
-    largest_mass,
-    leaders,
-    reweigh,
-    sum_of,
-    weigh,
-)
+from argosy.runtime_bindings.engine.selection import LOWEST, ROUNDING, SIGN_BIT, indices, largest, largest_mass, leaders
+from argosy.runtime_bindings.engine.softmax import Weights, block_sums, draw, exponentials, reweigh, sum_of, weigh
 from argosy.runtime_bindings.engine.workspace import Workspace
 from argosy.support.errors import ArgosyError
 
@@ -97,7 +83,7 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(params.seed))
 
     def sample(self, logits: np.ndarray, history: Sequence[int]) -> Sample:
-        """`logits`: (vocab,) float32, not changed; `history`: prompt and answer so far, which the penalties look at."""
+        """Choose a token by `logits` (vocab,) float32, which are not changed, and the `history`: prompt and answer."""
         params, space = self.params, self._space
         adjusted, changed = self._penalties.apply(logits, history, space)
         weights = weigh(logits, finite_best(logits), space) if params.logprobs else None
@@ -118,7 +104,7 @@ class Sampler:
 def sample_rows(
     samplers: Sequence[Sampler], logits: np.ndarray, histories: Sequence[Sequence[int]]
 ) -> list[Sample | ArgosyError]:
-    """One sample for each row of `logits` (b, vocab). A row that cannot be sampled yields its error and spares the
+    """Choose a token for each row of `logits` (b, vocab). A row that cannot be sampled yields its error and spares the
     others."""
     chosen: list[Sample | ArgosyError] = []
     for sampler, row, history in zip(samplers, logits, histories, strict=True):
@@ -131,8 +117,10 @@ def sample_rows(
 
 @dataclass(slots=True)
 class Kept:
-    """The tokens that are left: `logits` are those of `ids` (ascending; None: all), and the largest is `best`. Where
-    `mask` is given, only those it is true for are left, `best` among them. `weights` are those of `logits`, if known.
+    """The tokens that earlier steps have left.
+
+    `logits` are those of `ids` (ascending; None: all), `best` is the largest, `weights` are those of `logits` if known.
+    With a `mask`, only the tokens for which it is true are left, `best` among them.
     """
 
     logits: np.ndarray
@@ -142,7 +130,7 @@ class Kept:
     weights: Weights | None = None
 
     def keep(self, choice: np.ndarray) -> Kept:
-        """Only these: indices, or a mask (which is overwritten)."""
+        """Return the tokens that are left after a `choice`: indices, or a mask, which is overwritten."""
         if choice.dtype == np.bool_:
             if self.mask is not None:
                 choice &= self.mask
@@ -153,18 +141,18 @@ class Kept:
         return Kept(logits, logits.max(), choice if self.ids is None else self.ids[choice])
 
     def compact(self) -> Kept:
-        """The same without a mask."""
+        """Return the same tokens without a mask."""
         return self if self.mask is None else Kept(self.logits, self.best, self.ids).keep(indices(self.mask))
 
     def weigh(self, space: Workspace) -> Weights:
-        """The weights of `logits`, computed at most once."""
+        """Return the weights of `logits`, computed at most once."""
         if self.weights is None:
             self.weights = weigh(self.logits, self.best, space)
         return self.weights
 
 
 def narrow(kept: Kept, params: SamplingParams, space: Workspace) -> Kept:
-    """Steps 3 to 6: those of `kept`, which has no mask, that are left."""
+    """Apply steps 3 to 6 to `kept`, which has no mask."""
     if 0 < params.top_k < len(kept.logits):
         kept = kept.keep(largest(kept.logits, params.top_k, space))
     if params.typical_p < 1.0:
@@ -182,7 +170,7 @@ def narrow(kept: Kept, params: SamplingParams, space: Workspace) -> Kept:
 
 
 def _typicality(logits: np.ndarray, weights: Weights, space: Workspace) -> np.ndarray:
-    """Minus the distance of each token's surprise from the entropy, which is that of its logit from the mean logit."""
+    """Return minus the distance of surprise from entropy, for every token: that of its logit from the mean logit."""
     mean = sum_of(block_sums(weights.values, logits)) / weights.total
     if not math.isfinite(mean):  # banned tokens: zero times infinity
         mean = sum_of(block_sums(weights.values, np.clip(logits, LOWEST, -LOWEST))) / weights.total
@@ -193,13 +181,13 @@ def _typicality(logits: np.ndarray, weights: Weights, space: Workspace) -> np.nd
 
 
 def _heaviest(scores: np.ndarray, weights: Weights, share: float, space: Workspace) -> np.ndarray:
-    """Those of the highest `scores` that hold `share` of the probability."""
+    """Choose the highest `scores` that hold `share` of the probability."""
     mass = (share - ROUNDING) * weights.total
     return largest_mass(scores, weights.values, weights.total, mass, space, weights.peak)
 
 
 def choose(kept: Kept, temperature: float, share: float, space: Workspace) -> int:
-    """Step 7: the id of the token up to which the tokens before it hold `share` (0 to 1) of the probability."""
+    """Apply step 7: return the token at which the running sum of the probabilities passes `share` (0 to 1)."""
     size, sums = len(kept.logits), None
     if temperature == 1.0:
         known = kept.weigh(space)
@@ -211,7 +199,7 @@ def choose(kept: Kept, temperature: float, share: float, space: Workspace) -> in
 
 
 def token_logprob(logits: np.ndarray, token: int, top: int, log_sum: float | None = None) -> TokenLogprob:
-    """The log-probability of `token`, and of the `top` likeliest tokens, likeliest first."""
+    """Return the log-probability of `token`, and those of the `top` likeliest tokens, likeliest first."""
     if log_sum is None:
         log_sum = weigh(logits, finite_best(logits), Workspace()).log_sum
     best = tuple((int(i), float(logits[i]) - log_sum) for i in (leaders(logits, top) if top else ()))
@@ -219,7 +207,7 @@ def token_logprob(logits: np.ndarray, token: int, top: int, log_sum: float | Non
 
 
 def finite_best(logits: np.ndarray) -> np.float32:
-    """The largest of `logits`, which is to be finite."""
+    """Return the largest of `logits`. Raises ArgosyError if it is not finite."""
     best = logits.max()
     if not math.isfinite(best):
         raise not_finite()
@@ -227,7 +215,7 @@ def finite_best(logits: np.ndarray) -> np.float32:
 
 
 def not_finite() -> ArgosyError:
-    """The error for logits that hold NaN or infinity only."""
+    """Return the error for logits that hold NaN or infinity only."""
     return ArgosyError(
         "the model's logits hold no finite number to choose from (`nan` or every token banned)",
         "lift the bans in logit_bias; if there are none, the weights or the library are broken: build them again",

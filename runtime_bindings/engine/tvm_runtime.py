@@ -1,4 +1,4 @@
-"""Wishes for threads and a fast start go in; `tvm` without torch, and a running thread pool come out."""
+"""Import TVM without torch and start its thread pool."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from types import ModuleType
 from argosy.support.errors import UsageError
 from argosy.support.threads import set_tvm_threads
 
-# How often a worker without work yields before it sleeps: about 10 ms, longer than the pause between two tokens. TVM's
-# own 300,000 burn each core for 0.2 s after every answer.
+# How often an idle worker yields before it sleeps: about 10 ms, longer than the pause between two tokens. TVM's default
+# of 300,000 keeps every core busy for 0.2 s after an answer.
 SPIN_COUNT = "20000"
 
 _prefer_runtime_only = False
 
 
 def use_runtime_only() -> None:
-    """Makes the first `load_tvm` of this process leave TVM's compiler out: 0.35 s and 83 MB, not 0.7 s and 194 MB.
+    """Make the first `load_tvm` of this process leave out TVM's compiler: 0.35 s and 83 MB, not 0.7 s and 194 MB.
 
-    For programs that never build in the same process, such as `argosy chat`. A process that has loaded TVM in this way
-    cannot compile any more; its child processes can.
+    This is for programs that never build in the same process, such as `argosy chat`. Once TVM is loaded in this way,
+    the process cannot compile; its child processes can.
     """
     global _prefer_runtime_only
     _prefer_runtime_only = True
 
 
 def load_tvm() -> ModuleType:
-    """`tvm`, as it is already loaded, or freshly imported. `tvm.runtime.vm` is there with and without the compiler."""
+    """Return the module `tvm`, importing it if necessary. `tvm.runtime.vm` is there with and without the compiler."""
     if "tvm" not in sys.modules:
         with _without_torch(), _environment("TVM_USE_RUNTIME_LIB", "1" if _prefer_runtime_only else None):
             import tvm
@@ -41,7 +41,7 @@ def load_tvm() -> ModuleType:
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
-    """tvm_ffi imports torch wherever it finds it (2 s, 200 MB); for the time of the import it finds none."""
+    """Hide torch within this context: tvm_ffi imports it if it can (2 s, 200 MB)."""
     if "torch" in sys.modules:
         yield
         return
@@ -54,7 +54,7 @@ def _without_torch() -> Iterator[None]:
 
 @contextmanager
 def _environment(name: str, value: str | None) -> Iterator[None]:
-    """Sets `name` for the time of the block only, so that child processes do not inherit it; None changes nothing."""
+    """Set `name` within this context only, so that child processes do not inherit it; None changes nothing."""
     if value is None:
         yield
         return
@@ -70,12 +70,12 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
 
 
 def configure_threads(threads: int | None) -> int:
-    """Starts TVM's thread pool of the calling thread with `threads` workers, by default one for each core that this
-    process may use; returns their number.
+    """Start TVM's thread pool of the calling thread with `threads` workers, by default one for each core that this
+    process may use, and return their number.
 
-    A pool that already runs can shrink and cannot grow: asking for more is a UsageError. Workers are left to the
-    operating system to place: TVM would bind them to the first CPUs, whatever a cpuset or `taskset` says, and also
-    where those are two hyper-threads of one core. `TVM_BIND_THREADS=1` in the environment brings the binding back.
+    A running pool can shrink but not grow: more threads than it has raise UsageError. The operating system places the
+    workers. TVM would bind them to the first CPUs, whatever a cpuset or `taskset` says, even if those are two
+    hyper-threads of one core; `TVM_BIND_THREADS=1` in the environment restores the binding.
     """
     most = os.cpu_count() or 1
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most):

@@ -1,4 +1,4 @@
-"""The length of a vocabulary goes in; arrays for intermediate results come out, the same ones for every token."""
+"""Reuse arrays for intermediate results from one token to the next."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 
 class Workspace:
-    """Arrays that are kept between tokens: the kernel takes longer to hand out a fresh megabyte than `exp` to fill it.
+    """Arrays by name: the kernel takes longer to hand out a fresh megabyte than `exp` takes to fill it.
 
-    Whoever samples one row after the other may share one.
+    Samplers that take turns may share one.
     """
 
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
 
     def floats(self, name: str, size: int) -> np.ndarray:
-        """(size,) float32 with anything in it; what was last returned for `name` is overwritten."""
+        """Return a (size,) float32 array with anything in it, in the memory last returned for `name`."""
         return self._take(name, size, np.float32)
 
     def mask(self, name: str, size: int) -> np.ndarray:
-        """(size,) bool with anything in it; what was last returned for `name` is overwritten."""
+        """Return a (size,) bool array with anything in it, in the memory last returned for `name`."""
         return self._take(name, size, np.bool_)
 
     def _take(self, name: str, size: int, dtype: type[np.generic]) -> np.ndarray:

@@ -13,7 +13,7 @@ from sampling_steps import adjust, truncate
 
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.sampler import Sampler, sample_rows, token_logprob
-from argosy.runtime_bindings.engine.selection import draw, exponentials
+from argosy.runtime_bindings.engine.softmax import draw, exponentials
 from argosy.support.errors import ArgosyError, RequestError
 
 # Coarse values make ties; spread values make long tails.

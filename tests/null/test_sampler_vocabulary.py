@@ -15,7 +15,8 @@ from sampling_steps import adjust, truncate
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.penalties import Penalties, Seen
 from argosy.runtime_bindings.engine.sampler import Sampler, token_logprob
-from argosy.runtime_bindings.engine.selection import block_sums, indices, largest, largest_mass, leaders
+from argosy.runtime_bindings.engine.selection import indices, largest, largest_mass, leaders
+from argosy.runtime_bindings.engine.softmax import block_sums
 from argosy.runtime_bindings.engine.workspace import Workspace
 
 SIZES = (4096, 4097, 6144, 20_000, 49_153, 65_536, 70_001)
