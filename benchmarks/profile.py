@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from argosy.bench.workload import token_ids
@@ -38,7 +39,7 @@ class Profile:
     """Microseconds and calls by kind, recorded while switched on."""
 
     def __init__(self) -> None:
-        self.times: Counter[str] = Counter()
+        self.times: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.on = False
         self._started = 0.0
@@ -65,7 +66,7 @@ class Profile:
         """Format the record as Markdown, slowest kind first, all figures divided by `per`."""
         whole = sum(self.times.values())
         lines = [f"| {title} | calls | time | share |", "| --- | --- | --- | --- |"]
-        for name, micros in self.times.most_common():
+        for name, micros in sorted(self.times.items(), key=lambda item: -item[1]):
             if micros >= whole / 200:
                 row = [name, f"{self.calls[name] / per:.0f}", f"{micros / per / 1e3:.2f} ms", f"{micros / whole:.0%}"]
                 lines.append(f"| {' | '.join(row)} |")
@@ -117,7 +118,7 @@ def tables(artefact: ProfiledArtefact, contexts: list[int], prefills: list[int])
         with artefact.holding(context):
             plain[f"decode, context {context}"] = median_ms(artefact.step, 2 * STEPS)
     for tokens in prefills:
-        plain[f"prefill, {tokens} tokens"] = median_ms(lambda tokens=tokens: artefact.prefill(tokens), 4)
+        plain[f"prefill, {tokens} tokens"] = median_ms(partial(artefact.prefill, tokens), 4)
     profile = Profile()
     artefact.library.machine.set_instrument(profile.instrument)
     for title, milliseconds in plain.items():

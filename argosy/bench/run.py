@@ -50,15 +50,7 @@ def bench(request: BenchmarkRequest, progress: Progress) -> dict[str, Any]:
     artefacts = _opened(request.artefacts, plan)
     peers = peers_of(artefacts, request.programs)
     source = gguf_of(artefacts) if peers else None
-    report: dict[str, Any] = {
-        "schema": SCHEMA,
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "model": artefacts[0].manifest.model,
-        "threads": threads,
-        "plan": asdict(plan),
-        "machine": machine.describe(),
-        "versions": machine.versions(program.package for program in request.programs),
-    }
+    report = _header(request, artefacts[0].manifest.model, threads)
     sizes = {"threads": threads, "window": plan.window, "batch": plan.batch, "total": plan.total}
     sizes["vocab_size"] = artefacts[0].vocab_size
     mine = [
@@ -96,6 +88,19 @@ def bench(request: BenchmarkRequest, progress: Progress) -> dict[str, Any]:
     report["machine"]["load_after"] = machine.load()
     report["seconds"] = time.perf_counter() - started
     return report
+
+
+def _header(request: BenchmarkRequest, model: str, threads: int) -> dict[str, Any]:
+    """Begin the report: what is measured, when, on what machine, with what software."""
+    return {
+        "schema": SCHEMA,
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": model,
+        "threads": threads,
+        "plan": asdict(request.plan),
+        "machine": machine.describe(),
+        "versions": machine.versions(program.package for program in request.programs),
+    }
 
 
 def _threads(wanted: int | None) -> int:

@@ -53,7 +53,7 @@ def one_line(value: object, length: int = 60) -> str:
         text = _plain(value)
     except Exception:  # the value's own `__str__` or `__repr__` failed
         text = f"<{type(value).__name__}>"
-    # what is cut off anyway need not be looked at: a header may hold megabytes of text
+    # a header may hold megabytes of text, so cut before escaping
     line = " ".join(text.strip()[: 16 * length].split()).replace("`", "'")
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
     return line if len(line) <= length else line[: length - 3] + "..."
