@@ -38,7 +38,7 @@ from web.machine import (
 from web.tiny_artefacts import CONTEXT, save_letters_checkpoint
 
 from argosy.bench.machine import describe, versions
-from argosy.bench.tables import Table
+from argosy.bench.tables import ReportTable
 from argosy.bench.tables import markdown as table_markdown
 from argosy.compiler.targets.table import BROWSER_TARGET
 from argosy.dist.manifest import read_manifest
@@ -158,7 +158,7 @@ def markdown(report: dict[str, Any]) -> str:
         "First token, from asking": lambda run: human_time(run["first_token_after_asking"]),
         "Decode, tokens/s": lambda run: f"{run['decode_rate']:.3g}",
     }
-    table = Table(
+    table = ReportTable(
         f"In a browser: {report['model']}, {report['quantization']}", ("", *runs),
         tuple((label, *(show(run) for run in runs.values())) for label, show in rows.items()),
         (

@@ -12,7 +12,7 @@ from argosy.support.text import human_size, human_time
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """A title, headings, rows, and notes to print below."""
 
     title: str
@@ -21,7 +21,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def tables(report: Mapping[str, Any]) -> Iterator[Table]:
+def tables(report: Mapping[str, Any]) -> Iterator[ReportTable]:
     """Yield all tables of a report, the most important first."""
     for ours in report["ratios"]:
         yield speed(report, ours)
@@ -56,7 +56,7 @@ def peers_shown(report: Mapping[str, Any], ours: str) -> list[str]:
     return list(same) if same and ours != next(iter(report["ratios"])) else [*same, *others]
 
 
-def speed(report: Mapping[str, Any], ours: str) -> Table:
+def speed(report: Mapping[str, Any], ours: str) -> ReportTable:
     """Tabulate the tokens per second of `ours` and its peers, with our ratio to each."""
     by_name = {engine["name"]: engine for engine in report["engines"]}
     peers, same = peers_shown(report, ours), report["same_bits"][ours]
@@ -69,10 +69,10 @@ def speed(report: Mapping[str, Any], ours: str) -> Table:
             row.append(f"{_rate(by_name[peer]['speed'][case['name']])} → {times:.2f}x")
         rows.append(tuple(row))
     notes = ("→: how many times as fast Argosy is.",) if peers else ()
-    return Table(f"Speed of {ours}", ("tokens per second", ours, *headings), tuple(rows), notes)
+    return ReportTable(f"Speed of {ours}", ("tokens per second", ours, *headings), tuple(rows), notes)
 
 
-def roofline(report: Mapping[str, Any]) -> Table:
+def roofline(report: Mapping[str, Any]) -> ReportTable:
     """Tabulate the share of memory bandwidth that decoding reaches."""
     found, titles = report["roofline"], {case["name"]: case["title"] for case in report["cases"]}
     stream = found["stream"]["median"]
@@ -90,10 +90,10 @@ def roofline(report: Mapping[str, Any]) -> Table:
         f"{human_size(found['stream_bytes'])} (± {100 * spread(found['stream']):.0f} %). A buffer as large as the "
         f"weights, read repeatedly, which caches help: {again}.",
     )
-    return Table("Roofline", ("decode", "bytes a step", "at that bandwidth", "share reached"), tuple(rows), notes)
+    return ReportTable("Roofline", ("decode", "bytes a step", "at that bandwidth", "share reached"), tuple(rows), notes)
 
 
-def engines(report: Mapping[str, Any]) -> Table:
+def engines(report: Mapping[str, Any]) -> ReportTable:
     """Tabulate the engines: weights, start-up times, memory."""
     rows = []
     for engine in report["engines"]:
@@ -111,10 +111,10 @@ def engines(report: Mapping[str, Any]) -> Table:
         f"Load and first token: from the start of a fresh process, with a prompt of 32 tokens. Peak memory: after all "
         f"requests of this run, with room for {plan['batch']} sequence{'' if plan['batch'] == 1 else 's'}.",
     )
-    return Table("What ran", headings, tuple(rows), notes)
+    return ReportTable("What ran", headings, tuple(rows), notes)
 
 
-def chat(report: Mapping[str, Any]) -> Table:
+def chat(report: Mapping[str, Any]) -> ReportTable:
     """Tabulate fresh `argosy chat` processes."""
     rows = []
     for name, found in report["chat"].items():
@@ -132,10 +132,10 @@ def chat(report: Mapping[str, Any]) -> Table:
         f"Bound: what the peak should stay below, {WEIGHTS_SHARE} x weights + KV cache + {human_size(ALLOWANCE)}. The "
         "part of the cache without tokens is reserved and takes no memory yet.",
     )
-    return Table("Chat", ("chat", *headings, "bound"), tuple(rows), notes)
+    return ReportTable("Chat", ("chat", *headings, "bound"), tuple(rows), notes)
 
 
-def build(report: Mapping[str, Any]) -> Table:
+def build(report: Mapping[str, Any]) -> ReportTable:
     """Tabulate builds from scratch."""
     headings = ("build", "whole process", "stages", "memory: converting", "all", "weights", "library")
     rows = []
@@ -148,10 +148,10 @@ def build(report: Mapping[str, Any]) -> Table:
                 human_size(peaks["build"]), human_size(sizes["weights"]), human_size(sizes["library"]),
             )
         )  # fmt: skip
-    return Table("Build", headings, tuple(rows))
+    return ReportTable("Build", headings, tuple(rows))
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ReportTable) -> str:
     """Format a table as Markdown, with a heading."""
     lines = [table.headings, ("---",) * len(table.headings), *table.rows]
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
