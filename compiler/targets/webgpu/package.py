@@ -41,6 +41,7 @@ def prepare(progress: Progress) -> None:
 
 
 def _extract(archive: tarfile.TarFile, directory: Path) -> list[Path]:
+    """Extract the object files of `archive` into the new folder `directory`, and return them in order of name."""
     directory.mkdir()
     objects = []
     for member in sorted(archive.getmembers(), key=lambda member: member.name):

@@ -76,10 +76,10 @@ class Tile:
         with T.serial(ceildiv(rows * d, threads)) as i:
             element = T.bind(i * threads + self.thread)
             with when(element < rows * d):
-                r = row(T.bind(element // d))
+                query = row(T.bind(element // d))
                 T.buffer_store(queries, T.float32(0), [element // d, element % d])
-                with when(r.exists):
-                    value = T.Cast("float32", q[r.token, r.head, element % d]) * unit
+                with when(query.exists):
+                    value = T.Cast("float32", q[query.token, query.head, element % d]) * unit
                     T.buffer_store(queries, value, [element // d, element % d])
         for r in range(rows):
             query = row(r)

@@ -1,1 +1,1 @@
-"""The runtime pack: what a WebGPU library needs besides its model, compiled once and linked into each."""
+"""The runtime pack: everything that a library needs besides its model, compiled once and linked into each library."""

@@ -1,7 +1,7 @@
-"""The compiled pack: a directory in the user's cache, made once for each TVM, toolchain, set of flags and sources.
+"""Compile the runtime pack into the user's cache, once for each combination of TVM, toolchain, flags and sources.
 
 A pack is compiled in a temporary directory and renamed, under a lock that other processes wait for. It lists the
-digests of its files; one that does not fit its list is compiled again.
+digests of its files; a pack that does not match its list is compiled again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIST = "pack.json"
 
 
 def cache_root() -> Path:
-    """Where packs are kept: ARGOSY_CACHE, or the user's cache directory."""
+    """Return the folder of all packs: below ARGOSY_CACHE, or in the user's cache directory."""
     chosen = env.CACHE.get()
     if chosen is None:
         default = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
@@ -41,29 +41,29 @@ def cache_root() -> Path:
 
 
 def pack_key(toolchain: Toolchain, tvm_version: str) -> str:
-    """Names what a pack is made from, in 24 hexadecimal digits."""
+    """Return 24 hexadecimal digits that identify what a pack is made from."""
     parts = (tvm_version, toolchain.name, toolchain.version, toolchain.flags, digest_of_ours())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 def runtime_pack(toolchain: Toolchain, progress: Progress) -> Path:
-    """The directory of the compiled pack, compiled now if it is not in the cache.
+    """Return the directory of the compiled pack, after compiling it if it is not in the cache.
 
-    Raises CompileError where the compiler fails, ArgosyError where the cache cannot be written to.
+    Raises CompileError if the compiler fails, ArgosyError if the cache cannot be written to.
     """
     sources = tvm_sources()
     pack = cache_root() / pack_key(toolchain, sources.version)
     if is_whole(pack):
         return pack
     with _locked(pack):
-        if not is_whole(pack):  # another process may have compiled it meanwhile
+        if not is_whole(pack):  # another process may have compiled it in the meantime
             with disk_space_guard(pack):
                 _compile_into(pack, toolchain, sources, progress)
     return pack
 
 
 def is_whole(pack: Path) -> bool:
-    """Whether the directory has every file of its list, unaltered."""
+    """Return whether the directory has every file of its list, unaltered."""
     try:
         digests = json.loads((pack / LIST).read_text())["files"]
         return bool(digests) and all(sha256_file(pack / name) == digest for name, digest in digests.items())
@@ -72,6 +72,7 @@ def is_whole(pack: Path) -> bool:
 
 
 def _compile_into(pack: Path, toolchain: Toolchain, sources: TvmSources, progress: Progress) -> None:
+    """Compile the pack in a temporary directory and rename it to `pack`."""
     with tempfile.TemporaryDirectory(prefix=TEMP_MARK, dir=pack.parent) as temporary:
         scratch, made = Path(temporary), Path(temporary) / "pack"
         made.mkdir()
@@ -93,14 +94,14 @@ def _compile_into(pack: Path, toolchain: Toolchain, sources: TvmSources, progres
                 progress.report(STAGE, done, steps)
         digests = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
         (made / LIST).write_text(json.dumps({"toolchain": toolchain.version, "files": digests}, indent=2) + "\n")
-        if pack.exists():  # what `is_whole` did not accept
+        if pack.exists():  # incomplete or altered
             shutil.rmtree(pack)
         os.rename(made, pack)
 
 
 @contextlib.contextmanager
 def _locked(pack: Path) -> Iterator[None]:
-    """Holds the lock of `pack` alone; waits for the process that has it."""
+    """Hold the lock of `pack`, after waiting for any other process that holds it."""
     lock = pack.with_suffix(".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

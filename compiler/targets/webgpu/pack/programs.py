@@ -1,4 +1,4 @@
-"""Compilers and linkers that run side by side: commands go in, what they printed comes out, and none is left behind."""
+"""Run compilers and linkers side by side, and leave none of them running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from argosy.support.errors import CompileError
 
 
 class Programs:
-    """Runs commands, from several threads if need be. Leaving the block ends what still runs; then nothing begins."""
+    """Runs commands, from any thread. Leaving the block kills those that still run and refuses new ones."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
@@ -37,14 +37,14 @@ class Programs:
     def execute(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> str:
-        """Runs a compiler or linker and returns what it printed.
+        """Run a compiler or linker and return what it printed.
 
         Raises CompileError with the first error that it printed.
         """
         with self._lock:
             if self._ended:
                 raise CompileError(f"`{_tool(command)}` was not run: another command failed first")
-            # A session of its own: compilers start others, and all of them are to end.
+            # A session of its own: compilers start further processes, which must end with them.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 env=environment, cwd=cwd, start_new_session=True,
@@ -55,11 +55,14 @@ class Programs:
             self._running.discard(process)
         printed = errors + output
         if process.returncode:
-            said = [line.strip() for line in printed.splitlines() if line.strip()]
-            why = next((line for line in said if "error" in line), said[-1] if said else "it printed nothing")
-            raise CompileError(f"`{_tool(command)}` failed: {why}", f"see what it says with: {shlex.join(command)}")
+            lines = [line.strip() for line in printed.splitlines() if line.strip()]
+            why = next((line for line in lines if "error" in line), lines[-1] if lines else "it printed nothing")
+            raise CompileError(
+                f"`{_tool(command)}` failed: {why}", f"to see all of its output, run: {shlex.join(command)}"
+            )
         return printed
 
 
 def _tool(command: Sequence[str]) -> str:
+    """Return the program's name and its first argument, for messages."""
     return " ".join([Path(command[0]).name, command[1]])

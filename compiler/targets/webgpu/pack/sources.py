@@ -1,7 +1,7 @@
-"""What the pack is compiled from: TVM's sources in the installed wheel, and ours where the wheel lacks some.
+"""Lay out the sources of the pack: TVM's in the installed wheel, and ours where the wheel lacks some.
 
-The wheel ships the runtime's sources without the headers that they read streams through, and with parts that a browser
-has no use for. A source tree is laid out with our files, empty ones for those parts, and the wheel behind both.
+The wheel ships the runtime's sources without the headers for streams, and with parts that a browser has no use for.
+Our files come first in the source tree, with empty files in place of those parts; includes then fall back on the wheel.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OURS = Path(__file__).parent / "cpp"
-UNITS = ("runtime.cc", "device.cc", "javascript.cc")  # the slowest first
+UNITS = ("runtime.cc", "device.cc", "javascript.cc")  # slowest first
 WASI_UNITS = ("wasi.cc",)
 
-# Included by `web/emcc/wasm_runtime.cc`, and left out: remote calls, sorting on the host, tests.
+# Left out although `web/emcc/wasm_runtime.cc` includes them: remote calls, sorting on the host, tests.
 OMITTED = (
     *(
         f"src/runtime/rpc/rpc_{part}.cc"
@@ -28,7 +28,7 @@ OMITTED_FFI = ("testing/testing.cc",)
 
 @dataclass(frozen=True, slots=True)
 class TvmSources:
-    """The installed wheels: `tvm` and `ffi` are their package directories."""
+    """The installed TVM: its version, and the package directories of its two wheels."""
 
     version: str
     tvm: Path
@@ -36,7 +36,7 @@ class TvmSources:
 
 
 def tvm_sources() -> TvmSources:
-    """The sources of the installed TVM."""
+    """Return the sources of the installed TVM."""
     import tvm
     import tvm_ffi
 
@@ -45,7 +45,7 @@ def tvm_sources() -> TvmSources:
 
 
 def digest_of_ours() -> str:
-    """SHA-256 over the names and bytes of our sources, and over the names of what is left out."""
+    """Return the SHA-256 of the names and bytes of our sources and the names of the files left out."""
     digest = hashlib.sha256()
     for path in sorted(path for path in OURS.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(OURS).as_posix()}\0{path.stat().st_size}\0".encode())
@@ -55,11 +55,11 @@ def digest_of_ours() -> str:
 
 
 def lay_out(tree: Path, sources: TvmSources) -> list[Path]:
-    """Fills the new directory `tree` and returns the directories to include from, ours before TVM's."""
+    """Fill the new directory `tree` and return the directories to include from, ours before TVM's."""
     shutil.copytree(OURS, tree)
     for name in OMITTED:
         _write_empty(tree / name)
-    (tree / "src/runtime/vm").mkdir(parents=True, exist_ok=True)  # so that `../../support` has a place to start from
+    (tree / "src/runtime/vm").mkdir(parents=True, exist_ok=True)  # `../../support` is resolved from here
     ffi = tree / "3rdparty/tvm-ffi/src/ffi"
     shutil.copytree(sources.ffi / "src" / "ffi", ffi)
     for name in OMITTED_FFI:

@@ -1,8 +1,8 @@
-"""The compiler for WebAssembly: `ziglang` from PyPI, which is a clang with a C++ library.
+"""Drive the compiler for WebAssembly: `ziglang` from PyPI, which is a clang with a C++ library.
 
-It compiles the pack's objects, gathers them with the libraries that they need, and links them with a model. C++
-exceptions are WebAssembly's own, in the form that every browser with WebGPU knows, so that an error in the runtime is
-an error in JavaScript, with its message, and the runtime goes on.
+It compiles the pack's objects, collects the libraries that they need, and links both with a model. C++ exceptions use
+WebAssembly's own, in the form that every browser with WebGPU supports. An error in the runtime so becomes an error in
+JavaScript, with its message, and the runtime can go on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 from argosy.compiler.targets.webgpu.pack.sources import UNITS, WASI_UNITS
 from argosy.support.errors import CompileError, TargetError
 
-# What the JavaScript runtime calls by name.
+# The functions that the JavaScript runtime calls.
 EXPORTS = (
     "TVMFFIAnyViewToOwnedAny", "TVMFFIDataTypeToString", "TVMFFIErrorSetRaisedFromCStr", "TVMFFIFunctionCall",
     "TVMFFIFunctionGetGlobal", "TVMFFIFunctionSetGlobal", "TVMFFIGetTypeInfo", "TVMFFIObjectDecRef",
@@ -32,13 +32,13 @@ STACK_BYTES = 1 << 20
 _COMPILE = ("-std=c++17", "-Oz", "-DNDEBUG", "-fwasm-exceptions", "-fvisibility=hidden", "-w", '-D__FILE__=""')
 
 
-# Runs a command in an environment and a directory, and returns what it printed; raises CompileError.
+# Run a command in an environment and a directory, and return what it printed; raises CompileError.
 Execute: TypeAlias = Callable[[Sequence[str], Mapping[str, str], Path], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One object file to compile: `command` lacks the directories to include from, and the file to write."""
+    """One object file to compile. `command` lacks only the directories to include from and the file to write."""
 
     name: str
     command: tuple[str, ...]
@@ -46,47 +46,54 @@ class Job:
 
 
 class Toolchain(Protocol):
-    """A compiler for WebAssembly. `flags` is everything about its commands that changes what comes out."""
+    """A compiler for WebAssembly."""
 
-    name: str
-    version: str
+    @property
+    def name(self) -> str:
+        """The name of the compiler's package."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The version of that package."""
+        ...
 
     @property
     def flags(self) -> str:
-        """All flags, for the key of the cache."""
+        """All flags that change what is compiled, for the key of the cache."""
         ...
 
     def jobs(self, tree: Path) -> list[Job]:
-        """What to compile of the source tree `tree`."""
+        """Return the object files to compile from the source tree `tree`."""
         ...
 
     def environment(self, scratch: Path) -> Mapping[str, str]:
-        """Environment of every command; `scratch` holds what the compiler wants to keep between them."""
+        """Return the environment of every command; the compiler may keep files in `scratch` between them."""
         ...
 
     def gather(self, pack: Path, scratch: Path, execute: Execute) -> None:
-        """Adds to the directory `pack` the libraries that linking needs. Jobs may run meanwhile."""
+        """Add the libraries that linking needs to the directory `pack`. Jobs may run at the same time."""
         ...
 
     def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
-        """The command that links `objects` with the pack into `output`."""
+        """Return the command that links `objects` with the pack into `output`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Zig:
-    """`ziglang`: its C++ library for WASI is built without exceptions, so the part that throws is compiled here."""
+    """`ziglang`. Its C++ library for WASI is built without exceptions, so the part that throws is compiled here."""
 
     name: str
     version: str
     root: Path
 
-    # zig takes -Oz for -Os: clang itself is told.
+    # zig treats -Oz as -Os; -Xclang passes it on.
     TARGET = ("-target", "wasm32-wasi", "-mcpu=generic+exception_handling", "-Xclang", "-Oz")
     LINK = ("--error-limit=0", "--gc-sections", "--strip-all", "--stack-first", "--entry=_initialize",
             "--export-memory", "-z", f"stack-size={STACK_BYTES}", "--build-id=none",
             *(f"--export={name}" for name in EXPORTS))  # fmt: skip
-    # Of LLVM's libc++abi and libunwind, both shipped as sources.
+    # Parts of LLVM's libc++abi and libunwind, which zig ships as sources.
     CXX = ("libcxxabi/src/cxa_exception.cpp", "libcxxabi/src/cxa_personality.cpp",
            "libcxxabi/src/stdlib_new_delete.cpp")  # fmt: skip
     CXX_FLAGS = ("-std=c++23", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCPP_BUILDING_LIBRARY",
@@ -126,7 +133,7 @@ class Zig:
         return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": kept, "ZIG_LOCAL_CACHE_DIR": kept, "ZIG_VERBOSE_LINK": "1"}
 
     def gather(self, pack: Path, scratch: Path, execute: Execute) -> None:
-        """Lets zig link nothing: that compiles its C and C++ libraries. Keeps those that it passed to its linker."""
+        """Link an empty program, which makes zig compile its C and C++ libraries, and keep those that it links with."""
         nothing = scratch / "nothing.cc"
         nothing.write_bytes(b"")
         command = [self.zig, "c++", *self.TARGET, "-Oz", "-mexec-model=reactor", "-o", str(scratch / "once.wasm")]
@@ -137,7 +144,8 @@ class Zig:
             shutil.copyfile(scratch / word, pack / f"lib{number}-{Path(word).name}")
         if not any(pack.glob("lib*-crt1-reactor.o")):
             raise CompileError(
-                f"ziglang {self.version} does not say what it links with", "`pip install argosy[web]` for the one known"
+                f"ziglang {self.version} does not print the libraries that it links with",
+                "install the version that is known to work: `pip install argosy[web]`",
             )
 
     def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
@@ -147,9 +155,9 @@ class Zig:
 
 
 def find_toolchain() -> Zig:
-    """The installed `ziglang`.
+    """Return the installed `ziglang`.
 
-    Raises TargetError where there is none.
+    Raises TargetError if there is none.
     """
     found = importlib.util.find_spec("ziglang")
     if found is None or not found.submodule_search_locations:

@@ -1,4 +1,4 @@
-// Included before every source of the runtime: what a single-threaded WebAssembly module in a browser is like.
+// Included before every source of the runtime: settings for a single-threaded WebAssembly module in a browser.
 #ifndef ARGOSY_WEBGPU_CONFIG_H_
 #define ARGOSY_WEBGPU_CONFIG_H_
 
@@ -7,7 +7,7 @@
 #ifdef __wasi__
 #define TVM_FFI_CMAKE_LITTLE_ENDIAN 1
 
-// The C++ library for WASI has no threads, hence no locks. One thread needs none.
+// The C++ library for WASI has no threads, hence no locks. A single thread needs none.
 #include <chrono>
 #include <mutex>
 #include <thread>
@@ -34,14 +34,14 @@ void sleep_for(const chrono::duration<Rep, Period>&) {}
 }  // namespace std
 #endif  // __wasi__
 
-// The compiler decides what to inline: a module is downloaded before it computes, and little of it computes much.
+// Let the compiler decide what to inline: the module is downloaded first, and little of its code is hot.
 #include <tvm/ffi/base_details.h>
 
 #undef TVM_FFI_INLINE
 #define TVM_FFI_INLINE inline
 
-// An error keeps its kind and its message, which reach JavaScript. The runtime's own macro would print it as well, and
-// would put the name of every source file and the signature of every function into the module.
+// An error carries its kind and message to JavaScript. The runtime's own macro would also print them, and would put the
+// name of every source file and the signature of every function into the module.
 #include <tvm/ffi/error.h>
 
 #undef TVM_FFI_THROW

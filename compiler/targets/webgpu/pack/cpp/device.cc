@@ -1,2 +1,2 @@
-// The WebGPU device as TVM compiles it: every call goes to JavaScript.
+// TVM's WebGPU device, which forwards every call to JavaScript.
 #include "web/emcc/webgpu_runtime.cc"

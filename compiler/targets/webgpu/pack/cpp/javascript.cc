@@ -1,4 +1,4 @@
-// What JavaScript calls besides the runtime's C API: memory for arguments, functions made of callbacks, the last error.
+// Functions for JavaScript beside the runtime's C API: memory for arguments, callbacks as functions, the last error.
 #include <tvm/ffi/c_api.h>
 #include <tvm/ffi/error.h>
 
@@ -16,7 +16,7 @@ int TVMFFIWasmSafeCall(void* self, const TVMFFIAny* args, int32_t num_args, TVMF
 FROM_JAVASCRIPT(TVMFFIWasmFunctionDeleter)
 void TVMFFIWasmFunctionDeleter(void* self);
 
-// `size` bytes, aligned for every type. The caller does not expect to get none.
+// Allocates `size` bytes, aligned for every type. Aborts when out of memory: the caller does not check the result.
 void* TVMWasmAllocSpace(int size) {
   void* data = std::malloc(size);
   if (data == nullptr && size != 0) {
@@ -28,12 +28,12 @@ void* TVMWasmAllocSpace(int size) {
 
 void TVMWasmFreeSpace(void* data) { std::free(data); }
 
-// A function that calls the JavaScript callback with the index `self`. Returns 0 if all is well.
+// Makes a function that calls the JavaScript callback with the index `self`. Returns 0 on success.
 int TVMFFIWasmFunctionCreate(void* self, TVMFFIObjectHandle* out) {
   return TVMFFIFunctionCreate(self, TVMFFIWasmSafeCall, TVMFFIWasmFunctionDeleter, out);
 }
 
-// "Kind: message" of the error that the last call ended with, valid until the next one.
+// Returns "Kind: message" of the error that the last call failed with, valid until the next call.
 const char* TVMFFIWasmGetLastError() {
   static std::string text;
   tvm::ffi::Error error = tvm::ffi::details::MoveFromSafeCallRaised();

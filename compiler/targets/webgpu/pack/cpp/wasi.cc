@@ -1,4 +1,4 @@
-// The host that WASI's C library expects, as far as the JavaScript runtime has one: a clock, and lines for the console.
+// The parts of a WASI host that the JavaScript runtime offers to the C library: a clock, and lines for the console.
 #include <cstddef>
 #include <cstdint>
 
@@ -15,7 +15,7 @@ int32_t ClockTimeGet(int32_t clock, int64_t precision, int32_t time);
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("fd_write")))
 int32_t FileWrite(int32_t file, int32_t pieces, int32_t count, int32_t written);
 
-// Growing memory detaches the views that JavaScript has of it. JavaScript is told before it uses them again.
+// Growing memory detaches JavaScript's views of it. Notify JavaScript before it uses them again.
 void RefreshViews() {
   static size_t seen = 0;
   size_t pages = __builtin_wasm_memory_size(0);
@@ -52,12 +52,12 @@ int32_t WASI(environ_sizes_get)(int32_t count, int32_t size) {
   return 0;
 }
 
-// Objects of the one thread live until the page is closed.
+// The only thread lives until the page is closed, and so do its objects.
 int __cxa_thread_atexit(void (*)(void*), void*, void*) { return 0; }
 
 }  // extern "C"
 
-// The tag that C++ exceptions are thrown with: a pointer to the exception.
+// The tag of C++ exceptions, whose value is a pointer to the exception.
 __asm__(
     ".globl __cpp_exception\n"
     ".tagtype __cpp_exception i32\n"

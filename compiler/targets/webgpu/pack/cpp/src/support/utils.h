@@ -1,1 +1,1 @@
-// The runtime includes this header and, in what the pack compiles, uses nothing of it.
+// The runtime includes this header, but the parts that the pack compiles use nothing from it.
