@@ -19,6 +19,7 @@ from argosy.model_defs.components.attention import AttentionSpec
 from argosy.support.errors import UnsupportedModelError
 
 CREATE = "vm.builtin.paged_attention_kv_cache_create"
+SIZES = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size", "support_sliding_window")
 
 
 def attention_shape(layers: Sequence[AttentionSpec], dtype: str, target: tvm.target.Target) -> AttentionShape:
@@ -59,11 +60,8 @@ class ArgosyPagedKVCache(PagedKVCache):
     def create(
         cls,
         layers: Sequence[AttentionSpec],
-        max_batch_size: tirx.Var,
-        max_total_seq_len: tirx.Var,
-        prefill_chunk_size: tirx.Var,
-        page_size: tirx.Var,
-        support_sliding_window: tirx.Var,
+        sizes: Sequence[tirx.Var],
+        *,
         dtype: str,
         target: tvm.target.Target,
         kernels: CacheKernels,
@@ -71,7 +69,7 @@ class ArgosyPagedKVCache(PagedKVCache):
     ) -> ArgosyPagedKVCache:
         """Emit the creation of a cache for attention `layers` into the current block builder.
 
-        `page_size` must be 16 and `support_sliding_window` 0; the library refuses other values.
+        `sizes` are those of `SIZES`; the library refuses a `page_size` but 16 and a `support_sliding_window` but 0.
 
         Layers with a window slide by themselves. `support_sliding_window` is the runtime's other mechanism, which drops
         old tokens of a whole sequence and renumbers the rest; it needs keys cached before rotation.
@@ -86,14 +84,14 @@ class ArgosyPagedKVCache(PagedKVCache):
             return relax.Tuple([] if function is None else [tvm.ir.StringImm("tirx"), kernel(function)])
 
         sliding = shape.window is not None
-        capacities = [max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window]
+        page_size, support_sliding_window = sizes[3:]
         empty = relax.call_tir(
             kernel(kernels.checked_empty(shape)),
             [relax.prim_value(page_size), relax.prim_value(support_sliding_window)],
             relax.TensorType((), dtype),
         )
         arguments = [
-            relax.ShapeExpr([*capacities, shape.window or 1]),
+            relax.ShapeExpr([*sizes, shape.window or 1]),
             relax.ShapeExpr([0, len(layers)]),
             relax.prim_value(shape.heads),
             relax.prim_value(shape.kv_heads),

@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, tirx
 
 from argosy.compiler.bounds import Bounds
-from argosy.compiler.cache import ArgosyPagedKVCache
+from argosy.compiler.cache import SIZES, ArgosyPagedKVCache
 from argosy.compiler.sampling import with_sampling
 from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.components.modules import Storage
@@ -24,7 +24,6 @@ from argosy.support.layout import TensorInfo
 
 CACHE_ALIAS = "create_tir_paged_kv_cache"  # the name that other runtimes look up
 _BY_PREFILL = ("decode", "batch_decode")  # entry points that others can compute
-_CACHE_SIZES = ("max_batch_size", "max_total_seq_len", "prefill_chunk_size", "page_size", "support_sliding_window")
 
 
 def lower(
@@ -98,7 +97,7 @@ def _with_kv_cache(mod: tvm.IRModule, network: Network, target: TargetRecord) ->
     params, sizes = _cache_sizes()
     with builder.function("create_paged_kv_cache", params=params):
         cache = ArgosyPagedKVCache.create(
-            network.attention, *sizes, dtype=target.kv_dtype, target=target.tvm_target, kernels=target.cache
+            network.attention, sizes, dtype=target.kv_dtype, target=target.tvm_target, kernels=target.cache
         )
         create = builder.emit_func_output(builder.emit(cache._expr))
     params, _ = _cache_sizes()
@@ -109,9 +108,9 @@ def _with_kv_cache(mod: tvm.IRModule, network: Network, target: TargetRecord) ->
 
 def _cache_sizes() -> tuple[list[relax.Var], list[tirx.Var]]:
     """Return fresh parameters for a function that creates a cache, and the symbolic sizes in them."""
-    sizes = [tirx.Var(name, "int64") for name in _CACHE_SIZES]
+    sizes = [tirx.Var(name, "int64") for name in SIZES]
     shapes = [relax.ShapeType([size]) for size in sizes]
-    return [relax.Var(f"{name}_", shape) for name, shape in zip(_CACHE_SIZES, shapes, strict=True)], sizes
+    return [relax.Var(f"{name}_", shape) for name, shape in zip(SIZES, shapes, strict=True)], sizes
 
 
 # How to create the state that a network's layers keep.

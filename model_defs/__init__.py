@@ -1,1 +1,1 @@
-"""What a network is: a checkpoint's config goes in, a `DecoderSpec`, its parameters and its `nn.Module` come out."""
+"""Models: reading checkpoints, describing networks, and the modules that compute them."""

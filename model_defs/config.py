@@ -1,4 +1,4 @@
-"""Reading a Hugging Face `config.json`: a dict from a stranger goes in, checked values or one clear error come out."""
+"""Read a Hugging Face `config.json`, which may hold anything, with types and clear errors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from argosy.support.errors import CheckpointError, UnsupportedModelError, UsageE
 from argosy.support.text import one_line
 
 T = TypeVar("T")
-LIMIT = (1 << 31) - 1  # no size in a config is larger
-# Sizes that decide how much work reading a config is; several times what any model has.
+LIMIT = (1 << 31) - 1  # no number in a config is larger
+# Limits of numbers that decide how long reading a config takes: several times those of any model.
 LIMITS = {
     "num_hidden_layers": 4096,
     "num_attention_heads": 4096,
@@ -24,8 +24,8 @@ LIMITS = {
 class Config:
     """A model's configuration with typed access.
 
-    A key that is absent or null takes the default that the family's reference implementation has; without a default it
-    is an error. `chosen_window` is the context window asked for by whoever builds, or None.
+    A key that is absent or null has the default of the family's reference implementation; without a default it is an
+    error. `chosen_window` is the context window that the user chose, or None.
     """
 
     def __init__(self, values: Mapping[str, object], chosen_window: int | None = None) -> None:
@@ -38,7 +38,7 @@ class Config:
         return self.values.get(key) is not None
 
     def integer(self, key: str, default: int | None = None, least: int = 1) -> int:
-        """The whole number at `key`, at least `least`."""
+        """Return the whole number at `key`, at least `least`."""
         value = self._value(key, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -50,39 +50,39 @@ class Config:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """The finite number at `key`."""
+        """Return the finite number at `key`."""
         value = self._value(key, default)
         if not _is_number(value):
             self._wrong(key, value, "a finite number")
         return float(value)
 
     def optional(self, key: str, absent: int | None) -> int | None:
-        """The whole number above zero at `key`, None where it is null, `absent` where there is no such key."""
+        """Return the whole number above zero at `key`, None if it is null, `absent` if there is no such key."""
         return self.integer(key) if key in self else (None if key in self.values else absent)
 
     def positive(self, key: str, default: float | None = None) -> float:
-        """The finite number above zero at `key`."""
+        """Return the finite number above zero at `key`."""
         value = self.number(key, default)
         if value <= 0:
             self._wrong(key, value, "a number above zero")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
-        """The truth value at `key`."""
+        """Return the truth value at `key`."""
         value = self._value(key, default)
         if not isinstance(value, bool):
             self._wrong(key, value, "true or false")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
-        """The text at `key`."""
+        """Return the text at `key`."""
         value = self._value(key, default)
         if not isinstance(value, str):
             self._wrong(key, value, "text")
         return value
 
     def numbers(self, key: str, count: int) -> list[float]:
-        """The list of `count` finite numbers above zero at `key`."""
+        """Return the list of `count` finite numbers above zero at `key`."""
         value = self._value(key, None)
         if not isinstance(value, list) or len(value) != count:
             self._wrong(key, value, f"a list of {count} numbers")
@@ -92,7 +92,7 @@ class Config:
         return [float(item) for item in value]
 
     def words(self, key: str, count: int) -> list[str] | None:
-        """The list of `count` words at `key`, or None where there is none."""
+        """Return the list of `count` words at `key`, or None if there is none."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -101,7 +101,7 @@ class Config:
         return value
 
     def section(self, key: str) -> Config | None:
-        """The object at `key` with its own typed access, or None where there is none."""
+        """Return the object at `key` with typed access of its own, or None if there is none."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -110,11 +110,11 @@ class Config:
         return Config(value, self.chosen_window)
 
     def renamed(self, names: Mapping[str, str]) -> Config:
-        """The same config, with what it has under other names (`names`: theirs -> ours) under ours."""
+        """Return the same config with its keys renamed (`names`: theirs -> ours)."""
         return Config({names.get(key, key): value for key, value in self.values.items()}, self.chosen_window)
 
     def only(self, key: str, *allowed: object) -> None:
-        """Refuse a setting that changes the computation in a way that is not implemented.
+        """Refuse a setting that would change the computation in a way that is not implemented.
 
         Null or absent is always allowed.
         """
@@ -126,20 +126,20 @@ class Config:
             )
 
     def choice(self, key: str, table: Mapping[str, T], default: str) -> T:
-        """What `table` holds for the word at `key`; a word it does not hold is not supported."""
+        """Return the entry of `table` for the word at `key`; a word without one is not supported."""
         word = self.text(key, default)
         if word not in table:
             raise UnsupportedModelError(f"`{key}: {one_line(word)}` is not supported", f"one of: {', '.join(table)}")
         return table[word]
 
     def context_window(self, promised: int, limit: int | None = None) -> int:
-        """The chosen context window, at most `limit` (usually `promised`), or `promised` where none was chosen."""
+        """Return the chosen context window, which `limit` (by default `promised`) bounds, or `promised` if none is."""
         limit = promised if limit is None else limit
         if self.chosen_window is None:
             return promised
         if not 1 <= self.chosen_window <= limit:
             raise UsageError(
-                f"a context window of `{self.chosen_window}` tokens is outside what the model knows",
+                f"a context window of `{self.chosen_window}` tokens is out of the model's range",
                 f"choose from 1 to {limit}",
             )
         return self.chosen_window
@@ -157,5 +157,5 @@ class Config:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    """Whether `value` is a number that fits into a float; JSON has whole numbers of any length."""
+    """Return whether `value` is a number that fits into a float; JSON has whole numbers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

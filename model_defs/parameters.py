@@ -46,7 +46,7 @@ class Parameter:
 
 
 def _row(array: np.ndarray, source: Source) -> np.ndarray:
-    """Make one head's vector one row."""
+    """Make one head's vector one row, or the matrix of one expert one of several."""
     return array[None]
 
 

@@ -1,4 +1,4 @@
-"""Rotary embeddings: the rope settings of a config go in, a `RopeSpec` with every scaling folded in comes out.
+"""Read the rope settings of a config, and fold every scaling into a `RopeSpec`.
 
 Both spellings are read: `rope_theta` beside `rope_scaling`, and the newer `rope_parameters`, flat or by layer type.
 """
@@ -19,7 +19,7 @@ from argosy.support.text import one_line
 
 @dataclass(frozen=True, slots=True)
 class RopeSettings:
-    """The rope settings of one kind of layer, not yet turned into numbers.
+    """The rope settings of one kind of layer, before they become frequencies.
 
     `trained` is `original_max_position_embeddings`, the context before it was extended; `positions` is
     `max_position_embeddings`, the context the config promises.
@@ -34,7 +34,7 @@ class RopeSettings:
 
     @property
     def longest(self) -> int:
-        """The longest context window that may be chosen: some configs do not count the extension that they ask for."""
+        """The longest context window that may be chosen: some configs promise less than their extension gives."""
         if self.kind not in ("linear", "yarn"):
             return self.positions
         return max(self.positions, int(min(_factor(self) * self.trained, LIMIT)))
@@ -54,11 +54,11 @@ def read_settings(
     aliases: Mapping[str, str] | None = None,
     scaled: bool = True,
 ) -> RopeSettings:
-    """The rope settings of `config` for layers of `layer_type`.
+    """Read the rope settings of `config` for layers of `layer_type`.
 
     `theta`, `partial` and `trained` are the family's defaults (`partial` None: the family always rotates whole heads),
     `theta_key` and `partial_key` its spelling outside the rope section, `aliases` its other names for rope types.
-    `scaled` False: `rope_scaling` is meant for another layer type.
+    `scaled` False: `rope_scaling` belongs to another layer type.
     """
     values = _section(config, layer_type, scaled)
     kind = values.text("rope_type", values.text("type", "default"))
@@ -76,10 +76,10 @@ def read_settings(
 
 
 def _section(config: Config, layer_type: str | None, scaled: bool) -> Config:
-    """The rope settings for `layer_type` alone, from whichever section of `config` has them."""
+    """Return the rope settings for `layer_type` alone, from whichever section of `config` has them."""
     new, old = config.section("rope_parameters"), config.section("rope_scaling")
     values = dict(new.values) if new is not None else {}
-    if layer_type is not None and values:
+    if layer_type is not None and new is not None and values:
         if any(not isinstance(value, Mapping) for value in values.values() if value is not None):
             raise UnsupportedModelError("`rope_parameters` without a section for each layer type is not supported")
         section = new.section(layer_type)
@@ -105,7 +105,7 @@ def _rotary_dim(config: Config, values: Config, head_dim: int, partial_key: str,
 
 
 def rope_spec(settings: RopeSettings, context_window: int) -> RopeSpec:
-    """The numbers for `settings` in a library whose context window is `context_window` tokens.
+    """Compute the frequencies of `settings` for a context window of `context_window` tokens.
 
     Frequencies are rounded to 32-bit floats, which is what the reference implementations compute in.
     """
@@ -118,12 +118,12 @@ def rope_spec(settings: RopeSettings, context_window: int) -> RopeSpec:
 
 
 def _plain(s: RopeSettings) -> list[float]:
-    """theta^(-2i/d), Su et al. 2021 (RoFormer)."""
+    """Return theta^(-2i/d), Su et al. 2021 (RoFormer)."""
     return [s.theta ** (-i / s.rotary_dim) for i in range(0, s.rotary_dim, 2)]
 
 
 def _factor(s: RopeSettings) -> float:
-    """How many times longer the context became."""
+    """Return how many times longer the context became."""
     return s.values.positive("factor", s.positions / s.trained)
 
 
@@ -132,20 +132,20 @@ def _default(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
 
 
 def _linear(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
-    """Positions divided by a factor: Chen et al. 2023."""
+    """Divide positions by a factor: Chen et al. 2023."""
     factor = s.values.positive("factor")
     return [f / factor for f in _plain(s)], 1.0
 
 
 def _llama3(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
-    """Llama 3.1: long waves are slowed down, short ones kept, those between interpolated."""
+    """Slow down long waves, keep short ones and interpolate between: Llama 3.1."""
     factor = s.values.positive("factor")
     low, high = s.values.positive("low_freq_factor"), s.values.positive("high_freq_factor")
     if low >= high:
         raise CheckpointError(f"`low_freq_factor` `{low}` is not below `high_freq_factor` `{high}`")
 
     def scaled(frequency: float) -> float:
-        turns = s.trained * frequency / (2 * math.pi)  # of this pair within the trained context
+        turns = s.trained * frequency / (2 * math.pi)  # this pair makes, within the trained context
         keep = min(max((turns - low) / (high - low), 0.0), 1.0)
         return keep * frequency + (1 - keep) * frequency / factor
 
@@ -153,11 +153,11 @@ def _llama3(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
 
 
 def _yarn(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
-    """YaRN, Peng et al. 2023: a ramp over the dimensions between kept and slowed-down pairs, and hotter attention."""
+    """Ramp over the dimensions from kept to slowed-down pairs, with hotter attention: YaRN, Peng et al. 2023."""
     values, d, factor = s.values, s.rotary_dim, _factor(s)
 
     def dimension(rotations: float) -> float:
-        """The pair that turns `rotations` times within the trained context."""
+        """Return the pair that turns `rotations` times within the trained context."""
         return d * (math.log(s.trained) - math.log(rotations) - math.log(2 * math.pi)) / (2 * math.log(s.theta))
 
     low = dimension(values.positive("beta_fast", 32.0))
@@ -184,11 +184,11 @@ def _yarn(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
 
 
 def _longrope(s: RopeSettings, context_window: int) -> tuple[list[float], float]:
-    """LongRoPE, Ding et al. 2024: one factor a pair, of two sets.
+    """Divide each pair by a factor of its own, from one of two sets: LongRoPE, Ding et al. 2024.
 
-    Which set holds is decided once, by the context window of the library: the short factors where it is within the
-    trained context, else the long ones. (The reference switches while it runs, when a sequence outgrows the trained
-    context; keys that are already in a cache would then be wrong.)
+    The context window of the library decides once which set is used: the short factors if it is within the trained
+    context, else the long ones. (The reference switches while it runs, when a sequence outgrows the trained context;
+    keys that are already in a cache would then be wrong.)
     """
     short = context_window <= s.trained
     pairs = s.rotary_dim // 2
@@ -202,7 +202,7 @@ def _longrope(s: RopeSettings, context_window: int) -> tuple[list[float], float]
 ROPES: dict[str, Callable[[RopeSettings, int], tuple[list[float], float]]] = {
     "default": _default,
     "linear": _linear,
-    # "dynamic" grows theta only beyond max_position_embeddings, where no context window of ours ends.
+    # "dynamic" grows theta only beyond max_position_embeddings, which no context window of ours exceeds.
     "dynamic": _default,
     "llama3": _llama3,
     "yarn": _yarn,

@@ -1,1 +1,1 @@
-"""How weights are stored: a float matrix and a scheme go in; packed words, scales and minima come out."""
+"""Storage of weights: formats, schemes, packing, and the conversion of checkpoints."""

@@ -1,4 +1,4 @@
-"""Conversion: a checkpoint and a plan go in, the graph's tensors come out; every checkpoint tensor is used once."""
+"""Convert a checkpoint's tensors to those of a compiled library, using each of them once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from argosy.quant.scheme import Format
 from argosy.support.errors import CheckpointError
 from argosy.support.layout import TensorInfo
 from argosy.support.progress import Progress
-from argosy.support.text import shorten
+from argosy.support.text import one_line
 
 HEAD = "lm_head"
-TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # a model without `lm_head` uses its embedding; a copy is left out
+TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # left out if there is no `lm_head`: copies of the embedding
 NAMES_SHOWN = 5
-QUOTES = "'\""
 STAGE = "convert weights"
 
 Sink = Callable[[str, np.ndarray], None]
 
 
 def expected_tensors(parameters: Sequence[StoredParameter], plan: StoragePlan) -> list[TensorInfo]:
-    """(name, shape, dtype) of every tensor that `convert` emits, in its order."""
+    """Return the tensors that `convert` emits, in its order."""
     return [
         (_tensor_name(p, suffix), shape, dtype)
         for p in parameters
@@ -76,8 +75,8 @@ def check_sources(parameters: Sequence[StoredParameter], checkpoint: TensorSourc
 
 
 def _quoted(names: Sequence[str]) -> list[str]:
-    """Names from a file, which may hold anything, made fit for one line."""
-    return [f"`{shorten(name, 100).strip(QUOTES)}`" for name in names]
+    """Quote names from a file, which may hold anything, on one line."""
+    return [f"`{one_line(name, 100)}`" for name in names]
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -95,12 +94,11 @@ def convert(
     *,
     ignorable: Sequence[str],
 ) -> None:
-    """Give `sink` every tensor of `expected_tensors(parameters, plan)`, in that order, as C-contiguous arrays.
+    """Pass every tensor of `expected_tensors(parameters, plan)`, in that order, to `sink` as a C-contiguous array.
 
-    The checkpoint is checked first (`check_sources`). At any time there is at most one source tensor in memory (two
-    where it is adapted) and the tensors of one parameter. Blocks of a GGUF file that the chosen format stores without
-    loss are taken as they are, whatever `rounding` says. Progress is counted in bytes given to the
-    sink.
+    The checkpoint is checked first (`check_sources`). At any time at most one source tensor (two while it is adapted)
+    and the tensors of one parameter are in memory. Blocks of a GGUF file that the chosen format stores without loss are
+    kept as they are, whatever `rounding` is. Progress counts the bytes passed to the sink.
 
     Raises CheckpointError, or SchemeError for weights that cannot be stored in the chosen format.
     """
@@ -113,11 +111,11 @@ def convert(
             sink(_tensor_name(parameter, suffix), array)
             done += array.nbytes
             progress.report(STAGE, done, total, "bytes")
-        del array  # or it would be kept while the next parameter is read
+        del array  # otherwise it would stay in memory while the next parameter is read
 
 
 def _stored(parameter: StoredParameter, fmt: Format, checkpoint: TensorSource, rounding: str) -> Tensors:
-    """All tensors of one parameter, filled source by source."""
+    """Return the tensors of one parameter, filled source by source."""
     out = empty(fmt, parameter.shape)
     start = 0
     for source in parameter.sources:
@@ -127,15 +125,15 @@ def _stored(parameter: StoredParameter, fmt: Format, checkpoint: TensorSource, r
 
 
 def _fill(source: ParameterSource, fmt: Format, checkpoint: TensorSource, rounding: str, out: Tensors) -> int:
-    """Store `source` in the first rows of `out`; how many rows it has."""
+    """Store `source` in the first rows of `out`, and return the number of its rows."""
     if source.reorders_rows_only and blocks_fit(checkpoint.stored_type(source.name), fmt):
         blocks = checkpoint.read_blocks(source.name)
         assert blocks is not None, source.name
         _, packed = pack_blocks(blocks, fmt, name=source.name)
-        count = len(blocks.q)
         for suffix, tensor in packed.items():
-            out[suffix][:count] = source.rows(tensor)
-        return count
+            rows = source.rows(tensor)
+            out[suffix][: len(rows)] = rows
+        return len(rows)
     values = source.rows(checkpoint.read(source.name))
     count = len(values)
     pack(fmt, values, rounding, name=source.name, out={suffix: tensor[:count] for suffix, tensor in out.items()})

@@ -1,6 +1,7 @@
-"""Packing: a float matrix or a GGUF file's blocks, and a `Format`, go in; words, scales and minima come out, and back.
+"""Pack matrices of floats, or a GGUF file's blocks, as words, scales and minima, and unpack them.
 
 Layout (MLC's): groups along k, uint32 words, the first value in the lowest bits; k is padded to whole groups with 0.
+The matrices of several experts (experts, n, k) are stored like the matrix of each, stacked along the first axis.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class BlockMatrix(Protocol):
-    """A matrix as a GGUF file stores it.
+    """A matrix (n, k), or a stack of them, as a GGUF file stores it.
 
     `Q4_0` is (q - 8) * scale, `Q4_1` is q * scale + min, both with q uint8 in 0..15; `Q8_0` is q * scale with q int8.
     """
@@ -29,15 +30,15 @@ class BlockMatrix(Protocol):
     @property
     def kind(self) -> str: ...
     @property
-    def q(self) -> np.ndarray: ...  # (n, k)
+    def q(self) -> np.ndarray: ...  # (..., n, k)
     @property
-    def scale(self) -> np.ndarray: ...  # (n, k / 32) float16
+    def scale(self) -> np.ndarray: ...  # (..., n, k / 32) float16
     @property
-    def min(self) -> np.ndarray | None: ...  # (n, k / 32) float16, Q4_1 only
+    def min(self) -> np.ndarray | None: ...  # (..., n, k / 32) float16, Q4_1 only
 
 
 def empty(fmt: Format, shape: tuple[int, ...]) -> Tensors:
-    """Unset tensors that store a matrix of `shape`."""
+    """Return uninitialised tensors that store a matrix of `shape`."""
     return {suffix: np.empty(dims, dtype) for suffix, (dims, dtype) in fmt.tensors(shape).items()}
 
 
@@ -50,14 +51,20 @@ def pack(
     importance: np.ndarray | None = None,
     out: Tensors | None = None,
 ) -> Tensors:
-    """Store `values` (n, k) as `fmt`; float formats take any shape.
+    """Store `values` (n, k) or (experts, n, k) as `fmt`; float formats take any shape.
 
-    `rounding` is a name in `ROUNDINGS`, `importance` (k,) float32 says what an error in each column costs (see
-    `Rounding`), `name` is what errors call the matrix, `out` are tensors to fill (for example rows of larger ones).
-    Raises SchemeError for NaN, infinity, and values or scales that the format's dtype cannot hold.
+    `rounding` is a name in `ROUNDINGS`, `importance` float32 (k,) or (experts, k) is the cost of an error in each
+    column (see `Rounding`), `name` is the name of the matrix in errors, `out` are tensors to fill (for example rows of
+    larger ones). Raises SchemeError for NaN, infinity, and values or scales that the format's dtype cannot hold.
     """
     out = empty(fmt, values.shape) if out is None else out
     assert {s: (t.shape, str(t.dtype)) for s, t in out.items()} == fmt.tensors(values.shape), (name, values.shape)
+    if fmt.bits and values.ndim == 3:
+        for i, matrix in enumerate(values):
+            costs = importance if importance is None or importance.ndim == 1 else importance[i]
+            parts = {suffix: tensor[i] for suffix, tensor in out.items()}
+            pack(fmt, matrix, rounding, name=name, importance=costs, out=parts)
+        return out
     choice = rounding_named(rounding)
     cost = None  # (groups, group)
     if importance is not None and fmt.bits:
@@ -76,7 +83,7 @@ def pack(
 def _pack_rows(
     fmt: Format, values: np.ndarray, choice: Rounding, cost: np.ndarray | None, out: Tensors, name: str
 ) -> None:
-    """`pack` for a few rows of an integer format."""
+    """Store a few rows (r, k) as an integer format."""
     groups = _grouped(fmt, values, "edge" if fmt.has_min else "constant")  # (r, groups, group); no range widens
     with np.errstate(over="ignore", invalid="ignore"):
         scale, minimum = choice.choose(fmt, groups, cost)
@@ -91,7 +98,8 @@ def _pack_rows(
 def _store(values: np.ndarray, out: np.ndarray, name: str, origin: np.ndarray | None = None) -> None:
     """Write `values` into `out`, which is float; `origin` are the weights they were computed from, if not themselves.
 
-    Raises SchemeError where a number is not finite afterwards, saying whether the checkpoint or the format is to blame.
+    Raises SchemeError if a number is not finite afterwards; the message tells whether the checkpoint or the format is
+    to blame.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         out[...] = values
@@ -108,7 +116,7 @@ def _store(values: np.ndarray, out: np.ndarray, name: str, origin: np.ndarray | 
 
 
 def _grouped(fmt: Format, values: np.ndarray, fill: Literal["constant", "edge"]) -> np.ndarray:
-    """(r, k) -> (r, groups, group) float32, filled up with zeros or with the last column."""
+    """Return (r, k) as (r, groups, group) float32, padded with zeros or with the last column."""
     r, k = values.shape
     padding = -k % fmt.group
     values = np.asarray(values, np.float32)
@@ -120,7 +128,7 @@ def _grouped(fmt: Format, values: np.ndarray, fill: Literal["constant", "edge"])
 def _nearest(
     fmt: Format, groups: np.ndarray, scale: np.ndarray, minimum: np.ndarray | None, symmetric: bool
 ) -> np.ndarray:
-    """The nearest code of every value, uint8 like `groups`; scale and minimum (r, groups) are as stored.
+    """Return the nearest code of every value, uint8 like `groups`; scale and minimum (r, groups) are as stored.
 
     A group whose scale is zero gets codes that mean zero (or its minimum).
     """
@@ -139,9 +147,9 @@ def _nearest(
 
 
 def pack_codes(fmt: Format, codes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Codes, uint8 (n, groups * group) or (n, groups, group) -> uint32 words (n, groups * words_per_group).
+    """Pack codes, uint8 (n, groups * group) or (n, groups, group), into uint32 words (n, groups * words_per_group).
 
-    Whatever chooses codes itself (GGUF blocks; an error-compensating method such as GPTQ) ends here.
+    Methods that choose codes themselves (GGUF blocks; an error-compensating method such as GPTQ) end here.
     """
     lanes = codes.reshape(len(codes), -1, fmt.per_word)
     out = np.empty(lanes.shape[:2], np.uint32) if out is None else out
@@ -152,15 +160,15 @@ def pack_codes(fmt: Format, codes: np.ndarray, out: np.ndarray | None = None) ->
 
 
 def unpack_codes(fmt: Format, words: np.ndarray, k: int) -> np.ndarray:
-    """uint32 words (n, groups * words_per_group) -> codes, uint8 (n, k)."""
+    """Unpack uint32 words (..., groups * words_per_group) to codes, uint8 (..., k)."""
     lanes = np.empty((*words.shape, fmt.per_word), np.uint8)
     for lane in range(fmt.per_word):
         lanes[..., lane] = (words >> np.uint32(lane * fmt.bits)) & np.uint32((1 << fmt.bits) - 1)
-    return lanes.reshape(len(words), -1)[:, :k]
+    return lanes.reshape(*words.shape[:-1], -1)[..., :k]
 
 
 def unpack(fmt: Format, tensors: Tensors, k: int) -> np.ndarray:
-    """The float32 values that `tensors` mean: (n, k), or for float formats the shape of `weight`."""
+    """Return the float32 values that `tensors` mean: (..., n, k), or for float formats the shape of `weight`."""
     if fmt.bits == 0:
         return tensors["weight"].astype(np.float32)
     values = unpack_codes(fmt, tensors["q_weight"], k).astype(np.float32)
@@ -172,12 +180,12 @@ def unpack(fmt: Format, tensors: Tensors, k: int) -> np.ndarray:
 
 
 def _by_column(fmt: Format, per_group: np.ndarray, k: int) -> np.ndarray:
-    """(n, groups) -> float32 (n, k)."""
-    return np.repeat(per_group.astype(np.float32), fmt.group, axis=1)[:, :k]
+    """Repeat one number for each group, (..., groups), to one for each column, float32 (..., k)."""
+    return np.repeat(per_group.astype(np.float32), fmt.group, axis=-1)[..., :k]
 
 
 def blocks_fit(kind: str, fmt: Format) -> bool:
-    """Whether `fmt` stores blocks of type `kind` without any loss."""
+    """Return whether `fmt` stores blocks of type `kind` without loss."""
     if fmt.bits == 0 or fmt.group != BLOCK or kind not in BLOCK_FORMATS:
         return False
     own = BLOCK_FORMATS[kind]
@@ -187,9 +195,9 @@ def blocks_fit(kind: str, fmt: Format) -> bool:
 def pack_blocks(blocks: BlockMatrix, fmt: Format | None = None, *, name: str = "matrix") -> tuple[Format, Tensors]:
     """Store a GGUF file's blocks without loss, as `fmt` (by default the smallest format that can).
 
-    Every value dequantizes to exactly the file's (only -0.0 and 0.0 may trade places). A Q4_0 block with the negative
-    of its scale and 15 - q is a block of our int4; with the minimum -8 * scale it is one of int4 with minima. Raises
-    SchemeError for scales that are not finite, and where -8 * scale is too large.
+    Every value dequantizes to exactly the file's (but 0.0 may lose or gain a sign). A Q4_0 block with the negative of
+    its scale and 15 - q is a block of our int4; with the minimum -8 * scale it is one of int4 with minima. Raises
+    SchemeError for scales that are not finite, and if -8 * scale is too large.
     """
     fmt = BLOCK_FORMATS[blocks.kind] if fmt is None else fmt
     assert blocks_fit(blocks.kind, fmt), (blocks.kind, fmt.name)
@@ -205,5 +213,6 @@ def pack_blocks(blocks: BlockMatrix, fmt: Format | None = None, *, name: str = "
     if fmt.has_min:
         assert minimum is not None
         _store(minimum, out["q_min"], name)
-    pack_codes(fmt, codes, out["q_weight"])
+    words = out["q_weight"]  # new, hence contiguous: the reshaped array is a view of it
+    pack_codes(fmt, codes.reshape(-1, codes.shape[-1]), words.reshape(-1, words.shape[-1]))
     return fmt, out

@@ -1,6 +1,6 @@
-"""What conversion asks of its inputs: the protocols of a checkpoint, of a parameter and of its sources.
+"""Define the inputs of conversion: a checkpoint, parameters, and their sources.
 
-They are met by `argosy.model_defs`, which builds on this package and is therefore not imported by it.
+`argosy.model_defs` implements these protocols; it builds on this package, which therefore cannot import it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TensorSource(Protocol):
 
 
 class ParameterSource(Protocol):
-    """A checkpoint tensor that becomes rows of a parameter."""
+    """A checkpoint tensor that becomes rows of a parameter, after `rows` has adapted it."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class ParameterSource(Protocol):
 
 
 class StoredParameter(Protocol):
-    """A tensor of the network: `linear` and `embedding` are matrices that may be quantized, `plain` is kept."""
+    """A tensor of the network: `linear` and `embedding` are matrices that may be quantized, `plain` is not."""
 
     @property
     def name(self) -> str: ...

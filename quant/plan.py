@@ -1,4 +1,4 @@
-"""Choosing formats: a model's parameters, a scheme and a checkpoint go in, the format of every matrix comes out."""
+"""Choose the storage format of every matrix of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StoragePlan:
     """How a model's tensors are stored.
 
     `formats` has an entry for every linear and embedding parameter; all others are stored as `plain`.
-    `notes` are sentences for the person who converts: what is lost, and how not to lose it.
+    `notes` are sentences for the user: what is lost, and how not to lose it.
     """
 
     formats: dict[str, Format]
@@ -27,12 +27,12 @@ class StoragePlan:
     notes: tuple[str, ...] = ()
 
     def format_of(self, parameter: StoredParameter) -> Format:
-        """The format that `parameter` is stored in."""
+        """Return the format that `parameter` is stored in."""
         return self.plain if parameter.kind == "plain" else self.formats[parameter.name]
 
 
 def choose_formats(parameters: Sequence[StoredParameter], scheme: Scheme, checkpoint: TensorSource) -> StoragePlan:
-    """The plan for storing `parameters` by `scheme`; the sources must be in the checkpoint (`check_sources`).
+    """Plan the storage of `parameters` by `scheme`; their sources must be in the checkpoint (`check_sources`).
 
     Raises SchemeError for `keep` on a checkpoint that holds no blocks to keep.
     """
@@ -63,7 +63,7 @@ def _stored_types(parameter: StoredParameter, checkpoint: TensorSource) -> froze
 
 
 def _kept(parameter: StoredParameter, kinds: frozenset[str]) -> Format | None:
-    """The format that holds everything `parameter` is made of without loss, or None."""
+    """Return the format that stores every source of `parameter` without loss, or None."""
     if kinds == {"F16"}:
         return F16
     if kinds <= FLOAT_TYPES:
@@ -75,7 +75,7 @@ def _kept(parameter: StoredParameter, kinds: frozenset[str]) -> Format | None:
 
 
 def _requantized(types: dict[str, frozenset[str]], scheme: Scheme, keepable: bool) -> tuple[str, ...]:
-    """A note for each stored type that is already quantized and is rounded a second time."""
+    """Return a note for each stored type that is already quantized and is rounded a second time."""
     fmt = scheme.matrix
     assert fmt is not None
     if fmt.bits == 0:
@@ -91,7 +91,7 @@ def _requantized(types: dict[str, frozenset[str]], scheme: Scheme, keepable: boo
 
 
 def _by_types(types: dict[str, frozenset[str]]) -> list[tuple[str, int]]:
-    """How many matrices there are of each mix of stored types, the most frequent first."""
+    """Count the matrices of each mix of stored types, the most frequent first."""
     return Counter(" and ".join(sorted(kinds)) for kinds in types.values()).most_common()
 
 

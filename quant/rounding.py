@@ -1,7 +1,7 @@
-"""Rounding methods: a format and groups of weights go in, the scale (and minimum) of every group comes out.
+"""Choose the scale (and minimum) of every group of weights.
 
-Where values lie on the chosen grid is the same for all methods (the nearest code) and is done in `formats.py`. A method
-that also chooses codes, because it moves each error on to the next columns (GPTQ), calls `formats.pack_codes` itself.
+All methods give values the nearest code, which `formats.py` finds. A method that also chooses codes, because it
+compensates each error in the next columns (GPTQ), calls `formats.pack_codes` itself.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Scales = tuple[np.ndarray, np.ndarray | None]
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """One way of choosing grids.
+    """A method of choosing scales.
 
-    `choose(fmt, groups, importance)`: groups float32 (n, groups, group), the end of a row filled up; importance
-    float32 (groups, group) or None, for example the mean square of the activations that meet each column. Methods that
-    look at the weights alone take no notice of it. It returns the scale and, for formats with one, the minimum:
-    float32 (n, groups), not yet rounded to the storage dtype; NaN or infinity in a group must give NaN or infinity
-    here. `symmetric`: codes stay within `Format.max_int` of zero.
+    `choose(fmt, groups, importance)` takes groups float32 (n, groups, group), padded at the end of a row, and
+    importance float32 (groups, group) or None, such as the mean square of each column's activations. Methods that use
+    the weights alone ignore it. It returns the scale and, for formats that have one, the minimum: float32 (n, groups),
+    not yet rounded to the storage dtype; NaN or infinity in a group must give NaN or infinity.
+    `symmetric`: codes stay within `Format.max_int` of zero.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Rounding:
 
 
 def _span(fmt: Format, groups: np.ndarray) -> Scales:
-    """From the smallest to the largest value in 2^bits - 1 steps."""
+    """Span the smallest to the largest value in 2^bits - 1 steps."""
     low = groups.min(axis=-1)
     return (groups.max(axis=-1) - low) / np.float32((1 << fmt.bits) - 1), low
 
 
 def _symmetric(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -> Scales:
-    """max |w| / max_int: what mlc-llm does."""
+    """Scale by max |w| / max_int, as mlc-llm does."""
     if fmt.has_min:
         return _span(fmt, groups)
     peak = np.maximum(groups.max(axis=-1), -groups.min(axis=-1))
@@ -49,7 +49,7 @@ def _symmetric(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -
 
 
 def _all_levels(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -> Scales:
-    """The weight of largest magnitude gets the code farthest from zero, by a scale of either sign, as ggml's Q4_0 does.
+    """Give the weight of largest magnitude the code farthest from zero, with a scale of either sign, like ggml's Q4_0.
 
     Codes reach from -zero to 2^bits - 1 - zero, one step farther on one side: int4 to 8, int3 to 4, int8 to -128.
     """
@@ -71,7 +71,7 @@ ROUNDINGS: dict[str, Rounding] = {
 
 
 def rounding_named(name: str) -> Rounding:
-    """The rounding method called `name`.
+    """Return the rounding method called `name`.
 
     Raises SchemeError for an unknown name.
     """

@@ -1,7 +1,6 @@
-"""Schemes and storage formats: frozen records, one line each.
+"""Define the storage formats of matrices, and the schemes that choose among them.
 
-A `Format` says how one matrix is stored; a `Scheme` says which format the matrices of a model get, and the dtype of
-everything else.
+Both are frozen records, one line each.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from argosy.support.errors import SchemeError
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one (n, k) matrix is stored.
+    """How a matrix (n, k), or the matrices (experts, n, k) of several experts, are stored.
 
     Float formats (`bits` 0) are one tensor `weight` of dtype `dtype`. Integer formats are groups of `group` values
     along k: `q_weight` uint32 (n, ceil(k / group) * words_per_group), `per_word` values to a word, the first in the
     lowest bits; `q_scale` of dtype `dtype` (n, ceil(k / group)); with `has_min` also `q_min`, like `q_scale`. Value:
-    (q - zero) * scale, or q * scale + min with `has_min`.
+    (q - zero) * scale, or q * scale + min with `has_min`. Experts are stacked along a first axis of every tensor.
     """
 
     name: str
@@ -30,7 +29,7 @@ class Format:
 
     @property
     def per_word(self) -> int:
-        """Values in one 32-bit word."""
+        """Values in a 32-bit word."""
         return 32 // self.bits
 
     @property
@@ -40,18 +39,23 @@ class Format:
 
     @property
     def words_per_group(self) -> int:
-        """32-bit words in one group."""
+        """32-bit words in a group."""
         return self.group // self.per_word
 
     def tensors(self, shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Suffix -> (shape, dtype) of the tensors that store a matrix of `shape`."""
+        """Return (shape, dtype) of the tensors that store a matrix of `shape`, by their suffixes."""
         if self.bits == 0:
             return {"weight": (shape, self.dtype)}
-        n, k = shape
+        assert len(shape) in (2, 3), shape
+        *rows, k = shape
         groups = -(-k // self.group)
-        out = {"q_weight": ((n, groups * self.words_per_group), "uint32"), "q_scale": ((n, groups), self.dtype)}
+        per_group = (*rows, groups), self.dtype
+        out: dict[str, tuple[tuple[int, ...], str]] = {
+            "q_weight": ((*rows, groups * self.words_per_group), "uint32"),
+            "q_scale": per_group,
+        }
         if self.has_min:
-            out["q_min"] = ((n, groups), self.dtype)
+            out["q_min"] = per_group
         return out
 
 
@@ -68,10 +72,10 @@ FORMATS: dict[str, Format] = {f.name: f for f in (F32, F16, INT4_F16, INT4_F32, 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What the matrices of a model are stored as, and what everything else (norms, biases) is stored as.
+    """The format of a model's matrices, and that of everything else (norms, biases).
 
-    `matrix` None means: as the checkpoint has them (`keep`). `activations` is what matrices
-    should be multiplied with, so that rounding the inputs costs less than rounding the weights did.
+    `matrix` None keeps the checkpoint's own (`keep`). `activations` is the recommended dtype of the inputs of
+    matrices: rounding to it costs less than rounding the weights did.
     """
 
     name: str
@@ -96,7 +100,7 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def scheme_named(name: str) -> Scheme:
-    """The scheme called `name`.
+    """Return the scheme called `name`.
 
     Raises SchemeError for an unknown name.
     """

@@ -232,6 +232,21 @@ def test_rows_are_reordered_in_blocks_too() -> None:
     assert np.array_equal(decoded(parameters[0], plan, tensors), wanted(parameters[0], checkpoint))
 
 
+@pytest.mark.parametrize("kind", ["F32", "Q4_1"])
+def test_experts_are_stacked(kind: str) -> None:
+    """Each source is the matrix of one expert."""
+    sources = tuple(Source(name, SHAPES[name], "row") for name in ("k", "v"))
+    experts = Parameter("experts", "linear", (2, *SHAPES["k"]), sources)
+    checkpoint = FakeCheckpoint({"k": kind, "v": kind}, {name: SHAPES[name] for name in ("k", "v")})
+    plan, tensors = run((experts,), SCHEMES["keep" if kind == "Q4_1" else "q4f32_1"], checkpoint)
+    fmt = plan.format_of(experts)
+    stored = {suffix: tensors[f"experts.{suffix}"] for suffix in fmt.tensors(experts.shape)}
+    for i, name in enumerate(("k", "v")):
+        alone = {suffix: tensor[i] for suffix, tensor in stored.items()}
+        error = np.abs(unpack(fmt, alone, K) - checkpoint.values(name)).max()
+        assert error == 0 if kind == "Q4_1" else error < 0.5
+
+
 def test_transposed_blocks_cannot_be_kept() -> None:
     source = Source("q", SHAPES["q"], "transpose")
     parameters = (Parameter(QKV, "linear", (K, 24), (source,)),)
@@ -333,7 +348,7 @@ def test_left_over_tensors_are_named() -> None:
 def test_names_from_a_file_stay_on_their_line() -> None:
     message = refused(FakeCheckpoint(shapes={**SHAPES, "a\n\x1b[31m" + "b" * 500: (1,)}))
     assert message.isprintable()
-    assert "`a\\n\\x1b[31mbb" in message
+    assert "`a \\x1b[31mbb" in message
     assert len(message) < 250
 
 

@@ -223,3 +223,31 @@ def test_importance_reaches_the_method_by_group(monkeypatch: pytest.MonkeyPatch)
         pack(fmt, gaussian(2, 40), "spy", importance=np.arange(1, 41, dtype=np.float32))
         assert seen[-1].shape == (2, 32)
         assert seen[-1].ravel().tolist() == [*range(1, 41), *[0] * 24]
+
+
+@formats
+@roundings
+def test_experts_are_stored_like_each_alone(fmt: Format, rounding: str) -> None:
+    values = np.stack([gaussian(5, 72, seed) for seed in range(3)])
+    stacked = pack(fmt, values, rounding)
+    assert {s: (t.shape, str(t.dtype)) for s, t in stacked.items()} == fmt.tensors(values.shape)
+    for i, matrix in enumerate(values):
+        alone = pack(fmt, matrix, rounding)
+        for suffix, tensor in stacked.items():
+            assert np.array_equal(tensor[i], alone[suffix]), suffix
+        assert np.array_equal(unpack(fmt, stacked, 72)[i], unpack(fmt, alone, 72))
+
+
+def test_each_expert_has_its_importance(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def choose(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        assert importance is not None
+        seen.append(float(importance[0, 0]))
+        return np.ones(groups.shape[:2], np.float32), None
+
+    monkeypatch.setitem(ROUNDINGS, "spy", Rounding("spy", "", choose))
+    values = np.zeros((2, 1, 32), np.float32)
+    pack(INT4_F16, values, "spy", importance=np.array([[1.0] * 32, [2.0] * 32], np.float32))
+    pack(INT4_F16, values, "spy", importance=np.full(32, 3.0, np.float32))
+    assert seen == [1, 2, 3, 3]

@@ -59,14 +59,10 @@ class Probe(nn.Module):
     def create(self, max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window):
         return ArgosyPagedKVCache.create(
             self.spec.attention,
-            max_batch_size,
-            max_total_seq_len,
-            prefill_chunk_size,
-            page_size,
-            support_sliding_window,
-            self.dtype,
-            self.target,
-            CPU_KERNELS,
+            [max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window],
+            dtype=self.dtype,
+            target=self.target,
+            kernels=CPU_KERNELS,
         )
 
     def attend(self, qkv: nn.Tensor, kv: ArgosyPagedKVCache):

@@ -12,7 +12,7 @@ from argosy.quant.formats import pack, unpack
 from argosy.quant.relax_ops import ATTRIBUTE, dequantize, dequantize_rows
 from argosy.quant.scheme import FORMATS, Format
 
-N, K = 6, 72  # 72: whole groups of neither 32 nor 40
+EXPERTS, N, K = 3, 6, 72  # 72: whole groups of neither 32 nor 40
 TOLERANCE = {"float32": 1e-6, "float16": 2e-3}
 
 
@@ -58,6 +58,31 @@ def test_graph_agrees_with_numpy(fmt: Format, dtype: str) -> None:
     scale = np.abs(expected).max()
     assert np.abs(whole - expected).max() <= TOLERANCE[dtype] * scale
     np.testing.assert_array_equal(rows, whole[ids])
+
+
+class Experts(nn.Module):
+    """The matrices of several experts stored as `fmt`."""
+
+    def __init__(self, fmt: Format) -> None:
+        self.fmt = fmt
+        for suffix, (shape, stored) in fmt.tensors((EXPERTS, N, K)).items():
+            setattr(self, suffix, nn.Parameter(shape, stored))
+
+    def whole(self) -> nn.Tensor:
+        stored = {suffix: getattr(self, suffix) for suffix in self.fmt.tensors((EXPERTS, N, K))}
+        return dequantize(self.fmt, stored, (EXPERTS, N, K), "float32")
+
+
+@pytest.mark.parametrize("fmt", [fmt for fmt in FORMATS.values() if fmt.bits], ids=lambda fmt: fmt.name)
+def test_experts_agree_with_each_alone(fmt: Format) -> None:
+    values = np.random.default_rng(4).normal(size=(EXPERTS, N, K)).astype(np.float32)
+    stored = pack(fmt, values)
+    mod, _ = Experts(fmt).export_tvm(spec={"whole": {}})
+    machine = relax.VirtualMachine(relax.build(mod, target="llvm"), tvm.cpu())
+    whole = machine["whole"](*(tvm.runtime.tensor(tensor) for tensor in stored.values())).numpy()
+    expected = np.stack([unpack(fmt, {s: t[i] for s, t in stored.items()}, K) for i in range(EXPERTS)])
+    assert whole.shape == (EXPERTS, N, K)
+    assert np.abs(whole - expected).max() <= TOLERANCE["float32"] * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
