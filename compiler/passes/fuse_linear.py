@@ -1,11 +1,12 @@
-"""FuseLinear: matmuls with stored weights go in, calls of one fused kernel each come out.
+"""FuseLinear: replace each matmul with stored weights, and what surrounds it, by a call of one fused kernel.
 
     w = call_tir(dequantize, (q_weight, q_scale)); y = matmul(rms_norm(x, g), permute_dims(w)); z = add(y + bias, r)
     ->
     z = call_tir(rmsnorm_linear_int4, (x, g, q_weight, q_scale, bias, r))
 
-and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions. Where the kernel
-wants the weights in tiles, it gets `call_tir(pack, (q_weight, q_scale))`, and so does who reads rows of that matrix.
+and, for a gated feed-forward, `multiply(silu(split(y)[0]), split(y)[1])` in place of the additions. If the target's
+plan has a layout for the kernel's weights, the kernel reads `call_tir(pack, (q_weight, q_scale))`, and so do reads of
+single rows of that matrix.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class _Rows:
 
 
 def FuseLinear(plan: LinearPlan) -> tvm.transform.Pass:
-    """The pass, for a device that multiplies as `plan` says."""
+    """Create the pass, for a target that multiplies by `plan`."""
 
     @tvm.transform.module_pass(opt_level=0, name="FuseLinear")
     def fuse(mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
@@ -93,7 +94,7 @@ class _Fuser(PyExprMutator):
         return relax.transform.DeadCodeElimination()(self.builder_.finalize())
 
     def _matches(self, flow: Dataflow) -> dict[relax.Var, _Match]:
-        """The matches of a function by the variable that each defines."""
+        """Return the matches of a function, by the variable that each one defines."""
         found: dict[relax.Var, _Match] = {}
         for var in list(flow.values):
             match = _match(flow, var, found, self.plan)
@@ -102,8 +103,8 @@ class _Fuser(PyExprMutator):
         return found
 
     def _row_reads(self, flow: Dataflow, packed: set[int]) -> dict[relax.Var, _Rows]:
-        """Reads of single rows of matrices that are packed for some matmul: they read the packed form as well."""
-        found = {}
+        """Return the reads of rows of matrices that are packed for a matmul: they read the packed form as well."""
+        found: dict[relax.Var, _Rows] = {}
         for var in list(flow.values):
             read = flow.row_read(var)
             if read is None:
@@ -139,7 +140,7 @@ class _Fuser(PyExprMutator):
         return relax.call_tir(function, [*before, *weights, *after], match.output.ty)
 
     def _packed(self, layout: Layout, shape: tuple[int, int], weights: list[relax.Expr]) -> list[relax.Expr]:
-        """The tiles of a stored matrix. They depend on parameters only, so that a later pass takes them out."""
+        """Emit the packing of a stored matrix, which depends on parameters only, so that `LiftPacking` can lift it."""
         suffixes = list(layout.fmt.tensors(shape))
 
         def make() -> tvm.tirx.PrimFunc:
@@ -167,23 +168,25 @@ class _Fuser(PyExprMutator):
         return self.builder_.call_te(read, ids, *tiles, primfunc_name_hint=f"rows_{rows.layout.fmt.name}")
 
     def _function(self, key: object, name: str, make: Callable[[], tvm.tirx.PrimFunc]) -> tvm.ir.GlobalVar:
-        """The function for `key`, made on first use."""
+        """Return the function for `key`, added to the module on first use."""
         if key not in self.functions:
             self.functions[key] = self.builder_.add_func(make(), name)
         return self.functions[key]
 
 
 def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: LinearPlan) -> _Match | None:
-    """The fused call that begins at the matmul `var` defines, with as much of what follows as the kernel can do.
+    """Return the fused call around the matmul that defines `var`, with as many of its neighbours as a kernel can do.
 
-    `taken` are the outputs of earlier matches: the sum of two matmuls goes to the first.
+    `taken` are the outputs of earlier matches: the sum of two matmuls belongs to the first.
     """
     matmul = flow.call(var, "relax.matmul")
     if matmul is None:
         return None
     x, transposed = matmul.args
     permute = flow.call(transposed, "relax.permute_dims")
-    stored = flow.weight(permute.args[0]) if permute is not None else None
+    if permute is None:
+        return None
+    stored = flow.weight(permute.args[0])
     if stored is None or x.ty.ndim != 3 or {str(x.ty.dtype), str(var.ty.dtype)} != {plan.dtype}:
         return None
     fmt, weights = stored
@@ -192,13 +195,14 @@ def _match(flow: Dataflow, var: relax.Var, taken: Container[relax.Var], plan: Li
     if plan.builder(match.kernel) is None:
         return None
     for take in (_take_bias, _take_gate, _take_residual, _take_norm, _take_cast, _take_widening):
-        taken_in = take(flow, match, taken)
-        if taken_in is not None and plan.builder(taken_in.kernel) is not None:
-            match = taken_in
+        larger = take(flow, match, taken)
+        if larger is not None and plan.builder(larger.kernel) is not None:
+            match = larger
     return match
 
 
 def _take_bias(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
+    """Take the addition of a vector to the output."""
     user = flow.only_user(match.output)
     add = flow.call(user, "relax.add") if user is not None else None
     if add is None:
@@ -210,7 +214,7 @@ def _take_bias(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _M
 
 
 def _take_gate(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
-    """activation(first half) * second half."""
+    """Take activation(first half) * second half of the output."""
     halves = flow.only_user(match.output)
     split = flow.call(halves, "relax.split") if halves is not None else None
     if split is None or match.kernel.n % 2:
@@ -225,13 +229,15 @@ def _take_gate(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _M
     activated, product = flow.only_user(items[0]), flow.only_user(items[1])
     call = flow.value(activated) if activated is not None else None
     name = _ACTIVATIONS.get(call.op.name) if isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.Op) else None
-    multiply = flow.call(product, "relax.multiply") if product is not None else None
-    if name is None or multiply is None or not product.same_as(flow.only_user(activated)):
+    if product is None or flow.call(product, "relax.multiply") is None:
+        return None
+    if name is None or not product.same_as(flow.only_user(activated)):
         return None
     return replace(match, kernel=replace(match.kernel, activation=name), output=product)
 
 
 def _take_residual(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
+    """Take the addition of a tensor of the output's shape."""
     user = flow.only_user(match.output)
     add = flow.call(user, "relax.add") if user is not None else None
     if add is None or match.kernel.activation or user in taken:
@@ -243,7 +249,7 @@ def _take_residual(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -
 
 
 def _take_norm(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
-    """The norm that makes the input, where nothing else wants its result."""
+    """Take the norm of the input, unless something else uses its result."""
     norm, kind = flow.call(match.x, "relax.nn.rms_norm"), "rms"
     if norm is None:
         norm, kind = flow.call(match.x, "relax.nn.layer_norm"), "layer"
@@ -262,7 +268,7 @@ def _take_norm(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _M
 
 
 def _take_cast(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
-    """The conversion of a float16 input to float32: kernels convert what they load."""
+    """Take the conversion of a float16 input to float32: kernels convert what they load."""
     x = flow.uncast(match.x)
     if match.kernel.norm is None and str(x.ty.dtype) == "float16":
         return replace(match, kernel=replace(match.kernel, x="float16"), x=x)
@@ -270,16 +276,18 @@ def _take_cast(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _M
 
 
 def _take_widening(flow: Dataflow, match: _Match, taken: Container[relax.Var]) -> _Match | None:
-    """The conversion of a float16 output to float32: kernels sum in float32."""
+    """Take the conversion of a float16 output to float32: kernels sum in float32."""
     user = flow.only_user(match.output)
     cast = flow.call(user, "relax.astype") if user is not None else None
-    if cast is None or match.kernel.out != "float16" or str(user.ty.dtype) != "float32" or match.kernel.residual:
+    if user is None or cast is None or str(user.ty.dtype) != "float32":
+        return None
+    if match.kernel.out != "float16" or match.kernel.residual:
         return None
     return replace(match, kernel=replace(match.kernel, out="float32"), output=user)
 
 
 def _weight_and_offset(flow: Dataflow, weight: relax.Expr) -> tuple[relax.Expr, float]:
-    """A norm's weight, taken apart where it is a stored weight plus a scalar constant."""
+    """Split a norm's weight into the stored weight and the scalar constant added to it, or 0."""
     add = flow.call(weight, "relax.add")
     if add is not None and isinstance(add.args[1], tvm.ir.GenericConst) and add.args[1].ty.ndim == 0:
         return flow.uncast(add.args[0]), float(add.args[1].value.numpy())
@@ -287,11 +295,11 @@ def _weight_and_offset(flow: Dataflow, weight: relax.Expr) -> tuple[relax.Expr, 
 
 
 def _is_constant(expr: relax.Expr, value: float) -> bool:
-    """Whether `expr` is a constant with `value` everywhere."""
+    """Return whether `expr` is a constant with `value` everywhere."""
     return isinstance(expr, tvm.ir.GenericConst) and bool((expr.value.numpy() == value).all())
 
 
 def _other(add: relax.Call, var: relax.Var) -> relax.Expr:
-    """The operand of a binary call that is not `var`."""
+    """Return the operand of a binary call that is not `var`."""
     first, second = add.args
     return second if first.same_as(var) else first

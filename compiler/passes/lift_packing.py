@@ -1,11 +1,11 @@
-"""LiftPacking: weights packed in every call go in, functions that take packed weights come out, and how to pack them.
+"""LiftPacking: take the packing of weights out of every call, and export a recipe that packs them once.
 
     decode(x, params): tiles = call_tir(pack, (params[0], params[1])); call_tir(linear, (x, tiles, params[2]))
     ->
     decode(x, params): call_tir(linear, (x, params[0], params[1]))
     pack (exported), _packing() -> {"kept": [[2, 1]], "steps": [{"function": "pack", "inputs": [0, 1], "outputs": ..}]}
 
-Whoever loads the library runs the steps one by one, each on the tensors of one matrix, and forgets what it packed.
+A program that loads the library runs the steps one by one, each on the tensors of one matrix, and frees its inputs.
 (TVM's own LiftTransformParams lifts only what all functions have in common.)
 """
 
@@ -25,7 +25,7 @@ PACK_ATTRIBUTE = "argosy.pack"  # on the PrimFuncs that pack: the name of the fo
 
 
 def LiftPacking() -> tvm.transform.Pass:
-    """The pass. A module in which nothing is packed is left as it is."""
+    """Create the pass. A module in which nothing is packed is left as it is."""
 
     @tvm.transform.module_pass(opt_level=0, name="LiftPacking")
     def lift(mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
@@ -57,7 +57,7 @@ def LiftPacking() -> tvm.transform.Pass:
 
 @dataclass(slots=True)
 class _Pack:
-    """A call that packs parameters: where its outputs go among the packed ones."""
+    """A call that packs parameters, and the places of its outputs among the packed ones."""
 
     function: tvm.ir.GlobalVar
     inputs: tuple[int, ...]
@@ -66,7 +66,7 @@ class _Pack:
 
 
 class _Layout:
-    """Which parameters every function together keeps or packs, and their places among the packed ones."""
+    """The parameters that all functions together keep or pack, and their places among the packed ones."""
 
     def __init__(self) -> None:
         self.kept: dict[int, int] = {}  # place before -> place after
@@ -74,7 +74,7 @@ class _Layout:
         self.types: list[relax.Type] = []
 
     def collect(self, flow: Dataflow, packed: relax.Var) -> None:
-        """Takes in what one function does with its parameters `packed`."""
+        """Note what one function does with its parameters `packed`."""
         for var, value in flow.values.items():
             if isinstance(value, relax.TupleGetItem) and packed.same_as(value.tuple_value):
                 users = [flow.values.get(user) for user in flow.users[var]]
@@ -85,7 +85,7 @@ class _Layout:
                 self.packs.setdefault(key, _Pack(value.args[0], key[1], list(flow_fields(var))))
 
     def assign(self, before: relax.TupleType) -> None:
-        """Places in the order of the parameters before: what is packed stands where its first input stood."""
+        """Assign places in the order of the parameters before; packed tensors take the place of their first input."""
         first = {pack.inputs[0]: pack for pack in self.packs.values()}
         for index, tensor in enumerate(before.fields):
             if index in self.kept:
@@ -97,7 +97,7 @@ class _Layout:
                 self.types += pack.types
 
     def recipe(self) -> dict[str, object]:
-        """As data: `kept` pairs of places, `steps` with function, inputs, and place, shape, dtype of outputs."""
+        """Return the layout as data: `kept` pairs of places; `steps` of function, inputs and outputs."""
         steps = [
             {
                 "function": pack.function.name_hint,
@@ -113,7 +113,7 @@ class _Layout:
 
 
 def is_pack(flow: Dataflow, value: relax.Expr) -> bool:
-    """Whether `value` is a call that packs parameters."""
+    """Return whether `value` is a call that packs parameters."""
     if not (isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op) and value.op.name == "relax.call_tir"):
         return False
     attrs = flow.mod[value.args[0]].attrs
@@ -121,12 +121,12 @@ def is_pack(flow: Dataflow, value: relax.Expr) -> bool:
 
 
 def pack_key(flow: Dataflow, call: relax.Call) -> tuple[str, tuple[int, ...]]:
-    """What makes two packing calls the same: the function, and which parameters it packs."""
+    """Return the function and the parameters it packs: equal for packing calls that are the same."""
     return call.args[0].name_hint, tuple(flow.parameter_indices(list(call.args[1])))
 
 
 def flow_fields(var: relax.Var) -> list[relax.Type]:
-    """The types of what a packing call returns."""
+    """Return the types of the results of a packing call."""
     return list(var.ty.fields) if isinstance(var.ty, relax.TupleType) else [var.ty]
 
 
@@ -139,7 +139,7 @@ class _Lifter(PyExprMutator):
         self.layout = layout
 
     def lift(self, name: tvm.ir.GlobalVar, function: relax.Function, flow: Dataflow) -> None:
-        """Replaces one function of the module."""
+        """Replace one function of the module."""
         self.flow, self.before = flow, function.params[-1]
         self.after = relax.Var("packed_params", relax.TupleType(self.layout.types))
         body = self.visit_expr(function.body)
@@ -156,7 +156,7 @@ class _Lifter(PyExprMutator):
             super().visit_var_binding_(binding)
 
     def _slot(self, value: relax.Expr) -> int | None:
-        """The place of `value` among the packed parameters, if it is one of them."""
+        """Return the place of `value` among the packed parameters, or None if it is not one of them."""
         if not isinstance(value, relax.TupleGetItem):
             return None
         if self.before.same_as(value.tuple_value):
@@ -167,5 +167,5 @@ class _Lifter(PyExprMutator):
         return self.layout.packs[pack_key(self.flow, source)].slots[int(value.index)]
 
     def _is_raw(self, value: relax.Expr) -> bool:
-        """Whether `value` is a parameter that only packing reads."""
+        """Return whether `value` is a parameter that only packing reads."""
         return isinstance(value, relax.TupleGetItem) and self.before.same_as(value.tuple_value)

@@ -1,4 +1,4 @@
-"""What the fusing passes share: a relax function goes in, who defines and who uses each variable comes out."""
+"""Find the definition and the users of each variable of a relax function, for the passes that fuse."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class Dataflow:
             self.users[var].append(var)  # the function's result counts as a use
 
     def value(self, expr: relax.Expr) -> relax.Expr:
-        """What `expr` is bound to, if it is a bound variable, else `expr`."""
+        """Return the expression that `expr` is bound to if it is a bound variable, else `expr`."""
         return self.values.get(expr, expr) if isinstance(expr, relax.Var) else expr
 
     def call(self, expr: relax.Expr, op: str) -> relax.Call | None:
-        """The call of relax operator `op` that `expr` is bound to."""
+        """Return the call of relax operator `op` that `expr` is bound to, or None."""
         value = self.value(expr)
         if isinstance(value, relax.Call) and isinstance(value.op, ir.Op) and value.op.name == op:
             return value
         return None
 
     def only_user(self, var: relax.Var) -> relax.Var | None:
-        """The variable whose definition is the one use of `var`."""
+        """Return the variable whose definition is the only use of `var`, or None."""
         users = self.users[var]
         return users[0] if len(users) == 1 and not users[0].same_as(var) else None
 
     def uncast(self, expr: relax.Expr) -> relax.Expr:
-        """`expr` without the conversion of its dtype, if it is one."""
+        """Return the operand of `expr` if it is a conversion of dtypes, else `expr`."""
         cast = self.call(expr, "relax.astype")
         return cast.args[0] if cast is not None else expr
 
     def weight(self, expr: relax.Expr) -> tuple[Format, list[relax.Expr]] | None:
-        """The format and the stored tensors of the (n, k) matrix `expr`, if it is a parameter or a dequantized one."""
+        """Return format and stored tensors of the (n, k) matrix `expr`, if it is a parameter or a dequantized one."""
         call = self.call(expr, "relax.call_tir")
         if call is not None:
             attrs = self.mod[call.args[0]].attrs
@@ -61,15 +61,17 @@ class Dataflow:
         return None
 
     def row_read(self, var: relax.Var) -> tuple[Format, relax.Expr, list[relax.Expr]] | None:
-        """Format, row ids and stored tensors, if `var` is rows of a stored matrix."""
+        """Return format, row ids and stored tensors, if `var` holds rows of a stored matrix."""
         call = self.call(var, "relax.call_tir")
-        attrs = self.mod[call.args[0]].attrs if call is not None else None
+        if call is None:
+            return None
+        attrs = self.mod[call.args[0]].attrs
         if attrs is None or ROWS_ATTRIBUTE not in attrs:
             return None
         ids, *weights = call.args[1]
         return FORMATS[attrs[ROWS_ATTRIBUTE]], ids, weights
 
     def parameter_indices(self, weights: list[relax.Expr]) -> list[int]:
-        """Where in the packed parameters each of `weights` lies; -1 for what is no parameter."""
+        """Return the index of each of `weights` in the packed parameters, -1 for one that is not a parameter."""
         values = [self.value(weight) for weight in weights]
         return [value.index if isinstance(value, relax.TupleGetItem) else -1 for value in values]

@@ -1,11 +1,11 @@
-"""ShareViews: many tensors over one piece of planned memory go in, one for each shape comes out.
+"""ShareViews: create each tensor over planned memory once per shape, instead of once per layer.
 
     a = vm.alloc_tensor(storage, 0, (1, 1, 960), f32); ...; b = vm.alloc_tensor(storage, 0, (1, 1, 960), f32); f(x, b)
     ->
     a = vm.alloc_tensor(storage, 0, (1, 1, 960), f32); ...; f(x, a)
 
-Memory planning lets layers take turns in the same storage; naming a place of it anew in every layer costs the virtual
-machine as much as a small kernel. Reshaped views and numbers that are computed from nothing are shared likewise.
+Memory planning lets layers take turns in the same storage; creating a tensor over it again in every layer costs the
+virtual machine as much as a small kernel. Reshaped views and values computed without arguments are shared likewise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 
 def ShareViews() -> tvm.transform.Pass:
-    """The pass, for modules whose memory is planned and whose operators are those of the virtual machine."""
+    """Create the pass, for modules whose memory is planned and whose operators are those of the virtual machine."""
 
     @tvm.transform.module_pass(opt_level=0, name="ShareViews")
     def share(mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
@@ -31,7 +31,7 @@ def ShareViews() -> tvm.transform.Pass:
 
 @mutator
 class _Sharer(PyExprMutator):
-    """Rewrites one function, which has no branches: what was bound above is bound below."""
+    """Rewrites one function, which has no branches: a variable bound above is bound everywhere below."""
 
     def __init__(self, mod: IRModule) -> None:
         super().__init__(mod)
@@ -52,11 +52,11 @@ class _Sharer(PyExprMutator):
         bucket.append((call, var))
 
     def visit_if_(self, op: relax.If) -> relax.Expr:
-        raise AssertionError("a branch: what one arm binds does not exist in the other")
+        raise AssertionError("a branch: a variable bound in one arm does not exist in the other")
 
 
 def _is_view(value: relax.Expr) -> bool:
-    """Whether `value` names memory or a constant and does nothing else."""
+    """Return whether `value` refers to memory or a constant and has no other effect."""
     if not isinstance(value, relax.Call):
         return False
     if isinstance(value.op, relax.GlobalVar):

@@ -1,12 +1,12 @@
-"""SoftenHalves: conversions of 16-bit floats go in, the same in integer arithmetic comes out.
+"""SoftenHalves: convert 16-bit floats in integer arithmetic.
 
     y[i:i + 16] = Cast("float32x16", x[i:i + 16])
     ->
     y[i:i + 16] = Let(h, Cast("int32x16", reinterpret("uint16x16", x[i:i + 16])), shifts, additions and selects of h)
 
-For processors without instructions for it, where LLVM calls a function for every element. The values are those of the
-instructions: exact for subnormal numbers too, the nearest half with ties to even, and a NaN stays a NaN. The ways
-through the bits are Giesen's (https://gist.github.com/rygorous/2156668), with selects for branches.
+This is for processors without conversion instructions, for which LLVM calls a function for every element. Results are
+those of the instructions: exact for subnormal numbers too, the nearest half with ties to even, and NaN for NaN. The bit
+manipulation is Giesen's (https://gist.github.com/rygorous/2156668), with selects in place of branches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from argosy.compiler.kernels.cpu.lanes import constant, convert, dtype
 
 # Bits of a float32; one more in the exponent doubles the number.
 _EXPONENT = 1 << 23
-_REBIAS = 112 * _EXPONENT  # what makes the bits of a half, moved into place, those of a float of the same value
+_REBIAS = 112 * _EXPONENT  # added to the bits of a half, moved into place, gives a float of the same value
 _SMALLEST_NORMAL = 113 * _EXPONENT  # 2^-14: smaller halves are subnormal, and 2^-24 apart
 _ONE_HALF = 126 * _EXPONENT  # 0.5: the floats from there to 1 are 2^-24 apart as well
 _TOO_LARGE = 143 * _EXPONENT  # 2^16
@@ -29,7 +29,7 @@ _INFINITY = 255 * _EXPONENT
 
 
 def SoftenHalves() -> tvm.transform.Pass:
-    """The pass, for PrimFuncs with vectors and loops in place. Other casts stay; running it twice changes nothing."""
+    """Create the pass, for scheduled PrimFuncs. Other casts stay; running it twice changes nothing."""
 
     @tvm.transform.module_pass(opt_level=0, name="SoftenHalves")
     def soften(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
@@ -55,7 +55,7 @@ def _half_to_float(half: tirx.Expr, lanes: int) -> tirx.Expr:
         return _named(moved, lambda moved: tirx.reinterpret(dtype("float32", lanes), of_moved(moved) | sign))
 
     def of_moved(moved: tirx.Expr) -> tirx.Expr:
-        """`moved`: exponent and fraction, where a float has them."""
+        """Combine `moved`: exponent and fraction in the places they have in a float."""
         one_too_many = tirx.reinterpret(dtype("float32", lanes), moved + _int(_SMALLEST_NORMAL, lanes))
         subnormal = tirx.reinterpret(dtype("int32", lanes), one_too_many - constant(2.0**-14, lanes=lanes))
         finite = moved < _int(31 * _EXPONENT, lanes)
@@ -72,7 +72,7 @@ def _float_to_half(value: tirx.Expr, lanes: int) -> tirx.Expr:
         return tirx.reinterpret(dtype("float16", lanes), convert(rounded | sign, "uint16", lanes))
 
     def of_magnitude(magnitude: tirx.Expr) -> tirx.Expr:
-        """`magnitude`: the bits without the sign. Adding 0.5 rounds a subnormal; a normal number is rounded by hand."""
+        """Round `magnitude`, the bits without the sign. Adding 0.5 rounds a subnormal; normal ones are rounded here."""
         near_half = tirx.reinterpret(dtype("float32", lanes), magnitude) + constant(0.5, lanes=lanes)
         subnormal = tirx.reinterpret(dtype("int32", lanes), near_half) - _int(_ONE_HALF, lanes)
         odd = tirx.shift_right(magnitude, _int(13, lanes)) & _int(1, lanes)
@@ -95,6 +95,6 @@ def _int(value: int, lanes: int) -> tirx.Expr:
 
 
 def _named(value: tirx.Expr, body: Callable[[tirx.Var], tirx.Expr]) -> tirx.Expr:
-    """`body` of a variable that holds `value`, which is then computed once."""
+    """Return `body` of a variable that holds `value`, so that `value` is computed once."""
     var = tirx.Var("bits", value.ty.dtype)
     return tirx.Let(var, value, body(var))

@@ -1,8 +1,8 @@
-"""ScheduleCpu: the PrimFuncs that no kernel of ours replaced go in, the same with vector and parallel loops come out.
+"""ScheduleCpu: give vector and parallel loops to the PrimFuncs that no hand-written kernel replaced.
 
     for i, j: out[i, j] = f(in[i, j])   ->   parallel for i_j_outer: vector for j_inner: ...
 
-Rules are tried from specific to general; a rule answers None for "not mine", and the last one changes nothing.
+Rules are tried from specific to general; a rule returns None if it does not apply, and the last one changes nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from argosy.compiler.kernels.cpu.lanes import LANES
 from argosy.compiler.kernels.cpu.rope import rope
 from argosy.model_defs.components.rotation import ROPE_ATTRIBUTE
 
-# Elements below which starting the thread pool costs more than it saves.
-PARALLEL_ELEMENTS = 16384
+PARALLEL_ELEMENTS = 16384  # below this, waking the thread pool costs more than it saves
 
 Rule = Callable[[tirx.PrimFunc], "tirx.PrimFunc | None"]
 
 
 def ScheduleCpu() -> tvm.transform.Pass:
-    """The pass. It leaves alone what carries `tirx.is_scheduled`, so running it twice changes nothing."""
+    """Create the pass. It skips functions with attribute `tirx.is_scheduled`, so running it twice changes nothing."""
 
     @tvm.transform.module_pass(opt_level=0, name="ScheduleCpu")
     def schedule(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
@@ -43,13 +42,13 @@ def _is_scheduled(function: tirx.PrimFunc) -> bool:
 
 
 def _rope(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
-    """A rotation has a kernel of its own."""
+    """Replace a rotation by its kernel."""
     attrs = function.attrs
     return rope(function, int(attrs[ROPE_ATTRIBUTE])) if attrs is not None and ROPE_ATTRIBUTE in attrs else None
 
 
 def _inline_then_loops(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
-    """Producers are computed where they are used, then every block that is left gets its loops arranged."""
+    """Inline producers into their consumers, then arrange the loops of every block that is left."""
     try:
         sch = s_tir.Schedule(function)
         for block in sch.get_child_blocks(sch.get_sblock("root"))[:-1]:
@@ -57,7 +56,7 @@ def _inline_then_loops(function: tirx.PrimFunc) -> tirx.PrimFunc | None:
                 try:
                     sch.compute_inline(block)
                 except s_tir.ScheduleError:
-                    continue  # used by a block that may not hold it: stays a loop of its own
+                    continue  # its consumer cannot hold it: it stays a loop of its own
         for block in sch.get_child_blocks(sch.get_sblock("root")):
             _arrange(sch, block)
     except s_tir.ScheduleError:
@@ -70,7 +69,7 @@ def _reduces(sch: s_tir.Schedule, block) -> bool:
 
 
 def _arrange(sch: s_tir.Schedule, block) -> None:
-    """Spatial loops fused and spread over the threads; the innermost split into vectors where nothing is reduced."""
+    """Fuse the spatial loops and share them among the threads; vectorize the innermost unless the block reduces."""
     kinds = [v.iter_type for v in sch.get(block).iter_vars]
     loops = sch.get_loops(block)
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
@@ -91,7 +90,7 @@ def _arrange(sch: s_tir.Schedule, block) -> None:
 
 
 def _serial(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The total fallback."""
+    """Leave the function as it is: the rule that always applies."""
     return function
 
 

@@ -1,1 +1,1 @@
-"""Kernels for CPUs, as vectors of sixteen lanes and loops over threads."""
+"""Kernels for CPUs: vectors of sixteen lanes, and loops over threads."""

@@ -1,7 +1,7 @@
-"""Activation functions in TIR: a name and float32 values go in, an expression comes out.
+"""Build the activation functions of float32 values.
 
-A scalar goes through the C library. A vector would, too, lane by lane, so for vectors the exponential, the error
-function and tanh are approximated to a few units in the last place.
+Scalars use the C library. Vectors would too, lane by lane, so for them the exponential, the error function and tanh
+are approximated to a few units in the last place.
 """
 
 import math
@@ -44,13 +44,13 @@ def _silu(x: tirx.Expr, lanes: int) -> tirx.Expr:
 
 
 def _gelu(x: tirx.Expr, lanes: int) -> tirx.Expr:
-    """x * Phi(x), with the error function (Hendrycks and Gimpel 2016)."""
+    """Compute x * Phi(x) by the error function (Hendrycks and Gimpel 2016)."""
     scaled = T.bind(x * constant(math.sqrt(0.5), lanes=lanes))
     return constant(0.5, lanes=lanes) * x * (constant(1.0, lanes=lanes) + _erf(scaled, lanes))
 
 
 def _gelu_tanh(x: tirx.Expr, lanes: int) -> tirx.Expr:
-    """The tanh approximation of gelu, equation 2 of Hendrycks and Gimpel 2016."""
+    """Compute the tanh approximation of gelu (Hendrycks and Gimpel 2016, equation 2)."""
     cubic = x + constant(0.044715, lanes=lanes) * x * x * x
     inner = constant(math.sqrt(2.0 / math.pi), lanes=lanes) * cubic
     return constant(0.5, lanes=lanes) * x * (constant(1.0, lanes=lanes) + _tanh(inner, lanes))
@@ -69,5 +69,5 @@ ACTIVATIONS: dict[str, Callable[[tirx.Expr, int], tirx.Expr]] = {
 
 
 def activate(name: str, x: tirx.Expr, lanes: int = 1) -> tirx.Expr:
-    """`ACTIVATIONS[name]` of `lanes` values."""
+    """Apply `ACTIVATIONS[name]` to `lanes` values."""
     return ACTIVATIONS[name](x, lanes)

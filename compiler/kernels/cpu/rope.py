@@ -1,4 +1,4 @@
-"""Rotary embedding (Su et al. 2021): projections and the cosines and sines of a step go in, rotated heads come out."""
+"""Rotate queries and keys by their positions: rotary embedding (Su et al. 2021)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from tvm.tirx.script.builder import ir as T
 from argosy.compiler.kernels.builder import Kernel, parallel_for, size, view
 from argosy.compiler.kernels.cpu.lanes import convert, load, store
 
-FEW_TOKENS = 8  # that one thread rotates in the time it takes to wake the others
+SERIAL_TOKENS = 8  # up to here, waking the thread pool costs more than it saves
 
 
 def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
-    """The kernel for what `function` describes: of qkv (b, s, h, d) the first `heads` heads are rotated, by
-    cos and sin (b * s, pairs); element i of a head turns with element i + pairs, and what is left of it stays."""
+    """Build the kernel that computes the same as `function`.
+
+    It rotates the first `heads` heads of qkv (b, s, h, d) by cos and sin (b * s, pairs): element i of a head turns with
+    element i + pairs. Elements from 2 * pairs on and the other heads are copied.
+    """
     qkv_type, table_type, _, out_type = (function.params[i].ty for i in range(4))
     all_heads, d = (int(extent) for extent in qkv_type.shape[2:])
     pairs = int(table_type.shape[1])
@@ -45,12 +48,12 @@ def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
             copy(i, heads, all_heads - heads, 0)
 
         def copy(i: tirx.Var, head: int, count: int, begin: int) -> None:
-            """Elements from `begin` on of `count` heads stay as they are."""
+            """Copy `count` heads, from element `begin` on."""
             lanes = math.gcd(d - begin, begin, 16)
             with T.serial(count) as h, T.serial((d - begin) // lanes) as x:
                 at = begin + x * lanes
                 kept = convert(load(source, i, head + h, at, lanes=lanes), out_dtype, lanes)
                 store(target, kept, i, head + h, at, lanes=lanes)
 
-        parallel_for(b * s, FEW_TOKENS, token)
+        parallel_for(b * s, SERIAL_TOKENS, token)
     return kernel.function

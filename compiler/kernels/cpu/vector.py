@@ -1,6 +1,6 @@
-"""Functions of float32 vectors for the kernel generators: TIR expressions go in and out.
+"""Approximate functions of float32 vectors by polynomials.
 
-TVM lowers a vector `exp2` or `tanh` to one libm call per lane, so both are polynomials here.
+TVM would lower a vector `exp2` or `tanh` to one libm call per lane.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.cpu.lanes import LANES, constant, convert, dtype
 
-# 2^f on [-1/2, 1/2], least largest relative error (2e-9; in float32 arithmetic 1e-7).
+# 2^f on [-1/2, 1/2] with the smallest maximal relative error (2e-9; 1e-7 in float32 arithmetic).
 _EXP2 = (
     0.00015345810377436538,
     0.0013399931206137083,
@@ -20,7 +20,7 @@ _EXP2 = (
     0.6931472057372422,
     1.0,
 )
-# tanh x = x p(x^2) / q(x^2) on |x| <= 7.9053, where float32 tanh is 1 beyond (Eigen's ptanh; 3e-7 relative).
+# tanh x = x p(x^2) / q(x^2) on |x| <= 7.9053, beyond which float32 tanh is 1 (Eigen's ptanh; 3e-7 relative).
 _TANH_LIMIT = 7.90531110763549805
 _TANH_P = (
     -2.76076847742355e-16,
@@ -35,7 +35,7 @@ _TANH_Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.8
 
 
 def horner(x: tirx.Expr, coefficients: tuple[float, ...], lanes: int = LANES) -> tirx.Expr:
-    """The polynomial with the highest coefficient first."""
+    """Evaluate a polynomial, given from the highest coefficient to the lowest."""
     value = constant(coefficients[0], lanes=lanes)
     for coefficient in coefficients[1:]:
         value = value * x + constant(coefficient, lanes=lanes)
@@ -43,7 +43,7 @@ def horner(x: tirx.Expr, coefficients: tuple[float, ...], lanes: int = LANES) ->
 
 
 def exp2(x: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
-    """2^x for x <= 127; below -126.5 it is 0."""
+    """Compute 2^x for x <= 127; the result is 0 below -126.5."""
     x = T.bind(T.max(x, constant(-127.0, lanes=lanes)))
     whole = T.bind(T.nearbyint(x))
     exponent = convert(whole, "int32", lanes) + constant(127, "int32", lanes)
@@ -52,7 +52,7 @@ def exp2(x: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
 
 
 def tanh(x: tirx.Expr, lanes: int = LANES) -> tirx.Expr:
-    """The hyperbolic tangent."""
+    """Compute the hyperbolic tangent."""
     limit = constant(_TANH_LIMIT, lanes=lanes)
     x = T.bind(T.max(T.min(x, limit), -limit))
     square = T.bind(x * x)

@@ -1,1 +1,1 @@
-"""The contract with the paged KV cache of TVM: shapes, pages, and the arguments its kernels are called with."""
+"""The contract with TVM's paged KV cache: shapes, pages, and the arguments of its kernels."""

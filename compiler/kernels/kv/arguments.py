@@ -1,7 +1,7 @@
-"""What the runtime passes to the kernels of the cache: a kernel under construction goes in, its arguments come out.
+"""Declare the arguments with which TVM's paged KV cache calls its kernels.
 
-TVM's paged KV cache calls the kernels of every device alike, so all of them declare their arguments here, in its order.
-What no kernel needs is declared and forgotten: numbers about a rotation that the model does itself, for instance.
+The cache calls the kernels of every device alike, so all of them declare their arguments here, in its order. Arguments
+that no kernel needs are declared and dropped, such as the numbers of a rotation that the model performs itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 
 class DecodeArguments:
-    """One query q (batch, heads, d) of each sequence, against the cache."""
+    """Arguments of decoding: one query q (batch, heads, d) per sequence, against the cache."""
 
     def __init__(self, kernel: Kernel, shape: AttentionShape, sliding: bool) -> None:
         self.batch = size("batch")
@@ -29,7 +29,7 @@ class DecodeArguments:
 
 
 class PagedArguments:
-    """Queries q (n, heads, d) of sequences in a row, against the cache."""
+    """Arguments of prefill against the cache: queries q (n, heads, d), one sequence after the other."""
 
     def __init__(self, kernel: Kernel, shape: AttentionShape, sliding: bool) -> None:
         self.n, self.batch = size("n"), size("batch")
@@ -40,18 +40,18 @@ class PagedArguments:
         self.scale = _scale(kernel)
 
     def is_first_block(self) -> Expr:
-        """Whether this call is about the first blocks of the sequences (a sequence has up to two, see the notes).
+        """Return whether this call is about the first blocks of the sequences (docs/notes/kv_cache.md: up to two).
 
-        Nothing says so but the place of the arguments: the runtime lays its index arrays out in one buffer, the n query
-        positions first, rounded up to 4 elements, and behind them the q_indptr of the first blocks.
+        Only the place of the arguments shows it: the runtime lays its index arrays out in one buffer, first the n query
+        positions, rounded up to 4 elements, then the q_indptr of the first blocks.
         """
         return self.q_indptr.elem_offset == (self.n + 3) // 4 * 4
 
     def visible_slots(self, b: Expr, offset: Expr, length: Expr, is_first: Expr) -> Callable[[Expr], tuple[Expr, Expr]]:
-        """For a token of sequence b: the first key slot that it sees, and the one behind the last.
+        """Return a function from a token of sequence b to the first key slot it sees, and the one after the last.
 
-        That is decided by positions in the sequence: not after the query, and in a sliding layer less than the window
-        before it. Neither the flag `causal` nor "all of the cache" would do: see docs/notes/kv_cache.md.
+        A key is seen if its position in the sequence is not after the query and, in a sliding layer, less than the
+        window before it. Neither the flag `causal` nor "all of the cache" would be right: see docs/notes/kv_cache.md.
         """
         cache = self.cache
         next_position = cache.q_positions[self.q_indptr[b]]
@@ -66,7 +66,7 @@ class PagedArguments:
 
 
 class RaggedArguments:
-    """q (n, heads, d) and k, v (n_kv, kv_heads, d) of new tokens, of sequences in a row."""
+    """Arguments of prefill inside a chunk: q (n, heads, d) and k, v (n_kv, kv_heads, d), sequence after sequence."""
 
     def __init__(self, kernel: Kernel, shape: AttentionShape) -> None:
         self.n, self.n_kv, self.batch = size("n"), size("n_kv"), size("batch")
@@ -79,13 +79,13 @@ class RaggedArguments:
         self.scale = _scale(kernel)
 
     def visible_keys(self, b: Expr, kv_len: Expr) -> Callable[[Expr], Expr]:
-        """For a token of sequence b: how many of the sequence's `kv_len` new keys it sees."""
+        """Return a function from a token of sequence b to how many of the sequence's `kv_len` new keys it sees."""
         before = T.bind(kv_len - self.q_indptr[b + 1] + 1)  # a query sees itself and what comes before it
         return lambda token: T.if_then_else(self.causal != 0, token + before, kv_len)
 
 
 class PagedTreeArguments:
-    """As `PagedArguments`, for a full layer, with the nodes of token trees."""
+    """Arguments like `PagedArguments`, for a full layer, with the nodes of token trees."""
 
     def __init__(self, kernel: Kernel, shape: AttentionShape) -> None:
         self.n, self.batch = size("n"), size("batch")
@@ -97,11 +97,11 @@ class PagedTreeArguments:
 
 
 class RaggedTreeArguments:
-    """As `RaggedArguments`, with the nodes of token trees."""
+    """Arguments like `RaggedArguments`, with the nodes of token trees."""
 
     def __init__(self, kernel: Kernel, shape: AttentionShape) -> None:
         self.n, self.n_kv = size("n"), size("n_kv")
-        ends = size("batch_plus_1")  # a size of its own: nothing has the size `batch` to tell it by
+        ends = size("batch_plus_1")  # a size of its own: no argument has the size `batch`, from which it could follow
         self.batch = ends - 1
         self.q, self.q_indptr = _queries(kernel, shape, self.n, ends)
         self.k, self.v, self.kv_indptr = _new_keys(kernel, shape, self.n_kv, ends)
@@ -112,22 +112,22 @@ class RaggedTreeArguments:
 
 
 def merge_state(kernel: Kernel, shape: AttentionShape) -> tuple[Var, Buffer, Buffer, Buffer, Buffer]:
-    """n; v (n, heads, d) and its log2 weight s (n, heads), to be changed in place; v_other and s_other to merge in."""
+    """Declare n; v (n, heads, d) and its log2 weight s (n, heads), changed in place; v_other and s_other likewise."""
     n = size("n")
     return n, *_result(kernel, shape, n, "v", "s"), *_result(kernel, shape, n, "v_other", "s_other")
 
 
 def append(kernel: Kernel, shape: AttentionShape) -> tuple[Var, Buffer, Buffer, Buffer, Buffer]:
-    """n; the pages; k and v (n, kv_heads, d); the slots (n) in which they are to be kept, -1 for not at all."""
+    """Declare n; the pages; k and v (n, kv_heads, d); the slots (n) in which to keep them, -1 for none."""
     n, pages = size("n"), page_argument(kernel, shape)
     k, v = (_heads(kernel, shape, name, n, shape.kv_heads) for name in "kv")
     return n, pages, k, v, kernel.indices("slots", (n,))
 
 
 def split_qkv(kernel: Kernel, shape: AttentionShape) -> tuple[Var, Buffer, Buffer, Buffer, Buffer]:
-    """n; qkv (n, heads + 2 kv_heads, d); q, k and v to be written.
+    """Declare n; qkv (n, heads + 2 kv_heads, d); q, k and v to be written.
 
-    The cache calls this kernel where it would rotate, hence the positions and the flag, which is 0 with RopeMode.NONE.
+    The cache calls this kernel to rotate as well, hence the positions and the flag, which is 0 with RopeMode.NONE.
     """
     n = size("n")
     qkv = _heads(kernel, shape, "qkv", n, shape.heads + 2 * shape.kv_heads)
@@ -139,7 +139,7 @@ def split_qkv(kernel: Kernel, shape: AttentionShape) -> tuple[Var, Buffer, Buffe
 
 
 def copy_page(kernel: Kernel, shape: AttentionShape) -> tuple[Buffer, Expr, Expr]:
-    """The pages; the number of the page to copy, and of the one to become its copy. The used length is not needed."""
+    """Declare the pages, the number of the page to copy and of its copy. No kernel needs the used length."""
     pages = page_argument(kernel, shape)
     source, copy = (T.Cast("int32", kernel.scalar(name, "int64")) for name in ("source", "target"))
     kernel.scalar("length", "int64")
@@ -147,7 +147,7 @@ def copy_page(kernel: Kernel, shape: AttentionShape) -> tuple[Buffer, Expr, Expr
 
 
 def compact(kernel: Kernel, shape: AttentionShape) -> tuple[Buffer, Buffer, Buffer, Var]:
-    """The pages; indptr (batch + 1) and moves (2, n), from slot to slot; the batch."""
+    """Declare the pages; indptr (batch + 1) and moves (2, n), from slot to slot; the batch."""
     n, ends = size("n"), size("batch_plus_1")
     pages, indptr = page_argument(kernel, shape), kernel.indices("indptr", (ends,))
     return pages, indptr, kernel.indices("moves", (2, n)), kernel.scalar("batch", "int32")
@@ -156,7 +156,7 @@ def compact(kernel: Kernel, shape: AttentionShape) -> tuple[Buffer, Buffer, Buff
 def read_back(
     kernel: Kernel, shape: AttentionShape, num_layers: int
 ) -> tuple[Var, Buffer, Buffer, Buffer, Buffer, Expr]:
-    """n; the pages; the slots (n) to read; k and v (num_layers, n, kv_heads, d), and the layer of them to write."""
+    """Declare n; the pages; the slots (n) to read; k and v (num_layers, n, kv_heads, d), and the layer to write."""
     n, pages = size("n"), page_argument(kernel, shape)
     slots = kernel.indices("slots", (n,))
     k, v = (kernel.tensor(name, (num_layers, n, shape.kv_heads, shape.head_dim), shape.dtype) for name in "kv")
@@ -165,7 +165,7 @@ def read_back(
 
 @contextmanager
 def checked_empty(kernel: Kernel, shape: AttentionShape) -> Iterator[Buffer]:
-    """Statements behind the checks that the kernels can serve a cache so configured; a scalar of the cache's dtype."""
+    """Check that the kernels can serve a cache with these settings; yield a scalar of the cache's dtype to write."""
     page_size = kernel.scalar("page_size", "int64")
     sliding = kernel.scalar("support_sliding_window", "int64")
     empty = kernel.tensor("empty", (), shape.dtype)
@@ -177,35 +177,35 @@ def checked_empty(kernel: Kernel, shape: AttentionShape) -> Iterator[Buffer]:
 
 
 def _heads(kernel: Kernel, shape: AttentionShape, name: str, n: Expr, heads: int) -> Buffer:
-    """A vector for each head of each token: (n, heads, d)."""
+    """Declare a vector for each head of each token: (n, heads, d)."""
     return kernel.tensor(name, (n, heads, shape.head_dim), shape.dtype)
 
 
 def _queries(kernel: Kernel, shape: AttentionShape, n: Expr, ends: Expr) -> tuple[Buffer, Buffer]:
-    """q (n, heads, d), and where the queries of each sequence start and end in it."""
+    """Declare q (n, heads, d), and where the queries of each sequence start and end in it."""
     return _heads(kernel, shape, "q", n, shape.heads), kernel.indices("q_indptr", (ends,))
 
 
 def _new_keys(kernel: Kernel, shape: AttentionShape, n_kv: Expr, ends: Expr) -> tuple[Buffer, Buffer, Buffer]:
-    """k and v (n_kv, kv_heads, d), and where those of each sequence start and end."""
+    """Declare k and v (n_kv, kv_heads, d), and where those of each sequence start and end."""
     k, v = (_heads(kernel, shape, name, n_kv, shape.kv_heads) for name in "kv")
     return k, v, kernel.indices("kv_indptr", (ends,))
 
 
 def _nodes(kernel: Kernel, ends: Expr) -> tuple[Buffer, Buffer]:
-    """Where the nodes of each sequence's tree start and end, and of each node its number and the end of its subtree."""
+    """Declare where the nodes of each sequence's tree start and end, and each node's number and end of its subtree."""
     return kernel.indices("node_indptr", (ends,)), kernel.indices("nodes", (size("num_nodes"), 2))
 
 
 def _result(
     kernel: Kernel, shape: AttentionShape, n: Expr, output: str = "output", lse: str = "lse"
 ) -> tuple[Buffer, Buffer]:
-    """What attention writes: a vector for each head (n, heads, d), and its log2 weight (n, heads)."""
+    """Declare the outputs of attention: a vector for each head (n, heads, d), and its log2 weight (n, heads)."""
     return _heads(kernel, shape, output, n, shape.heads), kernel.tensor(lse, (n, shape.heads), "float32")
 
 
 def _scale(kernel: Kernel) -> Var:
-    """The factor of the scores; before it come three numbers about a rotation."""
+    """Declare the factor of the scores, after three numbers of a rotation that no kernel uses."""
     kernel.scalar("rotary_mode", "int32")
     kernel.scalar("rope_scale", "float32")
     kernel.scalar("rope_theta", "float32")

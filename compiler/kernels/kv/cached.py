@@ -1,4 +1,4 @@
-"""What the runtime says of its pages: a kernel under construction goes in, slots and positions of tokens come out."""
+"""Declare the arguments that describe cached pages, and compute slots and positions of tokens from them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 
 def page_argument(kernel: Kernel, shape: AttentionShape) -> tirx.Buffer:
-    """The pages of one layer, as the runtime sees them: `pages.py` says what is where."""
+    """Declare the pages of one layer in the runtime's shape; the kernels' `pages.py` defines the layout inside."""
     return kernel.tensor("pages", (size("num_pages"), 2, shape.kv_heads, PAGE_SIZE, shape.head_dim), shape.dtype)
 
 
 class CachedPages:
-    """The pages of each sequence, in order, and which of their tokens the runtime offers.
+    """The pages of each sequence, in order, and the tokens in them that the runtime offers.
 
-    The pages of sequence b are `ids[indptr[b]]` up to `ids[indptr[b + 1]]`. A key slot is a place in them, counted from
-    the first page on; a position is one in the sequence. `q_positions` are those of the `n` queries.
+    The pages of sequence b are `ids[indptr[b]]` up to `ids[indptr[b + 1]]`. A key slot is a place in these pages,
+    counted from the first page on; a position is a place in the sequence. `q_positions` are those of the `n` queries.
     """
 
     def __init__(self, kernel: Kernel, shape: AttentionShape, sliding: bool, batch: tirx.Expr, n: tirx.Expr) -> None:
@@ -27,30 +27,30 @@ class CachedPages:
         self.pages = page_argument(kernel, shape)
         self.indptr = kernel.indices("page_indptr", (batch + 1,))
         self.ids = kernel.indices("page_ids", (self.num_ids,))
-        # Per sequence: the used slots of the last page; for sliding layers, whose kernels get only the last pages of
-        # the window, also the first slot that is in the window, and a sink size that is always 0 here.
+        # Per sequence: the used slots of the last page. Kernels of sliding layers get only the last pages of the
+        # window, and also the first slot that is in the window, and a sink size that is always 0 here.
         self.length_info = kernel.indices("length_info", (3, batch) if sliding else (batch,))
         self.k_start = kernel.indices("k_start", (batch,))
         self.q_positions = kernel.indices("q_positions", (n,))
 
     def keys(self, b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
-        """Where, in the flattened pages, the keys of a KV head start in page number p of sequence b."""
+        """Return the place, in the flattened pages, of the keys of a KV head in page number p of sequence b."""
         return self.ids[self.indptr[b] + p] * self.shape.page_elements + head * self.shape.head_elements
 
     def offset(self, b: tirx.Expr) -> tirx.Expr:
-        """The slot of the first token that the runtime offers."""
+        """Return the slot of the first token that the runtime offers."""
         return self.length_info[1, b] if self.sliding else T.int32(0)
 
     def length(self, b: tirx.Expr) -> tirx.Expr:
-        """How many tokens the runtime offers."""
+        """Return the number of tokens that the runtime offers."""
         num_pages = self.indptr[b + 1] - self.indptr[b]
         used = self.length_info[0, b] if self.sliding else self.length_info[b]
         return T.if_then_else(num_pages == 0, 0, (num_pages - 1) * PAGE_SIZE + used - self.offset(b))
 
     def before_window(self, b: tirx.Expr, length: tirx.Expr) -> tirx.Expr:
-        """How many of the `length` offered tokens the newest one, which sequence b decodes, no longer sees.
+        """Return how many of the `length` offered tokens the newest one, which sequence b decodes, no longer sees.
 
-        k_start = max(0, end - window). Where that is 0, either the first offered token is at 0, or the window reaches
+        k_start = max(0, end - window). If that is 0, either the first offered token is at 0, or the window reaches
         back to 0 and a position that is too small does no harm.
         """
         first = T.if_then_else(self.k_start[b] > 0, self.k_start[b] + self.shape.window - length, 0)
@@ -59,10 +59,10 @@ class CachedPages:
     def first_position(
         self, b: tirx.Expr, length: tirx.Expr, next_position: tirx.Expr, is_first: tirx.Expr
     ) -> tirx.Expr:
-        """The position of the first offered token, where a chunk at `next_position` is prefilled.
+        """Return the position of the first offered token when a chunk at `next_position` is prefilled.
 
-        To a sliding layer the runtime says only k_start = max(0, end - window). If that is 0, the tokens are the first
-        of the sequence (`is_first`), or they are the last before the chunk.
+        A sliding layer gets only k_start = max(0, end - window) from the runtime. If that is 0, the tokens are either
+        the first of the sequence (`is_first`) or the last before the chunk.
         """
         k_start = self.k_start[b]
         if not self.sliding:

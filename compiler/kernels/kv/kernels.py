@@ -1,4 +1,4 @@
-"""The kernels that a paged KV cache is made of, as a record that every device fills in."""
+"""Define the record of kernels that a paged KV cache needs, which every device fills in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from argosy.compiler.kernels.kv.shape import AttentionShape
 
 @dataclass(frozen=True, slots=True)
 class CacheKernels:
-    """What makes the kernels of a device: each takes the shape, `prefill` and `decode` also whether the layer slides,
-    `read_back` the number of layers. Without the two for trees, token trees are refused."""
+    """Functions that make the kernels of a device.
+
+    All take the shape, `prefill` and `decode` also whether the layer slides, `read_back` also the number of layers.
+    A device without the two kernels for trees refuses token trees.
+    """
 
     checked_empty: Callable[[AttentionShape], tirx.PrimFunc]
     append: Callable[[AttentionShape], tirx.PrimFunc]

@@ -1,11 +1,11 @@
-"""What the attention kernels are specialised for: numbers of a model and a target in, compile-time constants out."""
+"""Define the compile-time constants that attention kernels are specialised for."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-PAGE_SIZE = 16  # tokens in a page of the cache, and lanes of a row of scores
+PAGE_SIZE = 16  # tokens in a page of the cache, and lanes of a row of scores: CPU kernels rely on both
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class AttentionShape:
 
     @property
     def group(self) -> int:
-        """Query heads to a KV head."""
+        """Query heads per KV head."""
         return self.heads // self.kv_heads
 
     @property
     def lanes(self) -> int:
-        """Elements of a head that are handled as one vector."""
+        """Elements of a head that form one vector."""
         return math.gcd(self.head_dim, 16)
 
     @property
@@ -57,5 +57,5 @@ class AttentionShape:
 
     @property
     def page_elements(self) -> int:
-        """Elements of a page: one KV head after the other."""
+        """Elements of a page, which stores one KV head after the other."""
         return self.kv_heads * self.head_elements

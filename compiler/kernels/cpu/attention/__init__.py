@@ -1,1 +1,1 @@
-"""Attention on CPUs: the kernels of the paged KV cache."""
+"""The kernels of the paged KV cache on CPUs."""

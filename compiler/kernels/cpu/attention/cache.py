@@ -1,4 +1,4 @@
-"""The kernels of the paged KV cache on CPUs."""
+"""Collect the kernels of the paged KV cache on CPUs."""
 
 from argosy.compiler.kernels.cpu.attention.decode import decode
 from argosy.compiler.kernels.cpu.attention.merge import merge_state

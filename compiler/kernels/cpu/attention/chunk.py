@@ -1,4 +1,4 @@
-"""Attention of chunks of query tokens: which keys each token sees goes in, the loops over tiles and blocks come out."""
+"""Loop over the tiles of chunks of query tokens and over the blocks of keys that they see."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from argosy.compiler.kernels.cpu.attention.worklist import TileList, tile_capaci
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
 MANY = 8  # tiles that share a copied block
-WORK_ITEMS = 24  # fewer tiles share where there would be fewer items for the threads
+WORK_ITEMS = 24  # fewer tiles share a block if that leaves fewer work items than this
 
 
 class ChunkTiles:
-    """The rows of all chunks, in work items of some tiles each, for `body` to attend with."""
+    """The rows of all chunks, in work items of some tiles each."""
 
     def __init__(
         self, shape: AttentionShape, q: tirx.Buffer, q_indptr: tirx.Buffer, batch: tirx.Expr, n: tirx.Expr
@@ -42,10 +42,10 @@ class ChunkTiles:
         output: tirx.Buffer,
         lse: tirx.Buffer,
     ) -> None:
-        """The attention of every row.
+        """Compute the attention of every row.
 
-        `order(i)` is the work item that comes i-th. `bounds(b)(token)` are the first key slot that a token of sequence
-        b sees and the one behind the last; `keys(b, head, p)` is where the keys of page p of the sequence start.
+        `order(i)` is the i-th work item. `bounds(b)(token)` are the first key slot that a token of sequence b sees and
+        the one after the last; `keys(b, head, p)` is the place at which the keys of page p of the sequence start.
         """
         shape, rows, group = self.shape, self.shape.rows, self.shape.group
         with T.parallel(self.items.count * shape.kv_heads) as u, block("item"):

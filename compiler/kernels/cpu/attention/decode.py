@@ -1,4 +1,4 @@
-"""Decode: one query token per sequence and cached pages go in, attention output (b, heads, d) and LSE come out."""
+"""Attend from one query token per sequence to the cached pages."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import Kernel, block, flattened, parallel_for, scratch, when
-from argosy.compiler.kernels.cpu.attention.merge import FEW_ROWS
+from argosy.compiler.kernels.cpu.attention.merge import SERIAL_ROWS
 from argosy.compiler.kernels.cpu.attention.tile import KeyBlock, Tiles
 from argosy.compiler.kernels.cpu.lanes import constant, convert, load, splat, store
 from argosy.compiler.kernels.kv.arguments import DecodeArguments
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
-BLOCK = 4  # pages that are taken in together
+BLOCK = 4  # pages that are processed together
 # A batch is cut along the keys until there are this many work items, but no part gets fewer pages than MIN_PAGES.
 WORK_ITEMS = 48
 MIN_PAGES = 8
 
 
 def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
-    """Attention of the newest token of each sequence to the cache, which already holds that token.
+    """Build the attention of the newest token of each sequence to the cache, which already holds that token.
 
     The keys of each sequence are cut into parts, so that a single sequence occupies all threads; the results of the
     parts are merged at the end.
@@ -67,7 +67,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 last_page = T.bind((tile.end[0] - 1) // PAGE_SIZE)
 
                 def place(p: tirx.Expr) -> tirx.Expr:
-                    """Where the keys of page p start; what lies behind the last page is hidden, and only loaded."""
+                    """Return where the keys of page p start; masked pages after the last load the last."""
                     return cache.keys(b, head, T.min(p, last_page))
 
                 for j in range(2 * BLOCK):
@@ -81,7 +81,7 @@ def decode(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
                 b, head = T.bind(row // heads), T.bind(row % heads)
                 _merge_parts(shape, part_output, part_lse, parts, args.output, args.lse, b, head)
 
-        parallel_for(batch * heads, FEW_ROWS, merge_parts)
+        parallel_for(batch * heads, SERIAL_ROWS, merge_parts)
     return kernel.function
 
 
@@ -95,7 +95,7 @@ def _merge_parts(
     b: tirx.Expr,
     head: tirx.Expr,
 ) -> None:
-    """output[b, head] and lse[b, head] from those of the parts."""
+    """Compute output[b, head] and lse[b, head] from those of the parts."""
     d, lanes = shape.head_dim, shape.lanes
     m = scratch(1, "float32")
     weight = scratch(1, "float32")

@@ -1,4 +1,4 @@
-"""Merging: two attention results over disjoint keys go in, the result over all of them comes out in the first."""
+"""Merge two attention results over disjoint keys into the result over all of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from argosy.compiler.kernels.cpu.lanes import convert, load, splat, store
 from argosy.compiler.kernels.kv import arguments
 from argosy.compiler.kernels.kv.shape import AttentionShape
 
-FEW_ROWS = 256  # that one thread merges in the time it takes to wake the others
+SERIAL_ROWS = 256  # up to here, waking the thread pool costs more than it saves
 
 
 def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
-    """v (n, heads, d) and its log2 weight s (n, heads), changed in place; v_other and s_other are the second result."""
+    """Build the kernel that merges v_other (n, heads, d) and its log2 weight s_other (n, heads) into v and s."""
     d, heads, lanes, dtype = shape.head_dim, shape.heads, shape.lanes, shape.dtype
     with Kernel("attention_merge_state") as kernel:
         n, v, s, v_other, s_other = arguments.merge_state(kernel, shape)
@@ -32,5 +32,5 @@ def merge_state(shape: AttentionShape) -> tirx.PrimFunc:
                 merged = mine + other * splat(weight_other / both, lanes)
                 store(v, convert(merged, dtype, lanes), i, h, x * lanes, lanes=lanes)
 
-        parallel_for(n * heads, FEW_ROWS, merge_row)
+        parallel_for(n * heads, SERIAL_ROWS, merge_row)
     return kernel.function

@@ -1,4 +1,4 @@
-"""Prefill against the cache: several query tokens per sequence and cached pages go in, output and LSE come out."""
+"""Attend from a chunk of query tokens per sequence to the cached pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from argosy.compiler.kernels.kv.shape import AttentionShape
 
 
 def paged_prefill(shape: AttentionShape, sliding: bool) -> tirx.PrimFunc:
-    """Attention of a chunk to what the cache holds."""
+    """Build the attention of a chunk to the tokens in the cache."""
     with Kernel("attention_prefill_sliding" if sliding else "attention_prefill") as kernel:
         args = PagedArguments(kernel, shape, sliding)
         cache = args.cache

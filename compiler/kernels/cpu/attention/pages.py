@@ -1,10 +1,10 @@
-"""Kernels that move keys and values: fused projections and cache pages go in, filled or copied pages come out.
+"""Move keys and values: into pages, between pages, and out of them.
 
 A page holds 16 tokens of one layer and has shape (2, kv_heads, 16, head_dim) for the runtime, which does not look into
-it. In truth it holds, for one KV head after the other, the keys of that head and then its values: what one thread reads
-lies together. The values are stored one token after the other. **The keys of a head are stored transposed**, as
-(head_dim, 16): one vector load then gives one feature of all 16 tokens, so a score needs no horizontal sum. Only the
-kernels of this package read or write pages, and all of them see this layout.
+it. In fact it holds, for one KV head after the other, the keys of that head and then its values, so that the data of
+one thread lies together. The values are stored one token after the other. **The keys of a head are stored transposed**,
+as (head_dim, 16): one vector load then gives one feature of all 16 tokens, so a score needs no horizontal sum. Only the
+kernels of this package read or write pages, and all of them use this layout.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from argosy.compiler.kernels.cpu.lanes import LANES, load, store
 from argosy.compiler.kernels.kv import arguments
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
-FEW_TOKENS = 32  # that one thread moves in the time it takes to wake the others
+SERIAL_TOKENS = 32  # up to here, waking the thread pool costs more than it saves
 
 
 def key_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
-    """Where feature x of the key in `slot` of a page is."""
+    """Return the place of feature x of the key in `slot` of a page."""
     return page * shape.page_elements + head * shape.head_elements + x * PAGE_SIZE + slot
 
 
 def value_slot(shape: AttentionShape, page: tirx.Expr, head: tirx.Expr, slot: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
-    """Where feature x of the value in `slot` of a page is."""
+    """Return the place of feature x of the value in `slot` of a page."""
     values = page * shape.page_elements + head * shape.head_elements + shape.side_elements
     return values + slot * shape.head_dim + x
 
@@ -41,7 +41,7 @@ def store_token(
     v: tirx.Buffer,
     token: tirx.Expr,
 ) -> None:
-    """Writes k[token, head] and v[token, head] into a slot of a page."""
+    """Write k[token, head] and v[token, head] into a slot of a page."""
     with T.serial(shape.head_dim) as x:
         T.buffer_store(flat, k[token, head, x], [key_slot(shape, page, head, slot, x)])
     lanes = shape.lanes
@@ -51,7 +51,7 @@ def store_token(
 
 
 def append(shape: AttentionShape) -> tirx.PrimFunc:
-    """Write the keys and values of new tokens into their slots; slot -1 means: not kept."""
+    """Build the kernel that writes keys and values of new tokens into their slots, except slot -1."""
     with Kernel("kv_append") as kernel:
         n, pages, k, v, slots = arguments.append(kernel, shape)
         flat = flattened(pages)
@@ -60,12 +60,12 @@ def append(shape: AttentionShape) -> tirx.PrimFunc:
             with when(slots[i] != -1), T.serial(shape.kv_heads) as head:
                 store_token(shape, flat, slots[i] // PAGE_SIZE, slots[i] % PAGE_SIZE, head, k, v, i)
 
-        parallel_for(n, FEW_TOKENS, append_token)
+        parallel_for(n, SERIAL_TOKENS, append_token)
     return kernel.function
 
 
 def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
-    """Split fused (n, heads + 2 kv_heads, d) into q, k and v; the model has already rotated q and k."""
+    """Build the kernel that splits qkv (n, heads + 2 kv_heads, d); the model has already rotated q and k."""
     heads, kv_heads, lanes = shape.heads, shape.kv_heads, shape.lanes
     with Kernel("kv_split_qkv") as kernel:
         n, qkv, q, k, v = arguments.split_qkv(kernel, shape)
@@ -75,12 +75,12 @@ def split_qkv(shape: AttentionShape) -> tirx.PrimFunc:
                 with T.serial(count) as h, T.serial(shape.head_dim // lanes) as x:
                     store(part, load(qkv, i, first + h, x * lanes, lanes=lanes), i, h, x * lanes, lanes=lanes)
 
-        parallel_for(n, FEW_TOKENS, split_token)
+        parallel_for(n, SERIAL_TOKENS, split_token)
     return kernel.function
 
 
 def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
-    """Copy a page when a sequence forks inside it. All 16 slots are copied: those beyond `length` are never read."""
+    """Build the kernel that copies a page in which a sequence forks: all 16 slots, as unused ones are never read."""
     with Kernel("kv_copy_page") as kernel:
         pages, source, target = arguments.copy_page(kernel, shape)
         flat = flattened(pages)
@@ -91,7 +91,7 @@ def copy_page(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def compact(shape: AttentionShape) -> tirx.PrimFunc:
-    """Move the accepted tokens of a token tree to the front of their tree, in order.
+    """Build the kernel that moves the accepted tokens of a token tree to the front of their tree, in order.
 
     `moves` (2, n) holds source and target slots; the moves of sequence b are `indptr[b]` to `indptr[b + 1]`.
     """
@@ -107,7 +107,7 @@ def compact(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
-    """Read the keys and values at given slots into one layer of (num_layers, n, kv_heads, d) each, for debugging."""
+    """Build the kernel that reads slots into one layer of k and v (num_layers, n, kv_heads, d), for debugging."""
     with Kernel("kv_read_back") as kernel:
         n, pages, slots, k, v, layer = arguments.read_back(kernel, shape, num_layers)
         flat = flattened(pages)
@@ -119,7 +119,7 @@ def read_back(shape: AttentionShape, num_layers: int) -> tirx.PrimFunc:
 
 
 def checked_empty(shape: AttentionShape) -> tirx.PrimFunc:
-    """The scalar by which the runtime learns the dtype of the cache, if the kernels can serve a cache so configured."""
+    """Build the check of the cache's settings, whose scalar result gives the runtime the dtype of the cache."""
     with Kernel("kv_checked_empty") as kernel, arguments.checked_empty(kernel, shape) as empty:
         T.buffer_store(empty, tirx.const(0, shape.dtype), [])
     return kernel.function

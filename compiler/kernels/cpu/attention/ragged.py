@@ -1,4 +1,4 @@
-"""Prefill inside a chunk: several new tokens per sequence go in; their attention to each other and its LSE come out."""
+"""Attend from the new tokens of a chunk to each other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LONG_CHUNK = "a prefill chunk is longer than the sliding window"
 
 
 def ragged_prefill(shape: AttentionShape) -> tirx.PrimFunc:
-    """Causal attention of a chunk to itself, for q (n, heads, d) and k, v (n, kv_heads, d) of sequences in a row.
+    """Build causal attention of a chunk to itself, for q (n, heads, d) and k, v (n, kv_heads, d), sequence by sequence.
 
-    The cache has one kernel in this place for full and sliding layers, so a chunk longer than the window is refused.
+    The cache takes one such kernel for full and sliding layers, so a chunk longer than the window is refused.
     """
     with Kernel("attention_prefill_ragged") as kernel:
         args = RaggedArguments(kernel, shape)
@@ -39,7 +39,7 @@ def ragged_prefill(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def refuse_long_chunks(shape: AttentionShape, args: RaggedArguments | RaggedTreeArguments) -> None:
-    """An assertion that no sequence has more new tokens than the window."""
+    """Assert that no sequence has more new tokens than the window."""
     if shape.window is None:
         return
     with T.serial(args.batch) as b, T.Assert(args.q_indptr[b + 1] - args.q_indptr[b] <= shape.window, LONG_CHUNK):
@@ -47,7 +47,7 @@ def refuse_long_chunks(shape: AttentionShape, args: RaggedArguments | RaggedTree
 
 
 class PackedChunk:
-    """The keys and values of a chunk (n, kv_heads, d), packed into pages as the cache lays them out."""
+    """The keys and values of a chunk (n, kv_heads, d), packed into pages in the layout of the cache."""
 
     def __init__(self, shape: AttentionShape, args: RaggedArguments | RaggedTreeArguments) -> None:
         self.shape = shape
@@ -62,5 +62,5 @@ class PackedChunk:
                 store_token(shape, self.flat, page, slot, u % shape.kv_heads, args.k, args.v, token + slot)
 
     def keys(self, b: tirx.Expr, head: tirx.Expr, p: tirx.Expr) -> tirx.Expr:
-        """Where the keys of page p of sequence b start."""
+        """Return the place at which the keys of page p of sequence b start."""
         return (self.pages.first_tile[b] + p) * self.shape.page_elements + head * self.shape.head_elements

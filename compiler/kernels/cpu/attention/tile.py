@@ -1,4 +1,4 @@
-"""The inside of every attention kernel: tiles of query rows and pages of keys go in, output and LSE come out.
+"""Attend with tiles of query rows to blocks of pages: the inner part of every attention kernel.
 
 A row is one query head of one token. The rows of a tile belong to one KV head, so a loaded key or value serves all of
 them. For each block of pages: scores s = q k^T in the log2 domain, hidden ones replaced by NEVER, then the online
@@ -31,17 +31,16 @@ from argosy.compiler.kernels.cpu.vector import exp2, tanh
 from argosy.compiler.kernels.kv.scores import LOG2_E, NEVER
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
-# Which of the 16 keys of page j of a block row r sees: (r, j) -> a vector of booleans.
+# The mask of the 16 keys of page j of a block that row r sees: (r, j) -> a vector of booleans.
 Visible = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyBlock:
-    """Up to `pages` pages of one KV head: where the keys and the values of page j start in `buffer`.
+    """Up to `pages` pages of one KV head: the places at which keys and values of page j start in `buffer`.
 
-    `coming_keys`, `coming_values`: the same of the block after this one. What is read from memory only once is
-    asked for a block ahead, a line at a time between the products: all at once would wait for memory as long as the
-    products do not.
+    `coming_keys`, `coming_values`: the places in the block after this one. Data that is read from memory only once is
+    prefetched a block ahead, a line at a time between the products: fetching a block at once would stall them.
     """
 
     buffer: tirx.Buffer
@@ -53,13 +52,13 @@ class KeyBlock:
 
 
 def copied_block(shape: AttentionShape, pages: int) -> KeyBlock:
-    """Room for a block as float32, which `copy_page_into` fills once for all the tiles that read it."""
+    """Allocate a block of float32, which `copy_page_into` fills once for all the tiles that read it."""
     size = shape.side_elements
     return KeyBlock(scratch(2 * pages * size, "float32"), pages, lambda j: j * size, lambda j: (pages + j) * size)
 
 
 def copy_page_into(block: KeyBlock, j: tirx.Expr, shape: AttentionShape, flat: tirx.Buffer, keys: tirx.Expr) -> None:
-    """Page j of a copied block becomes the one whose keys of the KV head start at `flat[keys]`."""
+    """Copy the page whose keys of the KV head start at `flat[keys]` into page j of a block."""
     values = keys + shape.side_elements
     with T.serial(shape.side_elements // PAGE_SIZE) as x:
         for source, target in ((keys, block.keys(j)), (values, block.values(j))):
@@ -69,8 +68,8 @@ def copy_page_into(block: KeyBlock, j: tirx.Expr, shape: AttentionShape, flat: t
 class Tiles:
     """The state of up to `many` tiles of `rows` (at most 16) query rows of one KV head, and the steps that update it.
 
-    Created inside a block; then `start` for each tile, `load_query` for each row, `attend` for each block of pages, and
-    `finish` for each row. The buffers named `sum_*` are addressed with constants only, so LLVM keeps them in registers.
+    Create it inside a block; then call `start` for each tile, `load_query` for each row, `attend` for each block of
+    pages, and `finish` for each row. Buffers named `sum_*` are indexed by constants, so LLVM keeps them in registers.
     """
 
     def __init__(self, shape: AttentionShape, rows: int, pages: int, many: int = 1) -> None:
@@ -78,7 +77,7 @@ class Tiles:
         self.shape = shape
         self.rows = rows
         self.pages = pages
-        # Few rows alone would wait for each other: they take several pages, or several vectors of values, at a time.
+        # A few rows do not hide the latency of the products: they take several pages, or vectors of values, at a time.
         self.pages_at_once = _largest_divisor(pages, shape.rows // rows)
         self.vectors_at_once = _largest_divisor(d // shape.lanes, shape.rows // rows)
         self.q = scratch((many, rows * d), "float32")
@@ -92,8 +91,8 @@ class Tiles:
         self.sum_d = scratch(PAGE_SIZE, "float32")
         self.sum_s = [scratch(rows * PAGE_SIZE, "float32") for _ in range(self.pages_at_once)]
         self.sum_o = [scratch(rows * shape.lanes, "float32") for _ in range(self.vectors_at_once)]
-        # Row r of a tile sees the key slots low <= slot < high. Over a tile: from where to where any row sees
-        # something, and from where to where every row sees all.
+        # Row r of a tile sees the key slots low <= slot < high. Of a tile: the range in which any row sees a slot
+        # (`first` to `end`), and the range in which every row sees all (`whole_first` to `whole_end`).
         self.low = scratch((many, rows), "int32")
         self.high = scratch((many, rows), "int32")
         self.first = scratch(many, "int32")
@@ -102,7 +101,7 @@ class Tiles:
         self.end = scratch(many, "int32")
 
     def start(self, tile: tirx.Expr) -> None:
-        """Tile number `tile` has seen nothing."""
+        """Reset tile number `tile`, which has then seen no key."""
         lanes = self.shape.lanes
         store(self.m, constant(NEVER), tile, 0)
         store(self.m_new, constant(NEVER), 0)
@@ -126,7 +125,7 @@ class Tiles:
         low: tirx.Expr | int,
         high: tirx.Expr,
     ) -> None:
-        """Row r is q[token, head], and sees the key slots from `low` to `high`."""
+        """Set row r to q[token, head], which sees the key slots from `low` to `high`."""
         d, lanes, softcap = self.shape.head_dim, self.shape.lanes, self.shape.softcap
         unit = T.bind(scale * T.float32(LOG2_E if softcap is None else 1 / softcap))
         with T.serial(d // lanes) as x:
@@ -140,14 +139,14 @@ class Tiles:
         T.buffer_store(self.end, T.max(self.end[tile], high), [tile])
 
     def reaches(self, tile: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:
-        """Whether some row of a tile sees something of a block that starts at key slot `slot`."""
+        """Return whether some row of a tile sees a key of the block that starts at key slot `slot`."""
         return T.And(self.first[tile] < slot + self.pages * PAGE_SIZE, self.end[tile] > slot)
 
     def attend_between(self, tile: tirx.Expr, block: KeyBlock, slot: tirx.Expr) -> None:
-        """Takes in what the rows of a tile see, by `low` and `high`, of a block that starts at key slot `slot`."""
+        """Attend to the keys that the rows of a tile see, by `low` and `high`, in the block from key slot `slot` on."""
 
         def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
-            # One unsigned comparison does for both bounds.
+            # One unsigned comparison checks both bounds.
             low = self.low[tile, r]
             offset = T.ramp(slot + j * PAGE_SIZE - low, 1, PAGE_SIZE)
             width = T.Cast("uint32", T.max(self.high[tile, r] - low, 0))
@@ -161,7 +160,7 @@ class Tiles:
     def attend(
         self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr, visible: Visible, whole: tirx.Expr | None = None
     ) -> None:
-        """Takes in a block of which the first `used` tokens are written. If `whole`, every row sees all of it."""
+        """Attend to a block of which the first `used` tokens are written. If `whole`, every row sees all of it."""
         pages = T.bind((used + PAGE_SIZE - 1) // PAGE_SIZE)
         self._score(tile, block, pages)
         if whole is None:
@@ -175,7 +174,7 @@ class Tiles:
         self._weigh(tile, block, used)
 
     def _score(self, tile: tirx.Expr, block: KeyBlock, pages: tirx.Expr | int) -> None:
-        """p = q k^T, still to be capped."""
+        """Compute p = q k^T, before the soft cap."""
         d, width = self.shape.head_dim, self.pages * PAGE_SIZE
         at_once = range(self.pages_at_once)
         with T.serial((pages + self.pages_at_once - 1) // self.pages_at_once) as group:
@@ -202,7 +201,7 @@ class Tiles:
                     store(self.p, load(total, r * PAGE_SIZE), r * width + column)
 
     def _soften(self, tile: tirx.Expr, pages: tirx.Expr | int, visible: Visible | None) -> None:
-        """p becomes 2^(p - m) with the new maximum m, and d its running sum."""
+        """Turn p into 2^(p - m) with the new maximum m, and update its running sum d."""
         softcap, width = self.shape.softcap, self.pages * PAGE_SIZE
         with T.serial(self.rows) as r:
             store(self.sum_m, constant(NEVER), 0)
@@ -229,7 +228,7 @@ class Tiles:
             store(self.d, load(self.sum_d, 0), tile, r * PAGE_SIZE)
 
     def _weigh(self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr) -> None:
-        """o = o * 2^(m - m_new) + p v. Values not yet written may be anything, even NaN, so they are left out."""
+        """Update o = o * 2^(m - m_new) + p v. Values not yet written may be NaN, so they are left out."""
         d, lanes, width = self.shape.head_dim, self.shape.lanes, self.pages * PAGE_SIZE
         at_once = range(self.vectors_at_once)
         with T.serial(d // lanes // self.vectors_at_once) as group:
@@ -267,7 +266,7 @@ class Tiles:
         token: tirx.Expr,
         head: tirx.Expr,
     ) -> None:
-        """Writes o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
+        """Write o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
         d, lanes = self.shape.head_dim, self.shape.lanes
         weight = T.bind(T.max(reduce_sum(load(self.d, tile, r * PAGE_SIZE)), T.float32(1e-37)))
         T.buffer_store(lse, self.m[tile, r] + T.log2(weight), [token, head])
@@ -276,6 +275,6 @@ class Tiles:
             store(output, convert(value, str(output.dtype), lanes), token, head, x * lanes, lanes=lanes)
 
 
-def _largest_divisor(of: int, limit: int) -> int:
-    """The largest divisor of `of` that is at most `limit`, and at least 1."""
-    return max(n for n in range(1, max(limit, 1) + 1) if of % n == 0)
+def _largest_divisor(number: int, limit: int) -> int:
+    """Return the largest divisor of `number` that is at most `limit`, and at least 1."""
+    return max(n for n in range(1, max(limit, 1) + 1) if number % n == 0)

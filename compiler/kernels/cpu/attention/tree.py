@@ -1,4 +1,4 @@
-"""Token trees: several guessed continuations per sequence go in, the attention of nodes to their ancestors comes out.
+"""Attend from the nodes of token trees, several guessed continuations per sequence, to their ancestors.
 
 The runtime numbers the nodes of a tree depth first and passes, for each node, its number and the end of its subtree:
 node j is an ancestor of node i, or i itself, if first[j] <= first[i] < end[j].
@@ -19,14 +19,14 @@ from argosy.compiler.kernels.cpu.lanes import convert, load, splat
 from argosy.compiler.kernels.kv.arguments import PagedTreeArguments, RaggedTreeArguments
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
 
-EVERY = 2**31 - 1  # nodes that see a key which comes before the tree
+EVERY = 2**31 - 1  # a count of nodes: all of them see a key before the tree
 
 
 class TreeMask:
-    """For each key slot, the depth-first numbers of the nodes that see it: `first` up to `first + count`.
+    """The depth-first numbers of the nodes that see each key slot: `first` up to `first + count`.
 
-    The slots of sequence b are those of `pages(b)` pages from page number `first_page(b)` on, of which `length(b)` are
-    used; the last of them are its tree.
+    The slots of sequence b are those from page number `first_page(b)` on; `length(b)` of them are used, and the last
+    used ones are its tree.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class TreeMask:
                     T.buffer_store(self.count, nodes[node, 1] - nodes[node, 0], [slot])
 
     def number(self, b: tirx.Expr, query: tirx.Expr, q_len: tirx.Expr) -> tirx.Expr:
-        """The depth-first number of a query: the queries are the last nodes of the tree. 0 where there is no tree."""
+        """Return the depth-first number of a query: the queries are the last nodes of the tree. 0 without a tree."""
         nodes = self.indptr[b + 1] - self.indptr[b]
         return T.if_then_else(nodes >= q_len, self.nodes[self.indptr[b + 1] - q_len + query, 0], 0)
 
     def visible(self, numbers: tirx.Buffer, page: tirx.Expr) -> Visible:
-        """Which keys of page number `page` row r sees, by its depth-first number."""
+        """Return the mask of the keys of page number `page` that row r sees, by its depth-first number."""
 
         def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
             offset = splat(numbers[r]) - load(self.first, page * PAGE_SIZE)
@@ -79,7 +79,7 @@ def _attend_tree(
     first_page: Callable[[tirx.Expr], tirx.Expr],
     keys: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr],
 ) -> None:
-    """The attention of all tiles; `keys(b, head, p)` is where the keys of page p of sequence b start in `flat`."""
+    """Compute the attention of all tiles; in `flat`, keys of page p of sequence b start at `keys(b, head, p)`."""
     group, kv_heads, rows, q_indptr = shape.group, shape.kv_heads, shape.rows, args.q_indptr
     with T.parallel(tiles.count * kv_heads) as u, block("tile"):
         head = T.bind(u % kv_heads)
@@ -105,7 +105,7 @@ def _attend_tree(
 
 
 def ragged_tree(shape: AttentionShape) -> tirx.PrimFunc:
-    """Attention of new trees to themselves, for q (n, heads, d) and k, v (n, kv_heads, d) of trees in a row."""
+    """Build the attention of new trees to themselves, for q (n, heads, d) and k, v (n, kv_heads, d), tree by tree."""
     with Kernel("attention_tree_ragged") as kernel:
         args = RaggedTreeArguments(kernel, shape)
         refuse_long_chunks(shape, args)
@@ -124,10 +124,10 @@ def ragged_tree(shape: AttentionShape) -> tirx.PrimFunc:
 
 
 def paged_tree(shape: AttentionShape) -> tirx.PrimFunc:
-    """Attention of further tree nodes to a cache that holds the sequence and its tree, both old and new nodes.
+    """Build the attention of further tree nodes to a cache that holds the sequence and its tree, old and new nodes.
 
     Full layers only. The runtime calls the same kernel for sliding layers, with another shape of `length_info`, which
-    the argument check refuses: a tree of a model with sliding layers is to be committed before it grows.
+    the argument check refuses: a tree of a model with sliding layers must be committed before it grows.
     """
     with Kernel("attention_tree") as kernel:
         args = PagedTreeArguments(kernel, shape)

@@ -1,4 +1,4 @@
-"""Work lists: ragged sequence lengths go in, a flat list of equal tiles that threads can share comes out."""
+"""Cut sequences of different lengths into a flat list of equal tiles that threads can share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from argosy.compiler.kernels.builder import scratch
 
 
 def tile_capacity(batch: tirx.Expr, tokens: tirx.Expr, rows_per_token: int, tile_rows: tirx.Expr | int) -> tirx.Expr:
-    """The largest number of tiles that `batch` sequences of `tokens` tokens in all can have."""
+    """Return the largest number of tiles that `batch` sequences of `tokens` tokens in all can have."""
     return tokens * rows_per_token // tile_rows + batch
 
 
 class TileList:
-    """Sequences of indptr[b + 1] - indptr[b] tokens, each cut into tiles of `tile_rows` rows.
+    """The tiles of sequences of indptr[b + 1] - indptr[b] tokens, cut into tiles of `tile_rows` rows.
 
-    `tokens` is indptr[batch]; a token has `rows_per_token` rows. The tiles of sequence b start at `first_tile[b]`, and
-    there are `count` of them in all.
+    `tokens` is indptr[batch]; a token has `rows_per_token` rows. The tiles of sequence b start at `first_tile[b]`;
+    `count` is the number of all tiles.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class TileList:
                 T.buffer_store(self.first_row, t * tile_rows, [self.first_tile[b] + t])
 
     def bind(self, i: tirx.Expr) -> tuple[tirx.Var, tirx.Var]:
-        """The sequence of tile i, and its first row in that sequence."""
+        """Bind the sequence of tile i, and the tile's first row in that sequence."""
         return T.bind(self.owner[i]), T.bind(self.first_row[i])
 
     def from_both_ends(self, i: tirx.Expr) -> tirx.Expr:
-        """The i-th of 0, n - 1, 1, n - 2, ...: with causal attention each half of that order is equal work."""
+        """Return the i-th of 0, n - 1, 1, n - 2, ...: in causal attention, both halves of it are equal work."""
         return T.if_then_else(i % 2 == 0, i // 2, self.count - 1 - i // 2)

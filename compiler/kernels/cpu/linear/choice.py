@@ -1,4 +1,4 @@
-"""Which linear kernel a CPU gets: what a layer asks for goes in, the builder of a kernel for the CPU comes out."""
+"""Choose the linear kernel of a layer on a CPU."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ _SMALL_TILE = TileShape(1, (4, 2, 1))
 
 @dataclass(frozen=True, slots=True)
 class CpuLinearPlan:
-    """How a CPU multiplies: the tiles of exact kernels, and the instruction and tiles of those on bytes.
+    """A `LinearPlan` for CPUs: the tiles of exact kernels, and the instruction and tiles of kernels on bytes.
 
-    `instruction` None: every layer is computed exactly, in float32. `planes`: int8 values for each input, 1 or 2.
+    Without an `instruction`, every layer is computed exactly, in float32. `planes`: int8 values per input, 1 or 2.
     """
 
     exact_tile: TileShape
@@ -27,20 +27,21 @@ class CpuLinearPlan:
 
     @property
     def dtype(self) -> str:
+        """The dtype of the graph's activations."""
         return "float32"
 
     def layout(self, kernel: LinearKernel) -> TileLayout | None:
-        """The tiles that the weights of `kernel` are packed into, or None where they are read as they are stored."""
+        """Return the tiles into which the weights of `kernel` are packed, or None if it reads them as stored."""
         if self.instruction is None or not DotLinear.fits(kernel, self.instruction):
             return None
         return TileLayout(kernel.fmt, self.instruction)
 
     def row_layout(self, fmt: Format) -> TileLayout | None:
-        """Tiles, for the formats they can hold."""
+        """Return tiles for the formats they can hold, else None."""
         return TileLayout(fmt, self.instruction) if self.instruction is not None and TileLayout.holds(fmt) else None
 
     def builder(self, kernel: LinearKernel) -> CpuLinear | None:
-        """The builder of `kernel`, or None where no kernel of ours can compute it."""
+        """Return the builder of `kernel`, or None if no kernel can compute it as a whole."""
         if self.instruction is not None and DotLinear.fits(kernel, self.instruction):
             return DotLinear(kernel, self.dot_tile, self.instruction, self.planes)
         return ExactLinear(kernel, self.exact_tile) if ExactLinear.fits(kernel) else None

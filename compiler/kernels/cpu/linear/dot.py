@@ -1,12 +1,12 @@
-"""Linear layers on bytes: inputs rounded to int8 in groups of 32, integer products with 4- and 8-bit weights.
+"""Compute linear layers on bytes: inputs rounded to int8 in groups of 32 times 4- and 8-bit weights.
 
 With a = max |norm(X)| / 127 over each group g of 32 columns of a row, and q = round(norm(X) / a) (or finer, with two
 planes), every group adds
 
     a * (scale * (sum_k q[k] * w[n, k] - zero * sum_k q[k]) + minimum * sum_k q[k])
 
-to O[m, n]. A vector holds one int32 sum for each row of a block of weight rows (`tiles.py`), so that no sum is taken
-across lanes, and scales are applied once a group.
+to O[m, n]. A vector holds one int32 sum for each row of a block of weight rows (`tiles.py`), so there are no sums
+across lanes, and scales are applied once per group.
 """
 
 from tvm import tirx
@@ -30,18 +30,18 @@ from argosy.compiler.kernels.cpu.linear.instruction import WORDS, DotInstruction
 from argosy.compiler.kernels.cpu.linear.tiles import GROUP, TileLayout
 from argosy.compiler.kernels.linear import LinearKernel
 
-# With few tokens a kernel waits for its weights: it asks for them so many bytes ahead. The processor does so by itself,
-# but not far enough where memory is busy with other programs.
-FEW_TOKENS = 8
-AHEAD = 4096
+# With few tokens a kernel is bound by memory, so weights are prefetched this many bytes ahead. The processor's own
+# prefetcher does not reach far enough when other programs keep memory busy.
+PREFETCH_TOKENS = 8
+PREFETCH_BYTES = 4096
 SMALLEST = 1e-30  # a group whose largest input is below this becomes zeros
 
 
 class DotLinear(CpuLinear):
     """The kernel for weights in tiles: the tensors of `TileLayout.tensors`, in that order.
 
-    `planes` 1: inputs are int8. 2: a second int8 holds what the first one rounded away, in steps of 1 / 254, which
-    makes them as good as int16 for twice the products.
+    With one plane, inputs are int8. With two, a second int8 holds the remainder of the first in steps of 1 / 254, which
+    is as precise as int16 and takes twice the products.
     """
 
     def __init__(self, kernel: LinearKernel, tile: TileShape, instruction: DotInstruction, planes: int = 1) -> None:
@@ -57,7 +57,7 @@ class DotLinear(CpuLinear):
 
     @staticmethod
     def fits(kernel: LinearKernel, instruction: DotInstruction) -> bool:
-        """Whether the columns are whole groups, and the rows whole blocks where something is added to each of them."""
+        """Return whether columns are whole groups, and rows whole blocks if the kernel has an epilogue."""
         whole = kernel.outputs % instruction.lanes == 0
         plain = not (kernel.bias or kernel.residual or kernel.activation)
         return TileLayout.holds(kernel.fmt) and kernel.k % GROUP == 0 and (whole or plain)
@@ -78,7 +78,7 @@ class DotLinear(CpuLinear):
             self.input_sum = scratch((self.m, self.groups), "float32")
 
     def prepare_row(self, row: tirx.Var) -> None:
-        """Rounds a row, normalised, to int8: the scale of each group, its values, and their sum."""
+        """Normalise a row and round it to int8: the scale of each group, its values, and their sum."""
         normalise = self.row_norm(row)
         with T.serial(self.groups) as group:
             halves = []
@@ -130,9 +130,9 @@ class DotLinear(CpuLinear):
                 self._epilogue(token + t, block, t, totals[b], totals[b + self.blocks] if ups else None)
 
     def _group(self, height: int, token: tirx.Expr, group: tirx.Var, block: tirx.Expr, total: tirx.Var) -> None:
-        """One group of a row block, into the sums of every token of the tile."""
-        if height <= FEW_TOKENS:
-            self._ask_ahead(block, group)
+        """Add the products of one group of a row block to the sums of every token of the tile."""
+        if height <= PREFETCH_TOKENS:
+            self._prefetch(block, group)
         weights = self._weights(block, group)
         scale = T.bind(self._by_row("scales", block, group))
         minimum = T.bind(self._by_row("minima", block, group)) if self.kernel.fmt.has_min else None
@@ -150,29 +150,29 @@ class DotLinear(CpuLinear):
             at = t * self.lanes
             store(total, load(total, at, lanes=self.lanes) + value, at, lanes=self.lanes)
 
-    def _ask_ahead(self, block: tirx.Expr, group: tirx.Var) -> None:
-        """Asks memory for the tiles of AHEAD bytes later: those of groups and row blocks lie one after another."""
+    def _prefetch(self, block: tirx.Expr, group: tirx.Var) -> None:
+        """Prefetch the tiles PREFETCH_BYTES ahead: groups and row blocks lie one after the other."""
         word = 4 * self.lanes
         size = word * self.layout.words  # bytes of a group
-        later = group + -(-AHEAD // size)
+        later = group + -(-PREFETCH_BYTES // size)
         for byte in range(0, size, CACHE_LINE):
             prefetch(self.buffers["tiles"][block, later, byte // word, byte % word])
 
     @property
     def _steps(self) -> int:
-        """Steps of the last plane in one of the first."""
+        """Steps of the last plane in one step of the first."""
         return 1 if self.planes == 1 else 254
 
     def _products(
         self, plane: int, row: tirx.Expr, group: tirx.Var, weights: list[tirx.Expr], start: tirx.Expr
     ) -> tirx.Expr:
-        """`start` plus the products of the weights with one plane of a row's group, as floats."""
+        """Return `start` plus the products of the weights with one plane of a row's group, as floats."""
         inputs = [self.words[plane][row, group * WORDS + j] for j in range(WORDS)]
         sums = self.instruction.dot(start, weights, inputs, self.kernel.fmt.bits)
         return convert(sums, "float32", self.lanes)
 
     def _weights(self, block: tirx.Expr, group: tirx.Var) -> list[tirx.Expr]:
-        """The eight weight words of a group: uint8 x 4 lanes each."""
+        """Return the eight weight words of a group: uint8 x 4 lanes each."""
         size = 4 * self.lanes
         stored = [T.bind(load(self.buffers["tiles"], block, group, j, 0, lanes=size)) for j in range(self.layout.words)]
         if self.kernel.fmt.bits == 8:
@@ -189,7 +189,7 @@ class DotLinear(CpuLinear):
     def _epilogue(self, token: tirx.Expr, block: tirx.Expr, t: int, total: tirx.Var, up: tirx.Var | None) -> None:
         k, lanes, row = self.kernel, self.lanes, block * self.lanes
         value = self._with_bias(load(total, t * lanes, lanes=lanes), row)
-        if up is not None:
+        if k.activation is not None and up is not None:
             gate = T.bind(value)
             value = activate(k.activation, gate, lanes) * self._with_bias(
                 load(up, t * lanes, lanes=lanes), row + k.outputs
@@ -211,7 +211,7 @@ class DotLinear(CpuLinear):
 
 
 def _shift_bytes(value: tirx.Expr, size: int) -> tirx.Expr:
-    """Every 32-bit word shifted right by four bits: the high nibbles come low, with a neighbour's bits above them."""
+    """Shift every 32-bit word right by four bits: high nibbles move low, with a neighbour's bits above them."""
     words = T.reinterpret(f"uint32x{size // 4}", value)
     return T.reinterpret(f"uint8x{size}", T.shift_right(words, constant(4, "uint32", size // 4)))
 

@@ -1,10 +1,10 @@
-"""Linear layers in exact arithmetic: floats times dequantized weights, the reference for everything faster.
+"""Compute linear layers in float32: inputs times dequantized weights, the reference for all faster kernels.
 
     O[m, n] = epilogue(sum_k norm(X)[m, k] * dequantize(W)[n, k])
 
-No dequantized weight is ever written to memory: sixteen of them at a time are unpacked into a vector register and
-multiplied into the accumulators of a tile of some weight rows by some input rows. The inputs are first copied, and
-normalised on the way, into the order in which the unpacked lanes come out, so that unpacking needs no shuffles.
+No dequantized weight is ever written to memory: sixteen at a time are unpacked into a vector register and multiplied
+into the accumulators of a tile of some weight rows times some input rows. The inputs are first normalised and copied in
+the order of the unpacked lanes, so that unpacking needs no shuffles.
 """
 
 from tvm import tirx
@@ -26,14 +26,14 @@ class ExactLinear(CpuLinear):
         self.unpack: Unpacker = unpacker_for(kernel.fmt)
         group = kernel.fmt.group or LANES
         self.groups = -(-kernel.k // group)
-        self.steps = self.groups * self.unpack.steps  # lanes-full in a row
+        self.steps = self.groups * self.unpack.steps  # vectors of a row
         self.rows = tile.rows
         while kernel.outputs % (self.rows // 2 if kernel.activation else self.rows):
             self.rows //= 2
 
     @staticmethod
     def fits(kernel: LinearKernel) -> bool:
-        """Whether rows are whole vectors where they must be: those of float weights and of inputs to be normalised."""
+        """Return whether rows are whole vectors, as float weights and norms require."""
         return kernel.k % LANES == 0 or (kernel.fmt.bits > 0 and kernel.norm is None)
 
     def weight_tensors(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -44,7 +44,7 @@ class ExactLinear(CpuLinear):
         self.words = self.buffers["q_weight" if self.kernel.fmt.bits else "weight"]
 
     def prepare_row(self, row: tirx.Var) -> None:
-        """Copies a row, normalised, in the order of the unpacked lanes; idle lanes get zero."""
+        """Normalise a row and copy it in the order of the unpacked lanes; idle lanes get zero."""
         columns, k = self.unpack.columns, self.kernel.k
         normalise = self.row_norm(row)
         with T.serial(self.steps) as step:
@@ -85,7 +85,7 @@ class ExactLinear(CpuLinear):
             self._epilogue(token + t, output, [reduce_sum(load(total, t * LANES)) for total in totals])
 
     def _group(self, group: tirx.Var, token: tirx.Expr, height: int, weight_rows: list, totals: list) -> None:
-        """One scale group of every weight row of the tile, into all accumulators."""
+        """Add the products of one scale group of every weight row of the tile to all accumulators."""
         u = self.unpack
         scales = [self._scale_and_offset(row, group) for row in weight_rows]
         for step in range(u.steps):
@@ -102,7 +102,7 @@ class ExactLinear(CpuLinear):
                     store(total, load(total, t * LANES) + weight * x, t * LANES)
 
     def _scale_and_offset(self, row: tirx.Expr, group: tirx.Var) -> tuple[tirx.Expr, tirx.Expr] | None:
-        """scale and offset with weight = code * scale + offset, as vectors; None for float formats."""
+        """Return scale and offset vectors with weight = code * scale + offset; None for float formats."""
         if self.unpack.fmt.bits == 0:
             return None
         scale = T.bind(T.Cast("float32", self.buffers["q_scale"][row, group]))

@@ -1,7 +1,7 @@
-"""How a CPU multiplies bytes: one record for each instruction set, which emits the products of a group of 32 columns.
+"""Multiply bytes: one record per instruction set, which emits the products of a group of 32 columns.
 
-A group of one row block is eight words of four weights for each of `lanes` rows. Its products with a token's 32 int8
-values (eight 32-bit words) are added up in `lanes` int32 sums.
+A group of one row block is eight words of four weights for each of `lanes` rows. Its products with the 32 int8 values
+of a token (eight 32-bit words) are summed in `lanes` int32 sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ Emit = Callable[["DotInstruction", tirx.Expr, Sequence[tirx.Expr], Sequence[tirx
 class DotInstruction:
     """A way to multiply bytes.
 
-    `lanes`: weight rows in a vector. `features`: what the CPU must have, as LLVM spells it. `eight_bit`: whether 8-bit
-    weights are stored as code (0 to 255) or minus 128. `order`: whether the four bytes of a row lie together, or
-    the first bytes of all rows, then the second, ... `emit(self, sums, weights, inputs)`: `sums` int32 x lanes plus the
-    products of eight weight words (uint8 x 4 lanes) with eight input words (int32 scalars).
+    `lanes`: weight rows in a vector. `features`: the features the CPU must have, as LLVM spells them. `eight_bit`:
+    whether 8-bit weights are stored as codes (0 to 255) or as codes minus 128. `order`: whether the four bytes of a row
+    lie together, or first the first bytes of all rows, then the second, ... `emit(self, sums, weights, inputs)` returns
+    `sums` (int32 x lanes) plus the products of eight weight words (uint8 x 4 lanes) with eight input words (int32).
     """
 
     name: str
@@ -31,10 +31,10 @@ class DotInstruction:
     eight_bit: Literal["code", "signed"]
     order: Literal["rows", "bytes"]
     emit: Emit
-    emit_small: Emit | None = None  # for codes of 4 bits, where that is another sequence
+    emit_small: Emit | None = None  # for 4-bit codes, if they allow a shorter sequence
 
     def dot(self, sums: tirx.Expr, weights: Sequence[tirx.Expr], inputs: Sequence[tirx.Expr], bits: int) -> tirx.Expr:
-        """`sums` plus the products of a group; `bits` is the width of the weights' codes."""
+        """Return `sums` plus the products of a group; `bits` is the width of the weights' codes."""
         emit = self.emit_small if bits == 4 and self.emit_small is not None else self.emit
         return emit(self, sums, weights, inputs)
 
@@ -44,12 +44,12 @@ def _call(intrinsic: str, dtype: str, *arguments: tirx.Expr) -> tirx.Expr:
 
 
 def _repeat(word: tirx.Expr, lanes: int) -> tirx.Expr:
-    """The four bytes of `word` in every lane: int8 x 4 lanes."""
+    """Repeat the four bytes of `word` in every lane: int8 x 4 lanes."""
     return T.reinterpret(f"int8x{4 * lanes}", T.Broadcast(word, lanes))
 
 
 def _dpbusd(intrinsic: str) -> Emit:
-    """VNNI: unsigned bytes times signed bytes, four of them added to each int32 at once."""
+    """Emit VNNI: unsigned bytes times signed bytes, four products added to each int32."""
 
     def emit(self, sums, weights, inputs):
         for weight, word in zip(weights, inputs, strict=True):
@@ -60,10 +60,10 @@ def _dpbusd(intrinsic: str) -> Emit:
 
 
 def _avx2(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """Pairs of products in 16 bits (vpmaddubsw), then pairs of those in 32 (vpmaddwd).
+    """Emit AVX2: pairs of products in 16 bits (vpmaddubsw), then pairs of those in 32 (vpmaddwd).
 
     The unsigned operand is |w|, the signed one takes w's sign: with w in -128 to 127 and inputs in -127 to 127, no pair
-    leaves 16 bits.
+    overflows 16 bits.
     """
     bytes_, words, lanes = 4 * self.lanes, f"int16x{2 * self.lanes}", f"int32x{self.lanes}"
     ones = T.Broadcast(tirx.const(1, "int16"), 2 * self.lanes)
@@ -77,7 +77,7 @@ def _avx2(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
 
 
 def _avx2_small(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """4-bit codes: all eight pairs of a group (at most 8 * 2 * 15 * 127) fit into 16 bits, then one step to 32."""
+    """Emit AVX2 for 4-bit codes: all eight pairs of a group (at most 8 * 2 * 15 * 127) fit into 16 bits."""
     words, lanes = f"int16x{2 * self.lanes}", f"int32x{self.lanes}"
     pairs = None
     for weight, word in zip(weights, inputs, strict=True):
@@ -89,7 +89,7 @@ def _avx2_small(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs
 
 
 def _sdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """NEON's sdot: signed times signed, four to an int32. 4-bit codes are small enough to be signed as they are."""
+    """Emit NEON's sdot: signed times signed, four products per int32. 4-bit codes are valid signed bytes."""
     for weight, word in zip(weights, inputs, strict=True):
         signed = T.reinterpret(f"int8x{4 * self.lanes}", weight)
         sums = T.bind(_call("llvm.aarch64.neon.sdot", f"int32x{self.lanes}", sums, signed, _repeat(word, self.lanes)))
@@ -97,7 +97,7 @@ def _sdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequ
 
 
 def _usdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """NEON's usdot: unsigned weights times signed inputs, four to an int32."""
+    """Emit NEON's usdot: unsigned weights times signed inputs, four products per int32."""
     for weight, word in zip(weights, inputs, strict=True):
         lanes = f"int32x{self.lanes}"
         sums = T.bind(_call("llvm.aarch64.neon.usdot", lanes, sums, weight, _repeat(word, self.lanes)))
@@ -105,7 +105,7 @@ def _usdot(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Seq
 
 
 def _portable(self: DotInstruction, sums: tirx.Expr, weights: Sequence, inputs: Sequence) -> tirx.Expr:
-    """Plain multiplications and additions of int32 vectors."""
+    """Emit plain multiplications and additions of int32 vectors."""
     lanes = f"int32x{self.lanes}"
     for weight, word in zip(weights, inputs, strict=True):
         signed = T.bind(T.reinterpret(f"int8x{4 * self.lanes}", weight))
@@ -128,10 +128,10 @@ NEON_I8MM = DotInstruction("i8mm", 4, frozenset({"i8mm", "neon"}), "code", "rows
 NEON_DOTPROD = DotInstruction("dotprod", 4, frozenset({"dotprod", "neon"}), "signed", "rows", _sdot)
 PORTABLE = DotInstruction("portable", 16, frozenset(), "signed", "bytes", _portable)
 
-# best first; the last one runs anywhere
+# Best first; the last one runs anywhere.
 INSTRUCTIONS = (AVX512_VNNI, AVX_VNNI, AVX2, NEON_I8MM, NEON_DOTPROD, PORTABLE)
 
 
 def best_instruction(features: frozenset[str]) -> DotInstruction:
-    """The best instruction that a CPU with `features` has."""
+    """Return the best instruction of a CPU with `features`."""
     return next(instruction for instruction in INSTRUCTIONS if instruction.features <= features)

@@ -1,4 +1,4 @@
-"""Weights as the dot-product kernels read them: the tensors of a format go in, tiles of row blocks come out.
+"""Lay weights out as the dot-product kernels read them: tiles of row blocks.
 
 A row block is `lanes` rows. For each of its groups of 32 columns a tile holds words of four columns of every row:
 
@@ -6,7 +6,7 @@ A row block is `lanes` rows. For each of its groups of 32 columns a tile holds w
         4-bit: word j < 4 holds columns 4j.. in the low nibbles, 16 + 4j.. in the high ones; 8-bit: columns 4j.., j < 8
     scales, minima (blocks, groups, lanes) as in the format
 
-Rows beyond the last one, where n is not a multiple of the lanes, are zero.
+Rows beyond the last one, if n is not a multiple of the lanes, are zero.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,37 +23,37 @@ COLUMNS = 4  # in a word
 
 @dataclass(frozen=True, slots=True)
 class TileLayout:
-    """Where an instruction finds the weights of a format."""
+    """The `Layout` in which an instruction reads the weights of a format."""
 
     fmt: Format
     instruction: DotInstruction
 
     @staticmethod
     def holds(fmt: Format) -> bool:
-        """Whether tiles can hold a format: groups of 32 codes of 4 or 8 bits."""
+        """Return whether tiles can hold a format: groups of 32 codes of 4 or 8 bits."""
         return fmt.group == GROUP and fmt.bits in (4, 8)
 
     @property
     def words(self) -> int:
-        """Words of a group: two nibbles share a byte."""
+        """Words of a group; two nibbles share a byte."""
         return GROUP // COLUMNS * self.fmt.bits // 8
 
     @property
     def zero(self) -> int:
-        """What to subtract from the stored bytes; weight = (byte - zero) * scale (+ minimum)."""
+        """The stored byte of weight 0: weight = (byte - zero) * scale (+ minimum)."""
         return self.fmt.zero - self.shift
 
     @property
     def shift(self) -> int:
-        """How much smaller the stored bytes are than the codes."""
+        """The difference between codes and stored bytes."""
         return 128 if self.fmt.bits == 8 and self.instruction.eight_bit == "signed" else 0
 
     def blocks(self, n: int) -> int:
-        """Row blocks of n rows."""
+        """Return the number of row blocks of n rows."""
         return -(-n // self.instruction.lanes)
 
     def tensors(self, shape: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Name -> (shape, dtype), in the order in which kernels take them."""
+        """Return name -> (shape, dtype), in the order in which kernels take them."""
         n, k = shape
         blocks, groups, lanes = self.blocks(n), -(-k // GROUP), self.instruction.lanes
         out = {
@@ -65,7 +65,7 @@ class TileLayout:
         return out
 
     def pack(self, shape: tuple[int, int], stored: Mapping[str, te.Tensor]) -> list[te.Tensor]:
-        """The tiles of a stored (n, k) matrix, as TE."""
+        """Pack a stored (n, k) matrix into tiles, as TE."""
         n, _ = shape
         lanes = self.instruction.lanes
 
@@ -100,7 +100,7 @@ class TileLayout:
         ]
 
     def row(self, tensors: Mapping[str, te.Tensor], dtype: str) -> Callable[[tirx.Expr, tirx.Expr], tirx.Expr]:
-        """The weight in (row, column), read back from tiles."""
+        """Return the function that reads the weight at (row, column) back from tiles."""
         lanes = self.instruction.lanes
 
         def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
@@ -122,12 +122,12 @@ class TileLayout:
         return element
 
     def _lane_and_byte(self, at: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
-        """Row and column of byte `at` of a word."""
+        """Return row and column of byte `at` of a word."""
         if self.instruction.order == "rows":
             return at // COLUMNS, at % COLUMNS
         return at % self.instruction.lanes, at // self.instruction.lanes
 
 
 def _int64(extents: tuple[int, ...]) -> tuple[tirx.IntImm, ...]:
-    """Sizes as relax has them."""
+    """Convert sizes to int64, the dtype of sizes in relax."""
     return tuple(tirx.IntImm("int64", extent) for extent in extents)

@@ -1,7 +1,7 @@
-"""Weight words to vectors: a storage format goes in, sixteen float weights per step come out.
+"""Unpack the words of a storage format into vectors of sixteen float weights.
 
-The words are expanded in the cheapest way there is (broadcast, shift, mask), which leaves the weights in an order of
-their own. `column_of_lane` says which column of W each lane holds, so that the kernel can put its inputs into it.
+Words are expanded in the cheapest way (broadcast, shift, mask), which leaves the weights in an order of their own.
+`column_of_lane` gives the column of W in each lane, so that the kernel can put its inputs into the same order.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from argosy.quant.scheme import Format
 
 @dataclass(frozen=True, slots=True)
 class Unpacker:
-    """How sixteen lanes are filled from the words of a format.
+    """The way in which sixteen lanes are filled from the words of a format.
 
-    `steps` lanes-full make one scale group (float formats: one step); a step reads `words` 32-bit words (or floats).
+    A scale group takes `steps` steps (float formats: one); a step fills the lanes from `words` 32-bit words or floats.
     """
 
     fmt: Format
@@ -25,7 +25,7 @@ class Unpacker:
     words: int
 
     def column_of_lane(self, lane: int) -> int | None:
-        """The column of W, counted from the first of its step, that `lane` holds; None for an idle lane."""
+        """Return the column of W in `lane`, counted from the first column of the step; None for an idle lane."""
         if self.fmt.bits == 4:  # two words alternate: lane 2i is nibble i of the first, 2i + 1 of the second
             return lane % 2 * 8 + lane // 2
         return lane if lane < self.columns else None
@@ -36,7 +36,7 @@ class Unpacker:
         return self.fmt.per_word if self.fmt.bits == 3 else LANES
 
     def codes(self, words: tirx.Buffer, row: tirx.Expr, word: tirx.Expr) -> tirx.Expr:
-        """Sixteen codes (as float32x16) of `row`, from word index `word` on; for float formats the weights."""
+        """Return sixteen codes (as float32x16) of `row` from word index `word` on; for float formats, the weights."""
         if self.fmt.bits == 0:
             return convert(load(words, row, word), "float32")
         if self.fmt.bits == 8:
@@ -55,7 +55,7 @@ class Unpacker:
 
 
 def unpacker_for(fmt: Format) -> Unpacker:
-    """The unpacker of a format."""
+    """Return the unpacker of a format."""
     if fmt.bits == 0:
         return Unpacker(fmt, steps=1, words=LANES)
     words = {3: 1, 4: 2, 8: 4}[fmt.bits]
