@@ -170,3 +170,12 @@ def test_the_runtime_loads_neither_compiler_nor_torch() -> None:
 def test_all_packages_can_be_found() -> None:
     for package in FOLDERS:
         assert importlib.util.find_spec(package) is not None, package
+
+
+def test_kernels_that_all_devices_share_import_none_of_a_device() -> None:
+    kernels = "argosy.compiler.kernels"
+    common = tuple(f"{kernels}.{part}" for part in ("builder", "linear", "kv"))
+    shared = [name for name in modules() if name.startswith(common)]
+    devices = tuple(f"{kernels}.{device}" for device in ("cpu", "gpu"))
+    assert len(shared) > 5
+    assert not [(name, i) for name in shared for i in imported(modules()[name]) if i.startswith(devices)]

@@ -1,4 +1,4 @@
-"""The CPU's paged KV cache against numpy: every way in which a sequence can grow, fork and shrink."""
+"""Compare the CPU's paged KV cache with numpy, in every way in which a sequence can grow, fork and shrink."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from argosy.support.errors import UnsupportedModelError
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu(), "opt-level": 1})
 # Processors whose code runs here, too: 16 vector registers with and without half precision and fused multiply-add.
 OLDER = {"avx2": "haswell", "portable": "x86-64"}
-TOLERANCE = {"float32": 1e-11, "float16": 3e-7}  # normalised mean square error, inputs being rounded already
+TOLERANCE = {"float32": 1e-11, "float16": 3e-7}  # normalised mean square error; the inputs are already rounded
 
 
 def decoder_spec(
@@ -35,7 +35,7 @@ def decoder_spec(
     windows: Sequence[int | None] = (None, None),
     softcap: float | None = None,
 ) -> DecoderSpec:
-    """A decoder of which only the attention matters."""
+    """A decoder in which only the attention matters."""
     attention = AttentionSpec(heads, kv_heads, head_dim, scale=head_dim**-0.5, softcap=softcap)
     return DecoderSpec(
         model_type="probe",
@@ -49,7 +49,7 @@ def decoder_spec(
 
 
 class Probe(nn.Module):
-    """Creates a cache, and runs the attention of each layer on given projections."""
+    """A module that creates a cache, and runs the attention of each layer on given projections."""
 
     def __init__(self, spec: DecoderSpec, dtype: str, target: tvm.target.Target) -> None:
         self.spec = spec
@@ -66,7 +66,7 @@ class Probe(nn.Module):
         )
 
     def attend(self, qkv: nn.Tensor, kv: ArgosyPagedKVCache):
-        """qkv (layers, n, heads + 2 kv_heads, d) -> (layers, n, heads, d)."""
+        """Attend: qkv (layers, n, heads + 2 kv_heads, d) -> (layers, n, heads, d)."""
         a = self.spec.attention[0]
         _, n, rows, d = qkv.shape
         outputs = []
@@ -81,7 +81,7 @@ _LIBRARIES: dict[tuple[DecoderSpec, str, str], relax.VirtualMachine] = {}
 
 
 def library(spec: DecoderSpec, dtype: str = "float32", target: tvm.target.Target = TARGET) -> relax.VirtualMachine:
-    """The probe compiled; each spec, dtype and target once."""
+    """Compile the probe, once for each spec, dtype and target."""
     key = spec, dtype, str(target)
     if key not in _LIBRARIES:
         a = spec.attention[0]
@@ -105,12 +105,12 @@ def library(spec: DecoderSpec, dtype: str = "float32", target: tvm.target.Target
 
 
 def runtime(name: str):
-    """A cache function of the runtime, by its short name."""
+    """Return a cache function of the runtime, by its short name."""
     return tvm.get_global_func(f"vm.builtin.{name}")
 
 
 def reference_attention(spec: DecoderSpec, layer: int, q, k, v, positions, visible) -> np.ndarray:
-    """q (n, h, d), k and v (m, h_kv, d), visible (n, m) -> (n, h, d), in float64."""
+    """Attend in float64: q (n, h, d), k and v (m, h_kv, d), visible (n, m) -> (n, h, d)."""
     a = spec.attention[0]
     k = np.repeat(k, a.heads // a.kv_heads, axis=1).astype(np.float64)
     v = np.repeat(v, a.heads // a.kv_heads, axis=1).astype(np.float64)
@@ -126,13 +126,13 @@ def reference_attention(spec: DecoderSpec, layer: int, q, k, v, positions, visib
 
 
 def nmse(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Normalised mean square error."""
+    """Return the normalised mean square error."""
     return float(np.sum((actual - expected) ** 2) / np.sum(expected**2))
 
 
 @dataclass
 class Driver:
-    """A cache and its shadow: for each sequence, the keys and values of every layer that it should hold."""
+    """A cache and its shadow: the keys and values of every layer that it should hold for each sequence."""
 
     spec: DecoderSpec
     dtype: str = "float32"
@@ -171,11 +171,11 @@ class Driver:
         self.shadow[sequence] = (k[:, : k.shape[1] - count], v[:, : v.shape[1] - count])
 
     def step(self, lengths: dict[int, int]) -> None:
-        """Append so many tokens to each sequence, and compare the attention of all layers with the reference."""
+        """Append tokens to each sequence, and compare the attention of all layers with the reference."""
         self.forward(lengths, None)
 
     def tree(self, trees: dict[int, list[int]]) -> None:
-        """As `step` with a token tree for each sequence: the parent of each node, -1 for the root."""
+        """Step with a token tree for each sequence, given as the parent of each node, -1 for the root."""
         self.forward({sequence: len(parents) for sequence, parents in trees.items()}, trees)
 
     def forward(self, lengths: dict[int, int], trees: dict[int, list[int]] | None) -> None:
@@ -205,7 +205,7 @@ class Driver:
             start += length
 
     def commit(self, leaves: dict[int, int]) -> None:
-        """Keep of each tree the path to one node, or nothing for -1; for all sequences of the last step, in order."""
+        """Keep the path to one node of each tree, or nothing for -1; for all sequences of the last step, in order."""
         runtime("attention_kv_cache_commit_accepted_token_tree_nodes")(
             self.cache, ShapeTuple(list(leaves)), ShapeTuple(list(leaves.values()))
         )
@@ -221,7 +221,7 @@ class Driver:
             self.shadow[sequence] = (k[:, kept], v[:, kept])
 
     def expect(self, sequence: int, qkv: np.ndarray, parents: list[int]) -> np.ndarray:
-        """The attention of new tokens (layers, n, rows, d), the last of `parents`; they are added to the shadow."""
+        """Attend from new tokens (layers, n, rows, d), the last of `parents`, and add them to the shadow."""
         a = self.spec.attention[0]
         q, k_new, v_new = np.split(qkv, [a.heads, a.heads + a.kv_heads], axis=2)
         new = qkv.shape[1]
@@ -307,7 +307,7 @@ def test_clear() -> None:
 
 
 def exercise(driver: Driver) -> None:
-    """Chunks of more and of fewer rows than a tile, to themselves and to the cache, and single tokens."""
+    """Chunks of more and of fewer rows than a tile attend to themselves and to the cache; so do single tokens."""
     driver.add(0, 1)
     driver.step({0: 35, 1: 2})
     driver.step({0: 18, 1: 1})
@@ -344,7 +344,7 @@ def test_older_processors(cpu: str, dtype: str) -> None:
 
 
 def test_a_chunk_of_many_tiles() -> None:
-    """More rows than one work item takes, so that tiles share copied keys; and keys of several blocks."""
+    """With more rows than one work item takes, tiles share copied keys; the keys fill several blocks."""
     driver = Driver(decoder_spec(9, 3, 64, windows=(None,)), chunk=512)
     driver.add(0, 1)
     driver.step({0: 300, 1: 150})

@@ -1,4 +1,4 @@
-"""Attention inside a whole model: however a sequence came to be, its tokens are the same; what half precision costs."""
+"""Attention in whole models: tokens do not depend on how a sequence was built; the error of half precision."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tiny_models import CHUNK, TinyLibrary, build_library, nmse, reference_logit
 
 from argosy.model_defs.families import FAMILIES
 
-TOLERANCE = {"f32": 1e-11, "f16": 1e-6}  # normalised mean square error of logits, by what the cache keeps
+TOLERANCE = {"f32": 1e-11, "f16": 1e-6}  # normalised mean square error of logits, by the dtype of the cache
 STEPS = 12
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
-    """Random token ids."""
+    """Draw random token ids."""
     return np.random.default_rng(seed).integers(0, 128, length).tolist()
 
 
 def greedy(library: TinyLibrary, sequence: int, logits: np.ndarray, steps: int = STEPS) -> list[int]:
-    """The tokens that follow, with `logits` (vocab,) those of the first."""
+    """Decode greedily from `logits` (vocab,), those of the first token."""
     tokens = [int(logits.argmax())]
     while len(tokens) < steps:
         tokens.append(int(library.forward("decode", {sequence: tokens[-1:]})[0, 0].argmax()))
@@ -29,7 +29,7 @@ def greedy(library: TinyLibrary, sequence: int, logits: np.ndarray, steps: int =
 
 
 def answer(library: TinyLibrary, ids: list[int]) -> list[int]:
-    """The greedy answer to `ids` alone, in one piece."""
+    """Return the greedy answer to `ids` alone, prefilled in one piece."""
     assert len(ids) <= CHUNK
     library.add(99)
     tokens = greedy(library, 99, library.prefill(99, ids))

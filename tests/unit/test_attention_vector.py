@@ -1,4 +1,4 @@
-"""The polynomials of the vector kernels against numpy in double precision."""
+"""Compare the polynomials of the vector kernels with numpy in double precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from argosy.compiler.kernels.cpu import lanes, vector
 
 
 def applied(function: Callable[[tirx.Expr], tirx.Expr], x: np.ndarray) -> np.ndarray:
-    """`function` of sixteen lanes, over all of x."""
+    """Apply `function`, which takes sixteen lanes, to all of x."""
     n = size("n")
     kernel = Kernel("main")
     with kernel:

@@ -1,6 +1,6 @@
-"""The linear kernels on bytes against numpy: every instruction set that runs here, every format, tails, epilogues.
+"""Compare the linear kernels on bytes with numpy: every instruction set that runs here, every format, tails, epilogues.
 
-The reference rounds the inputs to int8 as the kernel must, so that what is left is float32 arithmetic.
+The reference rounds the inputs to int8 as the kernel must, so that only errors of float32 arithmetic remain.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ CPUS = {"avx512vnni": "cascadelake", "avxvnni": "alderlake", "avx2": "haswell", 
 
 
 def runs_here(instruction: DotInstruction) -> bool:
-    """Whether this machine has what `instruction` needs, and we know a processor without more to compile for."""
+    """Return whether this machine has the features of `instruction`, and a processor with little more is known."""
     return instruction.name in CPUS and instruction.features <= (host_features() or frozenset())
 
 
 def parameters(rows: list[DotInstruction]) -> list:
-    """Test parameters; an instruction set that this machine lacks is skipped by name."""
+    """Make test parameters; an instruction set that this machine lacks is skipped by name."""
     lacking = pytest.mark.skip
     return [
         pytest.param(i, id=i.name, marks=() if runs_here(i) else lacking(reason=f"this CPU cannot run {i.name}"))
@@ -41,13 +41,13 @@ every_instruction = pytest.mark.parametrize("instruction", parameters(list(INSTR
 
 
 def compiled(function: tirx.PrimFunc, instruction: DotInstruction) -> Callable[..., None]:
-    """`function` for a processor that has the instruction and little more."""
+    """Compile `function` for a processor that has the instruction and little more."""
     target = tvm.target.Target({"kind": "llvm", "mcpu": CPUS[instruction.name]})
     return tvm.compile(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), target=target).jit()["main"]
 
 
 def stored(fmt: Format, n: int, k: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The tensors of a random matrix, and its values."""
+    """Return the tensors of a random matrix, and its values."""
     if fmt.has_min:  # only importers make it
         tensors = {
             "q_weight": rng.integers(0, 2**32, (n, k // fmt.per_word), dtype=np.uint32),
@@ -60,7 +60,7 @@ def stored(fmt: Format, n: int, k: int, rng: np.random.Generator) -> tuple[dict[
 
 
 def tiles_of(layout: TileLayout, tensors: dict[str, np.ndarray], shape: tuple[int, int]) -> list[tvm.runtime.Tensor]:
-    """The packed form of a stored matrix, by the function that libraries export."""
+    """Pack a stored matrix by the function that libraries export."""
     places = {name: te.placeholder(array.shape, str(array.dtype), name) for name, array in tensors.items()}
     function = te.create_prim_func([*places.values(), *layout.pack(shape, places)])
     out = [tvm.runtime.tensor(np.zeros(extents, dtype)) for extents, dtype in layout.tensors(shape).values()]
@@ -69,7 +69,7 @@ def tiles_of(layout: TileLayout, tensors: dict[str, np.ndarray], shape: tuple[in
 
 
 def rounded(x: np.ndarray, planes: int = 1) -> np.ndarray:
-    """x (m, k) as int8 in groups of 32 stand for it, one or two of them for each value."""
+    """Round x (m, k) to int8 in groups of 32, with one or two planes."""
     groups = x.astype("float32").reshape(x.shape[0], -1, 32)
     largest = np.abs(groups).max(-1, keepdims=True)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
@@ -108,7 +108,7 @@ def check(
         out = tvm.runtime.tensor(np.zeros((1, m, kernel.outputs), "float32"))
         function(*(tvm.runtime.tensor(a) for a in [x, *before]), *packed, *(tvm.runtime.tensor(a) for a in after), out)
         error = np.sum((out.numpy()[0] - expected) ** 2) / np.sum(expected**2)
-        # normalised inputs may be rounded the other way where they lie between two steps
+        # normalised inputs may be rounded the other way if they lie midway between two steps
         assert error < (1e-6 if kernel.norm else NMSE), (kernel.name, m, error)
 
 
@@ -169,7 +169,7 @@ def test_rows_read_back_from_tiles(instruction: DotInstruction, fmt: Format) -> 
 
 @pytest.mark.parametrize("instruction", parameters([i for i in INSTRUCTIONS if i.name in ("avx2", "avx512vnni")]))
 def test_the_largest_values_do_not_overflow(instruction: DotInstruction) -> None:
-    """Codes and inputs at their limits, all of one sign: what saturating 16-bit sums would get wrong."""
+    """With codes and inputs at their limits, all of one sign, saturating 16-bit sums would be wrong."""
     for fmt in (INT4_F16, INT8_F16):
         for code in (0, (1 << fmt.bits) - 1):
             word = np.uint32(sum(code << (fmt.bits * i) for i in range(fmt.per_word)))

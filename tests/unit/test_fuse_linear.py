@@ -1,4 +1,4 @@
-"""FuseLinear as before and after: which operators end up in one kernel, and which must not."""
+"""FuseLinear as before and after: the operators that end up in one kernel, and those that must not."""
 
 import pytest
 import tvm
@@ -22,7 +22,7 @@ ON_BYTES = CpuLinearPlan(TileShape(4, (4, 2, 1)), PORTABLE)
 
 
 class _Case(nn.Module):
-    """A linear layer with whatever `after` and `before` put around it."""
+    """A linear layer, with the operators of `before` and `after` around it."""
 
     def __init__(self, before=lambda self, x: x, after=lambda self, y, x: y) -> None:
         for suffix, (shape, dtype) in INT4_F16.tensors((N, K)).items():
@@ -51,7 +51,7 @@ def _gated(self: _Case, y: Tensor, residual: Tensor) -> Tensor:
 
 
 def _fused(module: nn.Module) -> tuple[list[str], list[str]]:
-    """The kernels called, and the relax operators left over, in order."""
+    """Return the kernels called and the relax operators left over, in order."""
     hidden, out = nn.spec.Tensor([1, "n", K], "float32"), nn.spec.Tensor([1, "n", N], "float32")
     methods = {"forward": {"x": hidden, "residual": out, "$": {"param_mode": "packed", "effect_mode": "none"}}}
     mod = FuseLinear(EXACT)(module.export_tvm(methods)[0])
@@ -215,5 +215,5 @@ def test_weights_are_packed_where_the_kernel_wants_another_layout() -> None:
 
 
 def _like(mod: tvm.IRModule) -> list[relax.Var]:
-    """Fresh parameters like those of `main`."""
+    """Create parameters like those of `main`."""
     return [relax.Var(param.name, param.ty) for param in mod["main"].params]

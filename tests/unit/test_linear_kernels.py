@@ -1,4 +1,4 @@
-"""The fused linear kernels against numpy: every format, tile heights and their tails, norms, epilogues."""
+"""Compare the fused linear kernels with numpy: every format, tile heights and their tails, norms, epilogues."""
 
 import itertools
 
@@ -17,7 +17,7 @@ NMSE = 1e-11
 
 
 def _stored(fmt: Format, n: int, k: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
-    """The tensors of a random matrix in `fmt`, and its dequantized values."""
+    """Return the tensors of a random matrix in `fmt`, and its dequantized values."""
     if fmt.has_min:  # only importers make it
         groups = -(-k // fmt.group)
         tensors = {

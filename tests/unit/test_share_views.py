@@ -1,4 +1,4 @@
-"""ShareViews: before and after, on planned memory written down by hand, and the calls that a decode step makes."""
+"""ShareViews as before and after, on hand-written planned memory; and the calls of a decode step."""
 
 from collections import Counter
 from pathlib import Path
@@ -53,7 +53,7 @@ class Expected:
 
 
 def test_share_views_names_each_place_of_memory_once() -> None:
-    """The same storage in another shape, and another storage of the same shape, are other tensors."""
+    """The same storage in another shape, and another storage of the same shape, stay tensors of their own."""
     tvm.ir.assert_structural_equal(ShareViews()(Before), Expected)
 
 
@@ -71,7 +71,7 @@ def test_share_views_refuses_branches() -> None:
 
 
 def test_decode_step_calls_little_but_kernels(tmp_path: Path) -> None:
-    """What the virtual machine calls beside kernels and reads of parameters does not grow with the number of layers."""
+    """The number of calls other than kernels and reads of parameters does not grow with the number of layers."""
     config = dict(FAMILIES["llama"].tiny_config)
     extra = []
     for layers in (1, 3):

@@ -1,4 +1,4 @@
-"""SoftenHalves: every half and millions of floats against numpy on plain x86-64, and no calls in any target's code."""
+"""SoftenHalves: every half and millions of floats compared with numpy on plain x86-64; no calls in the code."""
 
 import re
 import sys
@@ -31,7 +31,7 @@ CALL = re.compile(r"\b(?:call|callq|bl)\s+_*(?:extendhfsf2|truncsfhf2|gnu_h2f_ie
 
 
 def kernel(source: str, target: str, lanes: int) -> tvm.IRModule:
-    """y = x in another dtype, in vectors of `lanes`."""
+    """Build y = x in another dtype, in vectors of `lanes`."""
     n = size("n")
     made = Kernel("main")
     with made:
@@ -43,7 +43,7 @@ def kernel(source: str, target: str, lanes: int) -> tvm.IRModule:
 
 
 def operator(source: str, target: str, _lanes: int) -> tvm.IRModule:
-    """y = x in another dtype, as an operator of the graph becomes it."""
+    """Build y = x in another dtype, as the operator of the graph is lowered."""
     n = te.var("n", "int64")
     x = te.placeholder((n, 32), source, "x")
     function = te.create_prim_func([x, te.compute((n, 32), lambda i, j: x[i, j].astype(target), "y")])
@@ -51,12 +51,12 @@ def operator(source: str, target: str, _lanes: int) -> tvm.IRModule:
 
 
 def halves() -> np.ndarray:
-    """All 65536 of them."""
+    """Return all 65536 halves."""
     return np.arange(1 << 16, dtype="uint16").view("float16")
 
 
 def floats() -> np.ndarray:
-    """All halves, what lies in the middle of two, their neighbours, and four million floats of any bits: (n, 32)."""
+    """Return all halves, the midpoints, their neighbours, and four million floats of any bits: (n, 32)."""
     near = halves()[:0x7C01].astype("float32")
     middles = np.append((near[:-2] + near[1:-1]) / 2, np.float32(65520))
     exact = np.concatenate([near, middles])
@@ -104,7 +104,7 @@ def test_a_target_is_asked_for_its_instructions() -> None:
 @pytest.mark.parametrize("name", ["cpu", *PROCESSORS, *(cpu.name for cpu in PLAIN)])
 @pytest.mark.parametrize(("source", "target"), WAYS)
 def test_no_cpu_calls_a_function_for_an_element(name: str, source: str, target: str) -> None:
-    """Which a target that claims instructions it lacks would do: first, that such calls are seen here."""
+    """Library calls are found in the code of a target that claims instructions it lacks, and in no real target's."""
     known = name == "cpu" or name in PROCESSORS
     record = target_named(name) if known else processor_target(cpu_named(name), "int8", "f16")
     made = kernel(source, target, 16)
