@@ -79,7 +79,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "force": click.option("--force", is_flag=True, help="Redo what is up to date as well."),
     "debug_dump": click.option(
         "--debug-dump", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-        help="Write the IR after each phase and the generated source to DIR.",
+        help="Write the IR after each phase and pass, timings, and the generated source to DIR.",
     ),
     "as_json": click.option("--json", "as_json", is_flag=True, help="Print a JSON report on stdout."),
 }  # fmt: skip

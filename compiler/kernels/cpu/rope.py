@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import Kernel, parallel_for, size, view
-from argosy.compiler.kernels.cpu.lanes import convert, load, store
+from argosy.compiler.kernels.cpu.lanes import LANES, convert, load, store
 
 SERIAL_TOKENS = 8  # up to here, waking the thread pool costs more than it saves
 
@@ -33,7 +33,7 @@ def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
         target = view(out, (b * s, all_heads, d))
 
         def token(i: tirx.Var) -> None:
-            lanes = math.gcd(pairs, 16)
+            lanes = math.gcd(pairs, LANES)
             with T.serial(pairs // lanes) as x:
                 c = T.bind(load(cos, i, x * lanes, lanes=lanes))
                 z = T.bind(load(sin, i, x * lanes, lanes=lanes))
@@ -49,7 +49,7 @@ def rope(function: tirx.PrimFunc, heads: int) -> tirx.PrimFunc:
 
         def copy(i: tirx.Var, head: int, count: int, begin: int) -> None:
             """Copy `count` heads, from element `begin` on."""
-            lanes = math.gcd(d - begin, begin, 16)
+            lanes = math.gcd(d - begin, begin, LANES)
             with T.serial(count) as h, T.serial((d - begin) // lanes) as x:
                 at = begin + x * lanes
                 kept = convert(load(source, i, head + h, at, lanes=lanes), out_dtype, lanes)
