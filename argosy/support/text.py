@@ -63,9 +63,3 @@ def _plain(value: object) -> str:
     if isinstance(value, BaseException):
         return str(value).strip() or type(value).__name__
     return str(value) if isinstance(value, str | os.PathLike) else repr(value)
-
-
-def shorten(value: object, length: int = 60) -> str:
-    """`repr(value)` cut to `length` characters, for error messages that quote hostile input."""
-    text = repr(value)
-    return text if len(text) <= length else text[: length - 3] + "..."

@@ -9,7 +9,7 @@ import pytest
 
 from argosy.support.layout import weights_layout
 from argosy.support.progress import open_progress
-from argosy.support.text import did_you_mean, human_size, human_time, one_line, shorten
+from argosy.support.text import did_you_mean, human_size, human_time, one_line
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_times(seconds: float, text: str) -> None:
 def test_near_misses() -> None:
     assert did_you_mean("Q4F16", ["q4f16_1", "q0f32"]) == "did you mean `q4f16_1`?"
     assert did_you_mean("zzz", ["q4f16_1", "q0f32"]) == "one of: q4f16_1, q0f32"
-    assert shorten("x" * 100, 20) == "'" + "x" * 16 + "..."
+    assert one_line("x" * 100, 20) == "x" * 17 + "..."
 
 
 class _Hostile:
