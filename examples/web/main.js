@@ -1,6 +1,6 @@
 import { ChatModule } from "@argosy/web";
 
-const [status, talk, form, question] = ["#status", "#talk", "form", "#question"].map((each) => document.querySelector(each));
+const [status, talk, form, question] = ["#status", "#talk", "form", "#question"].map((name) => document.querySelector(name));
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 
 function onProgress({ stage, loaded, total }) {

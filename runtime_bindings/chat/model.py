@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from argosy.dist.artefact import Artefact, open_artefact
+from argosy.runtime_bindings.chat.answer import Answer
 from argosy.runtime_bindings.chat.generation import GenerationConfig, model_defaults
 from argosy.runtime_bindings.chat.shared_engine import SharedEngine
 from argosy.runtime_bindings.chat.stats import ChatStats
@@ -16,7 +19,7 @@ from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.memory import memory_use
-from argosy.runtime_bindings.engine.request import RequestStats
+from argosy.runtime_bindings.engine.request import Request, RequestStats
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
 from argosy.support.errors import RequestError, TargetError, UsageError
 
@@ -55,7 +58,8 @@ class LoadedModel:
         `target` chooses one of its libraries; by default it is the one that suits this machine best.
         `context_window_size` may be smaller than the model was built for, to save memory. Up to `max_batch` answers
         are computed together, and the KV cache holds a full context window for each of them; further answers wait.
-        Conversations that are not answering keep their part of the cache until an answer needs the room.
+        Rounding may then make an answer differ from the one that is computed alone. Conversations that are not
+        answering keep their part of the cache until an answer needs the room.
 
         `cache_packed` keeps weights that the library needs in another layout beside the artefact, in that layout, for
         the next load; a Python warning says why if they cannot be kept.
@@ -101,8 +105,31 @@ class LoadedModel:
             return tokens
         bos = self.artefact.config.bos_token_id
         if bos is None:
-            raise RequestError("`prompt` is empty, and this model has no token that begins a text", "give it a word")
+            raise RequestError(
+                "`prompt` is empty, and this model has no token that begins a text", "give it at least one word"
+            )
         return [bos]
+
+    def stream(self, request: Request, answer: Answer, cancelled: Callable[[], bool]) -> Generator[str, None, None]:
+        """Compute `answer`, and yield its text as it becomes certain, in pieces that may be empty.
+
+        The answer ends early once `cancelled` returns true, or when the generator is closed. After any other exception
+        it has not ended, and the request is forgotten.
+        """
+        identity = self.engine.add(request)
+        try:
+            while not answer.ended:
+                ends = cancelled() or answer.stopped
+                event = self.engine.cancel(identity) if ends else self.engine.advance(identity)
+                if event is not None:
+                    yield answer.add(event)
+        except GeneratorExit:
+            if not answer.ended:
+                answer.close(self.engine.cancel(identity))
+            raise
+        except BaseException:
+            self.engine.cancel(identity)
+            raise
 
     def stats(self, answer: RequestStats, context_tokens: int) -> ChatStats:
         """Return the figures of this model and process, with those of an answer and its conversation."""
@@ -112,6 +139,19 @@ class LoadedModel:
             self.load_seconds, self.threads, library.file, library.target, library.metadata.activations,
             library.metadata.kv_dtype,
         )  # fmt: skip
+
+
+def loaded_model(model: LoadedModel | str | Path, **options: Any) -> LoadedModel:
+    """Return a loaded model as it is, and load one from a directory with `options`.
+
+    Raises UsageError if `options` are set, other than to their defaults, for a model that is loaded.
+    """
+    if not isinstance(model, LoadedModel):
+        return LoadedModel.load(model, **options)
+    name = next((name for name, value in options.items() if value not in (None, False, "cpu")), None)
+    if name is not None:
+        raise UsageError(f"`{name}` cannot be set for a model that is loaded", f"LoadedModel.load(..., {name}=...)")
+    return model
 
 
 def _check_range(name: str, value: object, low: int, high: int) -> None:

@@ -7,18 +7,17 @@ import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, overload
 
 from argosy.runtime_bindings.chat.answer import Answer, Reply
 from argosy.runtime_bindings.chat.conversation import Conversation
 from argosy.runtime_bindings.chat.generation import GenerationConfig, resolve
-from argosy.runtime_bindings.chat.model import LoadedModel
+from argosy.runtime_bindings.chat.model import LoadedModel, loaded_model
 from argosy.runtime_bindings.chat.stats import ChatStats
 from argosy.runtime_bindings.chat.stream import ProgressCallback, deliver
 from argosy.runtime_bindings.chat.template import Message, check_messages
 from argosy.runtime_bindings.engine.request import Request, RequestStats
-from argosy.support.errors import RequestError, UsageError
+from argosy.support.errors import RequestError
 
 Generation = GenerationConfig | Mapping[str, Any] | None
 Prompt = str | Sequence[Mapping[str, Any]]
@@ -53,18 +52,13 @@ class ChatModule:
     ) -> None:
         """Begin a conversation, with `system` as its system prompt.
 
-        `model` is a loaded model, or an artefact directory to load one from. `device`, `threads`, `target`,
-        `context_window_size` and `cache_packed` are options of `LoadedModel.load`, which raises what is amiss.
+        `model` is a loaded model, or an artefact directory to load one from. In the latter case, `device`, `threads`,
+        `target`, `context_window_size` and `cache_packed` are passed to `LoadedModel.load`, which lists the errors.
         """
-        if isinstance(model, LoadedModel):
-            _check_unset(device=device != "cpu", threads=threads is not None, target=target is not None,
-                         context_window_size=context_window_size is not None, cache_packed=cache_packed)  # fmt: skip
-            self.model = model
-        else:
-            self.model = LoadedModel.load(
-                model, device, threads=threads, target=target, context_window_size=context_window_size,
-                cache_packed=cache_packed,
-            )  # fmt: skip
+        self.model = loaded_model(
+            model, device=device, threads=threads, target=target, context_window_size=context_window_size,
+            cache_packed=cache_packed,
+        )  # fmt: skip
         self.artefact = self.model.artefact
         self.tokenizer = self.model.tokenizer
         self.default_config = self.model.default_config
@@ -72,7 +66,7 @@ class ChatModule:
         template = self.model.template if chat else None
         self._conversation = None if template is None else Conversation(self.tokenizer, template, system)
         if self._conversation is None and system:
-            raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place", "leave it out")
+            raise RequestError(f"`{self.artefact.name}` has no chat template for a `system` prompt", "leave it out")
         self._answering = threading.Lock()
         self._cancelled = False
         self._sequence = self.model.engine.open_sequence()
@@ -158,7 +152,7 @@ class ChatModule:
                 self._conversation.reset(system)
             self.last = None
         if self._conversation is None and system:
-            raise RequestError(f"`{self.artefact.name}` has no chat template, so `system` has no place")
+            raise RequestError(f"`{self.artefact.name}` has no chat template for a `system` prompt")
 
     def stats(self) -> ChatStats:
         """Return the figures of the last answer, and of memory. As a string they are one line."""
@@ -173,9 +167,7 @@ class ChatModule:
     def __enter__(self) -> ChatModule:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # -- inside
@@ -202,23 +194,12 @@ class ChatModule:
 
     def _pieces(self, messages: list[Message], request: Request, answer: Answer) -> Generator[str, None, None]:
         """Compute the answer, and yield its text as it becomes certain, in pieces that may be empty."""
-        engine = self.model.engine
         with self._exclusive():
             self._cancelled = False
-            identity = engine.add(request)
             try:
-                while not answer.ended:
-                    ends = self._cancelled or answer.stopped
-                    event = engine.cancel(identity) if ends else engine.advance(identity)
-                    if event is not None:
-                        yield answer.add(event)
-            except GeneratorExit:
-                if not answer.ended:
-                    answer.close(engine.cancel(identity))
+                yield from self.model.stream(request, answer, lambda: self._cancelled)
+            except GeneratorExit:  # the reader has enough
                 self._conclude(messages, answer)
-                raise
-            except BaseException:
-                engine.cancel(identity)
                 raise
             self._conclude(messages, answer)
 
@@ -232,7 +213,7 @@ class ChatModule:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Keep others from changing the conversation. Raises RequestError if somebody else does this already."""
+        """Claim the conversation for one answer or change. Raises RequestError if it is claimed already."""
         self._check_open()
         if not self._answering.acquire(blocking=False):
             raise RequestError(
@@ -247,9 +228,3 @@ class ChatModule:
     def _check_open(self) -> None:
         if not self._release.alive:
             raise RequestError(f"this conversation with `{self.artefact.name}` is closed", "make another ChatModule")
-
-
-def _check_unset(**given: bool) -> None:
-    name = next((name for name, is_given in given.items() if is_given), None)
-    if name is not None:
-        raise UsageError(f"`{name}` cannot be set for a model that is loaded", f"LoadedModel.load(..., {name}=...)")

@@ -34,7 +34,9 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
         """Compile `source`. Raises ArtefactError if it is not Jinja, or too long to be a chat template."""
         if len(source) > MAX_TEMPLATE_CHARACTERS:
-            raise ArtefactError(f"the model's chat template has `{len(source)}` characters, which is no chat template")
+            raise ArtefactError(
+                f"the model's chat template has `{len(source)}` characters, more than {MAX_TEMPLATE_CHARACTERS}"
+            )
         self._environment = LimitedEnvironment()
         self._special_tokens = dict(special_tokens or {})
         try:
@@ -65,7 +67,7 @@ class ChatTemplate:
             raise RequestError(f"the model's chat template refuses this conversation: `{reason}`") from error
         except (SecurityError, RecursionError, MemoryError) as error:
             raise ArtefactError(
-                f"the model's chat template does what it may not do: `{one_line(error, 200)}`",
+                f"the model's chat template does what the sandbox does not allow: `{one_line(error, 200)}`",
                 "get the model from a source that you trust",
             ) from error
         except Exception as error:  # a template is a program, and may raise anything
@@ -79,7 +81,7 @@ def check_messages(messages: object) -> list[Message]:
         raise RequestError(f"a conversation is a list of messages, not `{one_line(messages)}`")
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            raise RequestError(f"a message needs a text as `content`, unlike `{one_line(message)}`")
+            raise RequestError(f"a message needs text as its `content`, and `{one_line(message)}` has none")
         if message.get("role") not in ROLES:
             raise RequestError(f"`{one_line(message.get('role'))}` is not a role, it must be one of {', '.join(ROLES)}")
     return [cast(Message, {**message}) for message in messages]  # with further keys for the template
@@ -96,7 +98,9 @@ def select_template(value: object) -> str | None:
     texts = {entry.get("name"): entry.get("template") for entry in named if isinstance(entry, dict)}
     chosen = texts.get("default") or next((text for text in texts.values() if isinstance(text, str)), None)
     if not isinstance(chosen, str):
-        raise ArtefactError(f"`chat_template` is `{one_line(value)}`, and not a template or a list of named ones")
+        raise ArtefactError(
+            f"`chat_template` is `{one_line(value)}`, which is neither a template nor a list of named ones"
+        )
     return chosen
 
 
