@@ -1,1 +1,1 @@
-"""From a network to a library: a spec and its storage formats go in, a compiled and linked library comes out."""
+"""Compile a network and its storage formats to a linked library."""

@@ -1,7 +1,7 @@
-"""The code goes in, the tables of README.md and docs/*.md come out.
+"""Generate the tables of README.md and docs/*.md from the code.
 
-`python docs/generate.py` writes them, `--check` only says which page is stale. A table stands between
-`<!-- generated: NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`.
+`python docs/generate.py` writes them; `--check` only reports stale pages. A table is between
+`<!-- generated: NAME -->` and `<!-- end -->`, where NAME is a key of `TABLES`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from argosy.support import env, errors
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILY_TESTS = ROOT / "tests" / "unit" / "test_families.py"
-OF_MLC = {"q0f32", "q0f16", "q3f16_1", "q4f16_1", "q4f32_1"}  # schemes that mlc-llm has, in the same layout
-SETTINGS = {  # values of the settings that are no numbers
-    "logit_bias": "token id -> what is added to its logit; `-inf` bans it",
+OF_MLC = {"q0f32", "q0f16", "q3f16_1", "q4f16_1", "q4f32_1"}  # schemes that mlc-llm has too, with the same layout
+SETTINGS = {  # values of settings other than numbers
+    "logit_bias": "token id -> the number to add to its logit; `-inf` bans it",
     "logprobs": "true or false: report the log-probability of every token",
     "stop": "strings before which the answer ends",
-    "ignore_eos": "true or false: go on when the model would end",
+    "ignore_eos": "true or false: continue past the model's end of answer",
     "on_context_full": "`stop` or `slide`",
 }
 EXPLAINED_ERRORS = (errors.ArgosyError, *errors.ArgosyError.__subclasses__())
@@ -43,13 +43,13 @@ _MARKED = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 def families() -> str:
-    """What each family is, how its blocks are wired, whether a GGUF file may hold it, how many configs are tested."""
+    """List families: network, block topology, support of GGUF, and the number of tested configs."""
     from_gguf = {_family_of_builder(builder) for builder in BUILDERS.values()} | {"mistral"}  # GGUF calls it llama
     tested = _tested_configs()
     rows = []
@@ -70,14 +70,14 @@ def families() -> str:
 
 
 def _family_of_builder(builder: Callable[..., object]) -> str:
-    """The `model_type` that a reader of GGUF metadata writes."""
+    """Find the `model_type` that a reader of GGUF metadata writes."""
     words = {node.value for node in ast.walk(ast.parse(inspect.getsource(builder))) if isinstance(node, ast.Constant)}
     (name,) = words & set(FAMILIES)
     return str(name)
 
 
 def _tested_configs() -> Counter[str]:
-    """Family -> rows of the table in test_families.py, whose first row stands for every family's tiny config."""
+    """Count the rows of every family in test_families.py, whose first row stands for the tiny configs of all."""
     tree = ast.parse(FAMILY_TESTS.read_text("utf-8"))
     found = (n.value for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "VARIANTS")
     rows = next(value for value in found if isinstance(value, ast.Dict))
@@ -86,7 +86,7 @@ def _tested_configs() -> Counter[str]:
 
 
 def schemes() -> str:
-    """What each scheme stores, and what it is compared with in the tests."""
+    """List schemes: storage, and what the tests compare them with."""
     rows = [
         (
             f"`{scheme.name}`",
@@ -116,7 +116,7 @@ def _compared_with(scheme: Scheme) -> str:
 
 
 def formats() -> str:
-    """The storage formats of single matrices."""
+    """List the storage formats of matrices."""
     rows = []
     for fmt in FORMATS.values():
         stored = ", ".join(f"`{suffix}` {dtype}" for suffix, (_, dtype) in fmt.tensors((1, max(fmt.group, 1))).items())
@@ -126,28 +126,28 @@ def formats() -> str:
 
 
 def targets() -> str:
-    """What `--target` takes."""
+    """List the values of `--target`."""
     return table(("target", "what it is"), ((f"`{entry.name}`", entry.summary) for entry in TARGETS.values()))
 
 
 def roundings() -> str:
-    """What `--rounding` takes."""
+    """List the values of `--rounding`."""
     return table(("rounding", "what it does"), ((f"`{r.name}`", r.summary) for r in ROUNDINGS.values()))
 
 
 def environment() -> str:
-    """The variables that Argosy reads."""
+    """List the environment variables."""
     return env.markdown_table()
 
 
 def settings() -> str:
-    """What a `generation_config` may hold."""
+    """List the fields of a `generation_config`."""
     rows = [(f"`{field.name}`", _setting(field)) for field in dataclasses.fields(GenerationConfig)]
     return table(("setting", "value"), rows)
 
 
 def _setting(field: dataclasses.Field[object]) -> str:
-    """The values that a setting may have."""
+    """Describe the values of a setting."""
     if field.name in RANGES:
         low, high, open_low = RANGES[field.name]
         return f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
@@ -158,7 +158,7 @@ def _setting(field: dataclasses.Field[object]) -> str:
 
 
 def error_classes() -> str:
-    """The classes of errors and their exit codes."""
+    """List the error classes and their exit codes."""
     rows = [
         (f"`{kind.__name__}`", (kind.__doc__ or "").strip().splitlines()[0], str(kind.exit_code))
         for kind in EXPLAINED_ERRORS
@@ -167,7 +167,7 @@ def error_classes() -> str:
 
 
 def commands() -> str:
-    """Every command with its arguments and options, as its parser has them."""
+    """Document every command with its arguments and options, from its parser."""
     return "\n".join(_command(name) for name in COMMANDS)
 
 
@@ -208,17 +208,17 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def pages() -> list[Path]:
-    """The pages that may hold tables."""
+    """List the pages that may contain tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def filled(text: str) -> str:
-    """`text` with every table as the code has it now."""
+    """Replace every table in `text` by the current one."""
     return _MARKED.sub(lambda found: f"{found[1]}{TABLES[found['name']]()}{found[4]}", text)
 
 
 def main(check: bool) -> int:
-    """Write every page whose tables are stale, or with `check` only name it; 1 where one was stale and was left so."""
+    """Write the pages with stale tables, or with `check` only name them, and then return 1 if there were any."""
     stale = [page for page in pages() if filled(page.read_text("utf-8")) != page.read_text("utf-8")]
     for page in stale:
         if not check:

@@ -1,8 +1,8 @@
-"""Running WGSL without a browser: modules compiled for WebGPU go in, kernels that TVM calls on numpy memory come out.
+"""Run WGSL without a browser, as kernels that TVM calls on numpy memory.
 
-The host code of a module is compiled for this machine instead of WebAssembly, and its tensors lie in ordinary memory.
-Where it launches a kernel, it calls a function of that name, which copies the tensors to an adapter of PyPI `wgpu`,
-runs the WGSL, and copies back what it wrote. Slow, and exact about everything but time.
+The host code of a module is compiled for this machine instead of WebAssembly, and its tensors are in ordinary memory.
+To launch a kernel, it calls a function of that name, which copies the tensors to an adapter of PyPI `wgpu`, runs the
+WGSL, and copies the results back. This is slow, but exact.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _launch_tags: dict[str, list[str]] = {}
 
 
 def _generate_and_note(mod: tvm.IRModule, target: tvm.target.Target) -> tvm.runtime.Module:
-    """TVM's code generator; what a launch passes besides the arguments is kept in `_launch_tags`."""
+    """Call TVM's code generator, and record in `_launch_tags` what a launch passes besides the arguments."""
     for function in mod.functions.values():
         name = str(function.attrs["global_symbol"])
         _launch_tags[name] = [str(tag) for tag in function.attrs["tirx.kernel_launch_params"]]
@@ -59,7 +59,7 @@ tvm_ffi.register_global_func("target.build.webgpu", _generate_and_note, override
 
 
 def shaders(module: tvm.runtime.Module) -> dict[str, Shader]:
-    """The kernels of a compiled module, by name."""
+    """Collect the kernels of a compiled module by name."""
     found = {}
     for imported in module.imports:
         text = imported.inspect_source()
@@ -76,14 +76,14 @@ def shaders(module: tvm.runtime.Module) -> dict[str, Shader]:
 
 
 def emulated(target: TargetRecord) -> TargetRecord:
-    """`target` with host code for this machine and tensors in its memory."""
+    """Change `target` to host code for this machine, with tensors in its memory."""
     config = {key: value for key, value in target.tvm_target.export().items() if key != "host"}
     on_cpu = {"target_device_type": int(tvm.cpu().dlpack_device_type()), "host": {"kind": "llvm"}}
     return replace(target, tvm_target=tvm.target.Target({**config, **on_cpu}))
 
 
 def owner_of(executable: tvm.runtime.Executable) -> tvm.runtime.Module:
-    """The module of an executable that imports the kernels."""
+    """Find the module of an executable that imports the kernels."""
     modules = [executable.mod]
     for module in modules:
         if any(imported.kind == "webgpu" for imported in module.imports):
@@ -94,7 +94,7 @@ def owner_of(executable: tvm.runtime.Executable) -> tvm.runtime.Module:
 
 @functools.cache
 def device():
-    """A WebGPU device with 16-bit floats where the adapter has them, or None."""
+    """Open a WebGPU device, with 16-bit floats if the adapter has them; None if there is no adapter."""
     os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")
     try:
         import wgpu

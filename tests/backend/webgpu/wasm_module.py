@@ -1,6 +1,6 @@
-"""Reading WebAssembly modules: bytes go in, the names of sections, imports and exports come out.
+"""Read the names of sections, imports and exports from WebAssembly modules.
 
-After the binary format of the specification (https://webassembly.github.io/spec/core/binary/modules.html).
+Follows the binary format of the specification (https://webassembly.github.io/spec/core/binary/modules.html).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Reader:
         return self.data[self.at - 1]
 
     def number(self) -> int:
-        """An unsigned LEB128 number."""
+        """Read an unsigned LEB128 number."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -49,7 +49,7 @@ class _Reader:
 
 
 def read_module(data: bytes) -> WasmModule:
-    """The names in the module `data`, whose imports are functions only."""
+    """Read the names in the module `data`, whose imports are functions only."""
     assert data[:8] == b"\0asm\1\0\0\0"
     module, reader = WasmModule(), _Reader(data)
     reader.at = 8
