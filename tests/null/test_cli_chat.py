@@ -1,4 +1,4 @@
-"""Talking from the command line, with a model that is a few lines of Python: turns, /commands, Ctrl-C, pipes, JSON."""
+"""Chats on the command line with a model that is a few lines of Python: turns, /commands, Ctrl-C, pipes, JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeStats:
 
 
 class FakeModel:
-    """Echoes; remembers what it was asked, and under which system prompt."""
+    """A model that echoes prompts, and records them with their system prompt."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -77,7 +77,7 @@ class FakeModel:
 
 
 def converse(model: FakeModel, *lines: str | BaseException) -> int:
-    """A conversation with these lines; an exception stands for what happens instead of a line."""
+    """Hold a conversation of these lines; an exception is raised in place of a line."""
     script = iter(lines)
 
     def read(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""How the command line fails: a sentence and a hint on stderr, nothing on stdout, a fixed exit code, no traceback."""
+"""Failures of the command line: a sentence and a hint on stderr, nothing on stdout, a fixed exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def invoke(*args: str, **environment: str) -> Result:
 
 
 def one_sentence(result: Result, code: int) -> str:
-    """The error line, after checking the form of everything else."""
+    """Check the form of all output, and return the error line."""
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     lines = result.stderr.splitlines()
@@ -144,7 +144,7 @@ def test_json_of_list_is_data_and_nothing_else() -> None:
 
 
 def terminal(args: list[str], **environment: str) -> str:
-    """What a command prints to a terminal."""
+    """Return what a command prints to a terminal."""
     import pty
 
     primary, secondary = pty.openpty()

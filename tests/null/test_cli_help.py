@@ -20,7 +20,7 @@ def command_named(name: str) -> ArgosyCommand:
 
 
 def parse(line: str) -> click.Context:
-    """The context that the example `argosy NAME ...` makes; click raises where it does not parse."""
+    """Parse the example `argosy NAME ...`; click raises an error if that fails."""
     words = shlex.split(line.partition(" && ")[0])
     assert words[0] == "argosy"
     return command_named(words[1]).make_context(words[1], words[2:])

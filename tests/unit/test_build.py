@@ -1,4 +1,4 @@
-"""`argosy.build` on a tiny checkpoint: what is skipped, what is mended, and what a build that fails leaves behind."""
+"""Builds of a tiny checkpoint: what is skipped, what is mended, and what a failed build leaves behind."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import pytest
 from tiny_checkpoint import save_checkpoint
 
 from argosy.build import STAGES, BuildReport, BuildRequest, Stage, build, prepare
+from argosy.build.library import library_step
 from argosy.cli.stages import Stopping, stoppable
 from argosy.dist.artefact import open_artefact
 from argosy.dist.manifest import read_manifest
@@ -35,8 +36,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
 
-def run(checkpoint: Path, output: Path, stages: tuple[Stage, ...] = DATA, **wishes: object) -> BuildReport:
-    return build(BuildRequest(str(checkpoint), output=output, **wishes), SilentProgress(), stages)  # type: ignore[arg-type]
+def run(checkpoint: Path, output: Path, stages: tuple[Stage, ...] = DATA, **choices: object) -> BuildReport:
+    return build(BuildRequest(str(checkpoint), output=output, **choices), SilentProgress(), stages)  # type: ignore[arg-type]
 
 
 def skipped(report: BuildReport) -> dict[str, bool]:
@@ -45,13 +46,13 @@ def skipped(report: BuildReport) -> dict[str, bool]:
 
 @pytest.fixture(scope="module")
 def built(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
-    """A whole build, compiled once for all tests here, with its debug dump beside it."""
+    """Build and compile once for all tests of this file, with a debug dump beside the artefact."""
     folder = tmp_path_factory.mktemp("built")
     return run(checkpoint, folder / "out", STAGES, debug_dump=folder / "dump", context_window=128)
 
 
 def argosy(*args: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+    """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "argosy.cli", *map(str, args)]
     variables = {**os.environ, **environment}
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, env=variables)
@@ -175,6 +176,16 @@ def test_rounding_changes_the_weights_only(checkpoint: Path, tmp_path: Path) -> 
     assert before.files["params_shard_0.bin"] != after.files["params_shard_0.bin"]
 
 
+def test_only_options_that_a_target_honours_are_in_the_key_of_its_library(checkpoint: Path) -> None:
+    def key(target: str, **options: str) -> str:
+        return library_step(target).key(prepare(BuildRequest(str(checkpoint), ("cpu",), **options)))  # type: ignore[arg-type]
+
+    assert key("cpu") == key("cpu", kv="f16") == key("cpu", activations="int8") != key("x86_64-v3")
+    assert len({key("cpu"), key("cpu", kv="f32"), key("cpu", activations="f32")}) == 3
+    # `--target cpu` is in the request, so that its options are accepted; the other target's key ignores them
+    assert key("webgpu") == key("webgpu", kv="f32", activations="f32")
+
+
 def test_bounds_change_the_config_only(checkpoint: Path, tmp_path: Path) -> None:
     run(checkpoint, tmp_path / "out")
     assert skipped(run(checkpoint, tmp_path / "out", context_window=32)) == {"weights": True, "config": False}
@@ -282,7 +293,7 @@ def test_two_builds_in_one_directory_are_refused(checkpoint: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("wishes", "kind", "words"),
+    ("choices", "kind", "words"),
     [
         ({"quantization": "q5f16"}, SchemeError, "`q5f16`"),
         ({"quantization": "keep"}, SchemeError, "`keep`"),
@@ -293,10 +304,10 @@ def test_two_builds_in_one_directory_are_refused(checkpoint: Path, tmp_path: Pat
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(
-    checkpoint: Path, tmp_path: Path, wishes: dict[str, object], kind: type[ArgosyError], words: str
+    checkpoint: Path, tmp_path: Path, choices: dict[str, object], kind: type[ArgosyError], words: str
 ) -> None:
     with pytest.raises(kind, match=words) as caught:
-        run(checkpoint, tmp_path / "out", **wishes)
+        run(checkpoint, tmp_path / "out", **choices)
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
 

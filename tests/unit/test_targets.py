@@ -1,4 +1,4 @@
-"""The CPU targets: what LLVM thinks of each row of the table, which kernels it gets, and what links it."""
+"""The targets: their records, what LLVM makes of each processor, linking, and artefacts with several libraries."""
 
 import importlib.util
 import json
@@ -16,12 +16,13 @@ from argosy.compiler.kernels.cpu.linear.instruction import INSTRUCTIONS, best_in
 from argosy.compiler.targets import TARGETS, check_targets, check_tensors, target_named
 from argosy.compiler.targets.cpu import link
 from argosy.compiler.targets.cpu.link import find_linker
-from argosy.compiler.targets.cpu.processors import PROCESSORS, architecture_of
+from argosy.compiler.targets.cpu.processors import PROCESSORS
 from argosy.compiler.targets.table import BROWSER_TARGET
 from argosy.compiler.targets.webgpu.schemes import DTYPES
 from argosy.dist import cpu_features
 from argosy.dist.artefact import open_artefact
-from argosy.dist.cpu_features import CHECKED, architecture
+from argosy.dist.cpu_features import CHECKED, architecture, operating_system
+from argosy.dist.triples import parse_triple
 from argosy.support.errors import ArtefactError, TargetError, UsageError
 from argosy.support.progress import SilentProgress
 
@@ -49,7 +50,10 @@ def test_llvm_uses_what_the_table_says_and_no_more(name: str) -> None:
 def test_a_record_describes_its_target(name: str) -> None:
     record = target_named(name, "int8", "f16")
     assert record.name == name and record.device == "cpu" and record.kv_dtype == "float16"
-    assert record.triple.startswith(architecture_of(name)) or record.triple.startswith("arm64")
+    host = parse_triple(record.triple)
+    assert host.arch == (PROCESSORS[name].arch if name in PROCESSORS else architecture())
+    assert host.system == (operating_system() if host.arch == architecture() else "linux")
+    assert record.library_suffix == host.library_suffix
     assert record.linear.instruction is not None and record.linear.instruction.features <= set(record.features)
     assert target_named(name, "f32").linear.instruction is None
     if name in KERNELS:
@@ -148,7 +152,7 @@ def argosy(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model for AVX2 and for AVX-512, built by the command."""
+    """Build a tiny model for AVX2 and for AVX-512 with the command."""
     root = tmp_path_factory.mktemp("targets")
     save_checkpoint(root / "tiny")
     made = argosy("build", "-m", str(root / "tiny"), "-t", "x86_64-v3,x86_64-v4", "-o", str(root / "made"))

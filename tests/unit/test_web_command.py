@@ -1,4 +1,4 @@
-"""`argosy web` as a person runs it: its answers, its end, what it refuses, and the page that it builds."""
+"""`argosy web` as a person runs it: what it serves, how it ends, what it refuses, and the page that it builds."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_other_machines_are_let_in_with_a_word(directory: Path, start: Callable[
 
 
 def refused(result: Result, code: int = 1) -> list[str]:
-    """The two lines of an error."""
+    """Return the two lines of an error."""
     assert result.exit_code == code and result.stdout == "" and "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if not line.startswith("check the artefact")]
     assert len(lines) == 2 and lines[0].startswith("error: ") and lines[1].startswith("hint: ")
@@ -212,7 +212,7 @@ else:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sources of a page, and an npm that is a few lines of Python."""
+    """Make the sources of a page, and an npm that is a few lines of Python."""
     sources, programs = tmp_path / "web", tmp_path / "bin"
     (sources / "src").mkdir(parents=True)
     programs.mkdir()
@@ -232,7 +232,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(checkout: Path, notes: list[str] | None = None) -> str:
-    """The text of the page."""
+    """Return the text of the page."""
     report = [].append if notes is None else notes.append
     return (find_page(SilentProgress(), report, checkout.parent / "static", checkout) / "index.html").read_text()
 

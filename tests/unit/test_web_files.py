@@ -1,4 +1,4 @@
-"""What `argosy web` checks before it listens: an artefact that is damaged, or not for a browser, is refused."""
+"""What `argosy web` checks before it listens: it refuses an artefact that is damaged or not for a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server of `argosy web`, over real sockets: what it hands out, in which form, and what it refuses."""
+"""The server of `argosy web`, over real sockets: what it serves, with which headers, and what it refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHARD_BYTES = 200_000
 
 @dataclasses.dataclass
 class Answer:
-    """What came back."""
+    """An answer of the server."""
 
     status: int
     headers: dict[str, str]
@@ -71,7 +71,7 @@ def server(directory: Path, tmp_path: Path, reports: list[str]) -> Iterator[WebS
 
 @pytest.fixture
 def ask(server: WebServer) -> Callable[..., Answer]:
-    """`ask(path, method, header=value)`: one request over a connection of its own."""
+    """Return `ask(path, method, header=value)`, which makes one request over a connection of its own."""
 
     def request(path: str, method: str = "GET", **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -89,7 +89,7 @@ def ask(server: WebServer) -> Callable[..., Answer]:
 
 
 def raw(server: WebServer, data: bytes) -> bytes:
-    """Everything that the server says to `data` until it closes."""
+    """Send `data` and return everything that the server sends until it closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(data)
         answer = b""

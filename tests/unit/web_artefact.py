@@ -1,4 +1,4 @@
-"""A tiny artefact for a browser: sound weights, config and tokenizer, and eight bytes that are an empty wasm module."""
+"""Make a tiny artefact for a browser, whose library is an empty wasm module of eight bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WASM = f"{NAME}-webgpu.wasm"
 FOR_BROWSERS = (BROWSER_TARGET.name, BROWSER_TARGET.schemes or ())
 EMPTY_MODULE = b"\0asm\1\0\0\0"
 WEBGPU = LibraryTarget("webgpu", "wasm32-unknown-unknown-wasm", "", (), device="webgpu")
-ARM = LibraryTarget("arm64", "s390x-ibm-linux", "z15", ())  # nothing that any machine of ours runs
+ARM = LibraryTarget("arm64", "s390x-ibm-linux", "z15", ())  # no machine that runs tests
 _BYTES = Tokenizer(models.BPE())
 _BYTES.decoder = decoders.ByteLevel()
 TOKENIZER = {"tokenizer.json": _BYTES.to_str().encode(), "tokenizer_config.json": b"{}"}
@@ -26,7 +26,7 @@ BUILD = "argosy build --model tiny --target webgpu --quantization q4f32_1"
 
 
 def save_artefact(directory: Path, *targets: LibraryTarget, weights: int = 50_000) -> Path:
-    """An artefact with `weights` numbers, and with a library for each of `targets`."""
+    """Make an artefact with `weights` numbers, and with a library for each of `targets`."""
     with open_build_directory(directory, model="tiny", quantization="q4f32_1", checkpoint_digest="d") as build:
         with build.weights_writer() as writer:
             writer.add("a.weight", np.arange(weights, dtype=np.float32))
@@ -42,7 +42,7 @@ def save_artefact(directory: Path, *targets: LibraryTarget, weights: int = 50_00
 
 
 def add_library(build: BuildDirectory, target: LibraryTarget, content: bytes = EMPTY_MODULE) -> None:
-    """A library for `target` that holds `content`."""
+    """Add a library for `target` with this content."""
     assert build.manifest.weights is not None
     path = build.library_path(target.name, ".wasm" if target.device == "webgpu" else ".so")
     write_bytes_atomic(path, content)
@@ -51,7 +51,7 @@ def add_library(build: BuildDirectory, target: LibraryTarget, content: bytes = E
 
 
 def save_page(static: Path) -> Path:
-    """A page of three files."""
+    """Make a page of three files."""
     (static / "assets").mkdir(parents=True)
     (static / "index.html").write_text("<!doctype html><title>chat</title>")
     (static / "service-worker.js").write_text("self.x = 1;")

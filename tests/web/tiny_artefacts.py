@@ -44,7 +44,7 @@ def save_letters_checkpoint(directory: Path) -> Path:
 
 def build_tiny(checkpoint: Path, quantization: str, output: Path) -> Path:
     """Build the artefact for the browser, with a library for this machine that computes in float32."""
-    wishes = {"model": str(checkpoint), "quantization": quantization, "output": output, "context_window": CONTEXT}
-    build(BuildRequest(**wishes, targets=("webgpu",)), SilentProgress())
-    build(BuildRequest(**wishes, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
+    choices = {"model": str(checkpoint), "quantization": quantization, "output": output, "context_window": CONTEXT}
+    build(BuildRequest(**choices, targets=("webgpu",)), SilentProgress())
+    build(BuildRequest(**choices, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
     return output

@@ -54,8 +54,3 @@ _TABLE = (
     ),
 )  # fmt: skip
 PROCESSORS: dict[str, Processor] = {processor.name: processor for processor in _TABLE}
-
-
-def architecture_of(target: str) -> str:
-    """Return the architecture of the CPU target called `target`."""
-    return PROCESSORS[target].arch if target in PROCESSORS else architecture()
