@@ -115,6 +115,5 @@ DEVICES: dict[str, Callable[[], Device]] = {
 def open_device(name: str) -> Device:
     """Return the device `name`. Raises TargetError if this runtime does not drive it."""
     if name not in DEVICES:
-        hint = did_you_mean(name, DEVICES) or f"it drives {', '.join(sorted(DEVICES))}"
-        raise TargetError(f"this runtime does not drive the device `{name}`", hint)
+        raise TargetError(f"this runtime does not drive the device `{name}`", did_you_mean(name, DEVICES))
     return DEVICES[name]()

@@ -11,11 +11,10 @@ from argosy.runtime_bindings.engine.runner import RunnerLimits
 from argosy.runtime_bindings.engine.store import SequenceStore
 
 MIXED_PROMPT_TOKENS = 64
-"""The most prompt tokens in a forward pass that also decodes.
+"""The most prompt tokens in a forward pass that also decodes, because a running answer waits for the whole pass.
 
-A running answer waits for the whole pass. 512 tokens of a prompt take as long as a hundred decoded tokens, so an answer
-would stand still while prompts are read; with fewer than 64, reading the weights costs more than computing with them,
-and prompts slow down as well.
+On two cores SmolLM2 takes 250 ms for 512 prompt tokens, as long as for 80 decoded ones; for 64 it takes 30 ms, so
+answers go on at 30 tokens a second. Smaller pieces would slow down prompts: each of them reads all weights.
 """
 
 
@@ -60,7 +59,7 @@ class Scheduler:
         self._waiting[active.id] = active
 
     def start_decoding(self, active: Active) -> None:
-        """Count a request whose prompt is computed among the running ones."""
+        """Move a request whose prompt is computed to the running ones."""
         if active.id not in self._running:
             del self._waiting[active.id]
             self._running[active.id] = active

@@ -124,7 +124,7 @@ SHAPES = ("flat", "peaked", "tail", "ties", "banned", "sorted", "equal")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", [LARGE, 49_153, 4097])
 def test_sampler_truncates_large_vocabularies_like_a_full_sort(shape: str, size: int) -> None:
-    """The number of tokens may differ by what float32 can: the mass up to there must be the one asked for to 2e-6."""
+    """The number of tokens may differ by what float32 can: the mass up to there must be right to 2e-6."""
     logits = large_logits(shape, size)
     order = np.argsort(-logits, kind="stable")
     p = np.exp(logits.astype(np.float64) - logits.max())

@@ -86,7 +86,7 @@ def test_selection_by_mass_is_that_of_a_full_sort(place: int) -> None:
 
 @pytest.mark.parametrize("place", range(35))
 def test_sampler_steps_of_a_large_vocabulary_follow_a_full_sort(place: int) -> None:
-    """The number of tokens may differ by what float32 can: the mass up to there must be the one asked for to 3e-6."""
+    """The number of tokens may differ by what float32 can: the mass up to there must be right to 3e-6."""
     _, logits = case(place)
     weights = np.exp(logits.astype(np.float64) - logits.max())
     weights /= weights.sum()
@@ -184,11 +184,11 @@ def test_sampler_top_logprobs_of_a_large_vocabulary(place: int) -> None:
 
 
 def test_sampler_workspace_may_be_shared() -> None:
-    """Rows of other lengths and other wishes in between leave nothing behind."""
+    """Rows of other lengths and with other parameters in between leave nothing behind."""
     drawn = [case(place) for place in range(14)]
     everyone = [random_params(rng).replace(logprobs=True, top_logprobs=3) for rng, _ in drawn]
     space = Workspace()
-    shared, alone = [Sampler(each, space) for each in everyone], [Sampler(each) for each in everyone]
+    shared, alone = [Sampler(params, space) for params in everyone], [Sampler(params) for params in everyone]
     for _ in range(3):
         for one, other, (_, logits) in zip(shared, alone, drawn, strict=True):
             assert one.sample(logits, [1, 2, 2]) == other.sample(logits, [1, 2, 2])

@@ -174,9 +174,9 @@ def test_engine_keeps_an_open_sequence_and_computes_only_what_is_new() -> None:
     engine = Engine(runner)
     sequence = engine.open_sequence()
     first = engine.add(Request(prompt=prompt_of(8), sampling=GREEDY, max_tokens=4, sequence=sequence))
-    said = answer(drain(engine)[first])
-    assert engine.cached_tokens(sequence) == (*prompt_of(8), *said[:3])
-    longer = [*prompt_of(8), *said[:2], 1, 2, 3]
+    reply = answer(drain(engine)[first])
+    assert engine.cached_tokens(sequence) == (*prompt_of(8), *reply[:3])
+    longer = [*prompt_of(8), *reply[:2], 1, 2, 3]
     second = engine.add(Request(prompt=longer, sampling=GREEDY, max_tokens=3, sequence=sequence))
     events = drain(engine)[second]
     assert answer(events) == greedy_reference(longer, 3)

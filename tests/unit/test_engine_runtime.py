@@ -1,4 +1,4 @@
-"""Loading TVM to run a model: without torch, without the compiler when told so, with the threads asked for."""
+"""Loading TVM to run a model: without torch, without the compiler on request, with a given number of threads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ assert after.peak >= after.resident, after
 
 
 def test_engine_idle_threads_sleep() -> None:
-    """After work for all threads, a second of waiting takes next to no processor time; spinning took 0.2 s for each."""
+    """After work for all threads, a second of waiting takes next to no processor time; spinning took 0.2 s a thread."""
     code = """
 import time
 import numpy as np

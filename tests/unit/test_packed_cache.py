@@ -34,8 +34,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(checkpoint: Path, output: Path, quantization: str = "q4f16_1", rounding: str = "full") -> Path:
-    wishes = {"quantization": quantization, "rounding": rounding, "context_window": 64, "prefill_chunk": 16}
-    return build(BuildRequest(str(checkpoint), output=output, max_batch=1, **wishes), SilentProgress()).directory
+    options = {"quantization": quantization, "rounding": rounding, "context_window": 64, "prefill_chunk": 16}
+    return build(BuildRequest(str(checkpoint), output=output, max_batch=1, **options), SilentProgress()).directory
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def artefact(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "artefact"))
 
 
-def weights_of(directory: Path, cache_packed: bool, said: list[str] | None = None) -> list[np.ndarray]:
+def weights_of(directory: Path, cache_packed: bool, warned: list[str] | None = None) -> list[np.ndarray]:
     opened = open_artefact(directory)
-    notes: list[str] = [] if said is None else said
+    notes: list[str] = [] if warned is None else warned
     tensors = load_weights(opened, load_library(opened), cache_packed, notes.append)
-    assert said is not None or not notes, notes
+    assert warned is not None or not notes, notes
     return [tensor.numpy() for tensor in tensors]
 
 
@@ -127,9 +127,10 @@ def test_packed_weights_and_a_full_disk(artefact: Path, monkeypatch: pytest.Monk
             write(writer, data)
 
         monkeypatch.setattr(TensorCacheWriter, "_write", full)
-    said: list[str] = []
-    loaded = weights_of(artefact, True, said)
-    assert len(said) == 1 and said[0].startswith("packed weights were not kept: no space left") and "\n" not in said[0]
+    warned: list[str] = []
+    loaded = weights_of(artefact, True, warned)
+    assert len(warned) == 1 and "\n" not in warned[0]
+    assert warned[0].startswith("packed weights were not kept: no space left")
     assert not directories(artefact), "half a cache is left behind"
     monkeypatch.undo()
     assert same(loaded, weights_of(artefact, cache_packed=False))
