@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def demo_artefact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The artefact directory of the demo model in a scheme, built on first use."""
+    """Return the artefact directory of the demo model in a scheme, built on first use."""
     from argosy.build import BuildRequest, build
 
     root = tmp_path_factory.mktemp("demo")

@@ -1,4 +1,4 @@
-"""Streaming text: whole characters only, the same text in the end, and stop strings wherever tokens end."""
+"""Streamed text: whole characters only, the same text in the end, and stop strings across tokens."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def stream(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(alphabet="aé日本🙂 \n\u200d\ufffdñ", max_size=12), data=st.data())
 def test_chat_text_is_the_same_for_every_split_into_tokens(name: str, text: str, data: st.DataObject) -> None:
-    """Any way of covering the text's bytes with tokens streams to the text, and each piece is whole characters."""
+    """However tokens divide the bytes, they stream to the same text, and every piece has whole characters."""
     tokenizer = EVERY[name]
     by_bytes = {token: tokenizer.bytes_of(token) for token in range(1, 270) if tokenizer.bytes_of(token)}
     left, tokens = text.encode(), []
@@ -96,7 +96,7 @@ _REPLACEMENT = "\ufffd"
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_chat_text_of_any_tokens_is_what_the_tokenizer_decodes(name: str, data: st.DataObject) -> None:
-    """Also of byte salad, and with special tokens in between."""
+    """Even for random bytes, and with special tokens in between."""
     tokenizer = EVERY[name]
     tokens = data.draw(st.lists(st.integers(0, 264 if name == "byte level" else 9), max_size=20))
     assert "".join(stream(tokenizer, tokens)) == tokenizer.decode(tokens)
@@ -105,7 +105,7 @@ def test_chat_text_of_any_tokens_is_what_the_tokenizer_decodes(name: str, data: 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_chat_text_window_gives_what_bytes_give(data: st.DataObject) -> None:
-    """The general way, on a tokenizer for which the exact way is known too."""
+    """The general method agrees with the exact one on a tokenizer that has both."""
     tokens = BYTE_LEVEL.encode("")
     for character in data.draw(st.text(alphabet="aé日🙂 ", max_size=8)):
         tokens += [byte + 2 for byte in character.encode()]

@@ -156,7 +156,7 @@ def terminal(args: list[str], **environment: str) -> str:
     try:
         while block := os.read(primary, 65536):
             text += block
-    except OSError:  # Linux's way of saying that the other side is closed
+    except OSError:  # how Linux reports that the other side is closed
         pass
     process.wait()
     os.close(primary)

@@ -1,4 +1,4 @@
-"""Help pages: each command has one, with examples that its own parser accepts."""
+"""Every command has a help page, with examples that its parser accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: tables, links, command lines, quoted code, fields and sentences."""
+"""The documentation agrees with the code: tables, links, command lines, quoted code, fields and messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 @cache
 def generator() -> ModuleType:
-    """docs/generate.py, which is a script and in no package."""
+    """Import docs/generate.py, which is in no package."""
     spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -41,7 +41,7 @@ def generator() -> ModuleType:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of `page` in `language`."""
+    """Return the fenced blocks of `page` in `language`."""
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
@@ -72,7 +72,7 @@ def test_a_changed_table_is_stale() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The fragments that the headings of `page` have on the usual forges."""
+    """Compute the fragments of the headings of `page`, as GitHub does."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -101,7 +101,7 @@ def test_pictures_are_sound_and_fetch_nothing() -> None:
 
 
 def command_lines(page: Path) -> list[str]:
-    """Every `argosy ...` in the shell blocks of `page`, and in the first column of its tables."""
+    """Return every `argosy ...` in the shell blocks of `page` and in the first column of its tables."""
     text = page.read_text("utf-8")
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines += re.findall(r"^\| `(argosy [^`]+)` \|", text, re.MULTILINE)
@@ -231,7 +231,7 @@ def test_the_tensor_cache_is_explained(tmp_path: Path) -> None:
 
 @cache
 def said_by_the_code() -> str:
-    """Every text in the sources, one a line, with `…` for each value that is put in."""
+    """Return every string in the sources, one per line, with `…` for interpolated values."""
     texts = []
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):

@@ -142,7 +142,7 @@ def test_what_runs_a_model_never_imports_torch(package: str) -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The modules in memory of a fresh interpreter after `statement`."""
+    """Return the modules that `statement` loads in a fresh interpreter."""
     code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(result.stdout.split())

@@ -1,4 +1,4 @@
-"""GGUF blocks stored in our formats, against the `gguf` package's own dequantization, value for value."""
+"""GGUF blocks in our formats give the same values as the `gguf` package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXACT = [
 
 @dataclass
 class RawBlocks:
-    """A matrix in a GGUF file's bytes, and taken apart by hand."""
+    """A matrix as bytes of a GGUF file, and its fields, parsed by hand."""
 
     kind: str
     raw: np.ndarray  # (n, bytes)
@@ -39,7 +39,7 @@ class RawBlocks:
 
     @staticmethod
     def parse(kind: str, raw: np.ndarray) -> RawBlocks:
-        """ggml's structs: scale, minimum (Q4_1), then 32 int8, or 16 bytes: value i in the low half, i + 16 above."""
+        """Parse ggml structs: scale, minimum (Q4_1), 32 int8 or 16 bytes (value i in the low half, i + 16 above)."""
         n = len(raw)
         header = 4 if kind == "Q4_1" else 2
         blocks = raw.reshape(n, -1, header + (32 if kind == "Q8_0" else 16))

@@ -1,4 +1,4 @@
-"""Planning and converting on a small made-up checkpoint: formats, exactness, order, memory, and every refusal."""
+"""Planning and conversion of a small fake checkpoint: formats, exactness, order, memory, and all errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHAPES = {
 
 
 def params(*rows: tuple[str, str, tuple[str, ...]], adapt: str = "none", heads: int = 0) -> tuple[Parameter, ...]:
-    """(name, kind, sources): each source a name in SHAPES."""
+    """Make parameters from (name, kind, sources); a source is a name in SHAPES."""
     out = []
     for name, kind, sources in rows:
         n = sum(SHAPES[s][0] for s in sources)
@@ -78,7 +78,7 @@ class FakeCheckpoint:
         return self.types.get(name, "F32")
 
     def values(self, name: str) -> np.ndarray:
-        """What the tensor means, in float32."""
+        """Return the values of the tensor, in float32."""
         rng = np.random.default_rng(sum(map(ord, name)))
         values = rng.standard_normal(self.shapes[name]).astype(np.float32)
         kind = self.stored_type(name)
@@ -111,7 +111,7 @@ class FakeCheckpoint:
 def run(
     parameters: tuple[Parameter, ...], scheme: Scheme, checkpoint: FakeCheckpoint, rounding: str = "full"
 ) -> tuple[StoragePlan, dict[str, np.ndarray]]:
-    """Convert, checking that what comes is what was announced."""
+    """Convert, and check that the tensors are the announced ones."""
     plan = choose_formats(parameters, scheme, checkpoint)
     tensors: dict[str, np.ndarray] = {}
 
@@ -315,7 +315,7 @@ def test_progress_counts_bytes() -> None:
 
 
 def refused(checkpoint: FakeCheckpoint, parameters: tuple[Parameter, ...] = MODEL) -> str:
-    """The message, after making sure that nothing was written."""
+    """Return the message, after checking that nothing was written."""
     given: list[str] = []
     plan = choose_formats(MODEL, SCHEMES["q0f32"], FakeCheckpoint())
     with pytest.raises(CheckpointError) as caught:

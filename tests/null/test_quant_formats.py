@@ -1,4 +1,4 @@
-"""Packing and unpacking against the definitions: layout, error bounds, and values that cannot be stored."""
+"""Packing and unpacking follow the definitions: layout, error bounds, and values that cannot be stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def relative_rms(values: np.ndarray, fmt: Format, rounding: str) -> float:
 def test_shapes_and_error_bound(
     fmt: Format, rounding: str, n: int, k: int, seed: int, exponent: float, offset: float
 ) -> None:
-    """Every tensor is as `Format.tensors` says, and no value is off by more than half a step and what scales lose."""
+    """Tensors match `Format.tensors`, and errors are within half a step plus the rounding of scales."""
     values = ((gaussian(n, k, seed) + np.float32(offset)) * np.float32(10**exponent)).astype(np.float32)
     tensors = pack(fmt, values, rounding)
     assert {s: (t.shape, str(t.dtype)) for s, t in tensors.items()} == fmt.tensors((n, k))
@@ -52,7 +52,7 @@ def test_shapes_and_error_bound(
     steps = np.repeat(np.abs(tensors["q_scale"].astype(np.float32)), fmt.group, axis=1)[:, :k]
     # Half a step; the scale's own rounding, over all levels; the minimum's; and float32 arithmetic.
     bound = steps * (0.5 + levels * eps) + levels * tiny + np.abs(values).max() * (2**-20 + (eps if fmt.has_min else 0))
-    # `full` leaves the largest weight's opposite up to one step beyond the last code.
+    # With `full`, the opposite of the largest weight may be one step beyond the last code.
     if rounding == "full" and not fmt.has_min:
         bound = bound + steps / 2
     error = np.abs(unpack(fmt, tensors, k) - values)
@@ -97,7 +97,7 @@ def test_columns_that_fill_a_group_are_code_zero(fmt: Format, rounding: str) -> 
 
 @pytest.mark.parametrize("fmt", [INT4_F16, INT4_F32, INT3_F16, INT8_F16], ids=lambda fmt: fmt.name)
 def test_rtn_is_what_mlc_does(fmt: Format) -> None:
-    """Its own formulas; codes are those of the scale as it is stored."""
+    """mlc-llm's own formulas; codes are computed with the scale as stored."""
     values = gaussian(512, 8 * fmt.group)
     tensors = pack(fmt, values, "rtn")
     groups = values.reshape(512, 8, fmt.group)
@@ -111,7 +111,7 @@ def test_rtn_is_what_mlc_does(fmt: Format) -> None:
 
 
 def test_rtn_never_uses_the_last_level() -> None:
-    """Not even where the scale is so small that storing it halves it."""
+    """Not even if the scale is so small that storing it halves it."""
     values = np.full((1, 32), 1.4 * 7 * 2**-24, np.float32)
     assert np.unique(unpack_codes(INT4_F16, pack(INT4_F16, values, "rtn")["q_weight"], 32)).tolist() == [14]
 
@@ -210,7 +210,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importance_reaches_the_method_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a calibrated method is given: one cost a column, grouped like the weights, nothing for filled-up columns."""
+    """A calibrated method gets one cost per column, grouped like the weights, and zero for padding."""
     seen = []
 
     def choose(fmt: Format, groups: np.ndarray, importance: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,4 +1,4 @@
-"""Converting weights needs numpy alone: no compiler, no torch, and not the packages that build on this one."""
+"""Converting weights needs only numpy: no compiler, no torch, and no package above this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs of every family: what their tiny configs become, what they refuse, and how they refuse it."""
+"""Specs of every family: the networks of their tiny configs, and the configs that they refuse."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_tiny_config(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sources_fill_their_parameters(family: str) -> None:
-    """Adapted and put below each other, arrays of the shapes of the sources have the shape of the parameter."""
+    """Arrays of the sources' shapes, adapted and stacked, have the shape of the parameter."""
     config = tiny(family)
     seen: list[str] = []
     for parameter in described(config).parameters:
@@ -94,7 +94,7 @@ def test_digest_is_stable_and_tells_specs_apart() -> None:
         read_spec(tiny("mistral")),
     ]
     assert len({s.digest() for s in (spec, *others)}) == 5
-    # Written down once: a change means that libraries made before do not fit configs read now.
+    # Recorded once: if one changes, existing libraries no longer match their configs.
     assert spec.digest() == "faf67079b4d2ca2a7450338dc9f43f5eb6e88ad35d8544e2419dec9c2fc2e690"
 
 
@@ -177,7 +177,7 @@ def test_what_is_left_out_is_said() -> None:
 
 
 def test_sparse_gemma3_config_means_the_published_model() -> None:
-    """All that the 4B model's config says about its text half."""
+    """The text part of the 4B model's config, complete."""
     text = {
         "hidden_size": 2560,
         "intermediate_size": 10240,

@@ -1,4 +1,4 @@
-"""Rope settings of configs, in both spellings, against transformers' own numbers."""
+"""Rope settings of configs, in both spellings, give the same numbers as transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chat templates: what real ones use works as in transformers, and what a hostile one tries is refused quickly."""
+"""Chat templates: real ones render as in transformers, and hostile ones are refused quickly."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ ESCAPES = [
 
 @pytest.mark.parametrize("source", ESCAPES)
 def test_template_that_reaches_for_the_process_is_refused_or_finds_nothing(source: str) -> None:
-    """Jinja answers an unsafe attribute with an error or with nothing: neither a value nor a change may come of it."""
+    """For an unsafe attribute Jinja raises or returns nothing; no value may leak, and nothing may change."""
     messages = [dict(message) for message in MESSAGES]
     try:
         rendered = ChatTemplate(source).render(messages)

@@ -1,4 +1,4 @@
-"""The TypeScript package is tested against fixtures that Python wrote: they are still what Python does."""
+"""The fixtures of the TypeScript tests are still what the Python runtime computes."""
 
 from __future__ import annotations
 

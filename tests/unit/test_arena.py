@@ -1,4 +1,4 @@
-"""Tensors of an arena: aligned, apart from each other, zero, and alive when the arena is gone."""
+"""Tensors of an arena are aligned, disjoint, zero, and outlive the arena."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`argosy.support.interrupts`: Ctrl-C is heard while native code has a handler of its own, and waits where it shall."""
+"""`argosy.support.interrupts`: Ctrl-C arrives although native code installs a handler, and waits where it should."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from argosy.support.interrupts import ctrl_c_deferred, ctrl_c_kept
 
-# In a program of its own, as threads of the libraries that other tests import would take the signal here. Without
-# `ctrl_c_kept`, the handler that drops Ctrl-C, as the solver's does, leaves `heard` empty.
+# Runs in its own process, because threads of libraries that other tests import would receive the signal here. Without
+# `ctrl_c_kept`, the handler that drops Ctrl-C, like the solver's, would leave `heard` empty.
 _DROPPED = """
 import ctypes, os, signal, time
 from argosy.support.interrupts import ctrl_c_kept

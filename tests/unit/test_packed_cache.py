@@ -1,4 +1,4 @@
-"""Packed weights kept beside the artefact: mapped when they fit, made again when they do not, never in the way."""
+"""Packed weights cached next to the artefact: mapped if they fit, written again if not, and never an obstacle."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_packing_lets_go_of_each_tensor_once_it_is_packed(artefact: Path) -> Non
 
 
 def test_released_tensors_leave_memory(tmp_path: Path) -> None:
-    """64 MB of pages, released one after the other: what is resident falls although the map stays."""
+    """Releasing 64 MB page by page lowers resident memory although the map stays."""
     program = f"""
 import numpy as np
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Dequantization in the graph against numpy, for every format and both computing dtypes."""
+"""Dequantization in the graph agrees with numpy, for every format and both dtypes of the graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = {"float32": 1e-6, "float16": 2e-3}
 
 
 class Reader(nn.Module):
-    """A matrix stored as `fmt`, read as a whole and by rows."""
+    """Reads a matrix stored as `fmt`, as a whole and by rows."""
 
     def __init__(self, fmt: Format, dtype: str) -> None:
         self.fmt, self.dtype = fmt, dtype
@@ -87,7 +87,7 @@ def test_experts_agree_with_each_alone(fmt: Format) -> None:
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
 def test_primfunc_carries_the_format(fmt: Format) -> None:
-    """Passes find dequantization by the attribute; a float matrix of the right dtype needs none."""
+    """Passes find dequantization by its attribute; a float matrix of the right dtype needs none."""
     for dtype in ("float32", "float16"):
         found = [f.attrs[ATTRIBUTE] for f in exported(fmt, dtype).functions.values() if ATTRIBUTE in (f.attrs or {})]
         assert found == ([] if fmt.bits == 0 and fmt.dtype == dtype else [fmt.name])

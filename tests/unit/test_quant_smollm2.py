@@ -1,4 +1,4 @@
-"""The real SmolLM2-135M GGUF: `keep` stores every weight of it exactly, `q4f16_1` says what it rounds again."""
+"""The real SmolLM2-135M GGUF: `keep` stores every weight exactly, `q4f16_1` reports what it rounds again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_keep_stores_every_weight_exactly(checkpoint: Checkpoint) -> None:
     emitted: list[tuple[str, tuple[int, ...], str]] = []
 
     def sink(name: str, array: np.ndarray) -> None:
-        """Collects one parameter's tensors, then compares it with the file."""
+        """Collect the tensors of a parameter, then compare it with the file."""
         nonlocal parameter, stored
         emitted.append((name, array.shape, str(array.dtype)))
         fmt = plan.format_of(parameter)

@@ -1,4 +1,4 @@
-"""Compiled quantized models against torch on the dequantized weights: what the kernels read is what the formats say."""
+"""Compiled quantized models agree with torch on the dequantized weights: kernels read what the formats define."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ IDS = [3, 17, 91, 4, 55, 23, 8, 120, 9, 64, 2, 77, 31, 5, 101, 13, 40, 66, 7, 19
 
 
 def _use_dequantized_weights(model: torch.nn.Module, directory: Path, quantization: str, rounding: str) -> None:
-    """Puts into `model` what the stored tensors of the checkpoint in `directory` stand for."""
+    """Replace the weights of `model` by the dequantized tensors of the checkpoint in `directory`."""
     checkpoint = open_checkpoint(directory)
     described = read_model(checkpoint)
     parameters = described.parameters
@@ -69,14 +69,14 @@ def test_logits_are_those_of_the_dequantized_weights(quantization: str, rounding
 
 
 def test_the_quantized_model_is_not_the_unquantized_one(tmp_path: Path) -> None:
-    """The test above would pass with weights that were never quantized, if the reference were that, too."""
+    """If nothing were ever quantized, the reference included, the test above would still pass."""
     model = save_model(FAMILIES["llama"].tiny_config, tmp_path)
     library = build_library(tmp_path, "q4f16_1")
     library.add(0)
     assert nmse(library.prefill(0, IDS), reference_logits(model, IDS)[-1]) > 1e-4
 
 
-# Rounding to int8 costs about 1 / 127 / sqrt(12) of each group's largest value; two planes of it are int16.
+# Rounding to int8 costs about 1 / 127 / sqrt(12) of a group's largest value; int16 is two planes of int8.
 ROUNDED = {"int8": (1e-6, 3e-3), "int16": (1e-12, 1e-6)}
 
 

@@ -1,4 +1,4 @@
-"""README.md is run: its commands against the built demo model, its Python example, as a person types them."""
+"""Run README.md: its commands on the demo model, and its Python example, the way a user types them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = re.findall(r"^\| `(argosy [^`]+)` \|", README, re.MULTILINE)
 
 ENVIRONMENT = {**os.environ, "ARGOSY_DIST": "dist/out", "NO_COLOR": "1"}
 
-# What each command must print, on stdout. `eval` reads a chapter with two models: here it reads a few lines, with one.
+# What the commands must print on stdout. `eval` reads a chapter with two models; here it reads a few lines with one.
 EXPECTED = {
     "build": r"weights +up to date .*config +up to date .*library +up to date ",
     "chat": r"\w",
@@ -46,7 +46,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def folder(demo_artefact: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a person has it after `make chat`: the demo model in dist/out/, a copy that tests may write to."""
+    """A folder like a user's after `make chat`: a writable copy of the demo model in dist/out/."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(demo_artefact("q4f16_1"), folder / "dist" / "out" / "smollm2-135m-q4f16_1")
     (folder / "text.txt").write_text("Alice was beginning to get very tired of sitting by her sister.\n" * 2)
@@ -54,7 +54,7 @@ def folder(demo_artefact: Callable[[str], Path], tmp_path_factory: pytest.TempPa
 
 
 def add_web_library(folder: Path) -> None:
-    """An empty module, for a server does not run it."""
+    """Add an empty module as the library, which a server does not run."""
     if not page.is_built():
         try:
             page.find_npm()
@@ -69,7 +69,7 @@ def add_web_library(folder: Path) -> None:
 
 
 def serve(words: list[str], folder: Path) -> str:
-    """The address that a server prints, after its page was fetched and it was ended as a person ends it."""
+    """Start a server, fetch its page and stop it with Ctrl-C; return the address that it printed."""
     process = subprocess.Popen(
         words, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -85,7 +85,7 @@ def serve(words: list[str], folder: Path) -> str:
 
 
 def run(words: list[str], folder: Path) -> str:
-    """The standard output of a command that must succeed."""
+    """Run a command that must succeed; return its standard output."""
     done = subprocess.run(
         words, cwd=folder, env=ENVIRONMENT, input="Hello!\n/exit\n", capture_output=True, text=True, timeout=300
     )
@@ -115,7 +115,7 @@ def test_a_command_of_the_readme_does_what_it_says(line: str, folder: Path) -> N
 
 
 def test_the_python_example_of_the_readme(folder: Path) -> None:
-    """As it stands, but for the answers, which are kept short."""
+    """The example runs as printed, except that answers are kept short."""
     short = (
         "import argosy.runtime_bindings.chat.model as model\n"
         "defaults = model.model_defaults\n"

@@ -24,7 +24,7 @@ from argosy.support.progress import SilentProgress
 from argosy.web import page, tools
 from argosy.web.page import find_page
 
-# Runs the command line with the page in the folder of the first argument.
+# Run the command line with the page in the folder given by the first argument.
 PROGRAM = """
 import sys
 from pathlib import Path

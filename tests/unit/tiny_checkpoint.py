@@ -45,7 +45,7 @@ def save_checkpoint(
 
 
 def _save_tokenizer(directory: Path) -> int:
-    """One token for each byte, and the two that delimit messages; how many there are."""
+    """Save a tokenizer with one token per byte and two that delimit messages; return the number of tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -39,10 +39,10 @@ MAX_BATCH = 4
 
 
 def save_model(config: Mapping[str, object], directory: Path, seed: int = 0) -> torch.nn.Module:
-    """A transformers model with random weights, also written to `directory` as safetensors.
+    """Make a transformers model with random weights, and save it in `directory` as safetensors.
 
-    Weights are drawn so that every part matters: activations keep their size from layer to layer, norms and biases
-    are far from 1 and 0. `config` is written as given, so that one in an old spelling is read in that spelling.
+    Weights are such that every part matters: activations keep their size from layer to layer, and norms and biases are
+    far from 1 and 0. `config` is written as given, so that old spellings are tested too.
     """
     fields = dict(config)
     model_type = fields.pop("model_type")
@@ -64,20 +64,20 @@ def save_model(config: Mapping[str, object], directory: Path, seed: int = 0) -> 
 
 
 def reference_logits(model: torch.nn.Module, ids: Sequence[int]) -> np.ndarray:
-    """Logits after each of `ids`: (n, vocab), computed without a cache."""
+    """Compute the logits after each of `ids`, (n, vocab), without a cache."""
     with torch.no_grad():
         return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].float().numpy()
 
 
 def nmse(value: np.ndarray, reference: np.ndarray) -> float:
-    """Normalised mean square error."""
+    """Compute the normalised mean square error."""
     assert value.shape == reference.shape, (value.shape, reference.shape)
     return float(np.sum((value - reference) ** 2, dtype=np.float64) / np.sum(reference**2, dtype=np.float64))
 
 
 @dataclass
 class TinyLibrary:
-    """A library in memory with its parameters, and a KV cache to run it on."""
+    """A library in memory, with its parameters and a KV cache."""
 
     spec: DecoderSpec
     bounds: Bounds
@@ -92,7 +92,7 @@ class TinyLibrary:
         return self.machine["create_paged_kv_cache"](*(ShapeTuple([size]) for size in sizes))
 
     def add(self, sequence: int) -> None:
-        """A new, empty sequence."""
+        """Add an empty sequence."""
         self.function("vm.builtin.kv_state_add_sequence")(self.cache, sequence)
 
     def remove(self, sequence: int) -> None:
@@ -100,7 +100,7 @@ class TinyLibrary:
         self.function("vm.builtin.kv_state_remove_sequence")(self.cache, sequence)
 
     def forward(self, entry: str, chunks: Mapping[int, Sequence[int]]) -> np.ndarray:
-        """Append tokens to sequences through the entry point `entry`; its logits."""
+        """Append tokens to sequences through the entry point `entry`; return its logits."""
         ids = np.concatenate([np.asarray(tokens, "int32") for tokens in chunks.values()])
         lengths = [len(tokens) for tokens in chunks.values()]
         x = self.machine["embed"](tvm.runtime.tensor(ids), self.parameters).numpy()
@@ -114,7 +114,7 @@ class TinyLibrary:
         return logits.numpy()
 
     def prefill(self, sequence: int, ids: Sequence[int]) -> np.ndarray:
-        """Logits after the last of `ids`, given chunk by chunk: (vocab,)."""
+        """Prefill `ids` chunk by chunk; return the logits (vocab,) after the last one."""
         step = self.bounds.prefill_chunk
         for start in range(0, len(ids), step):
             logits = self.forward("prefill", {sequence: ids[start : start + step]})
@@ -122,12 +122,12 @@ class TinyLibrary:
 
 
 def quick_target(activations: str = "f32", kv: str = "f32") -> TargetRecord:
-    """This machine's CPU, with LLVM told to hurry: the same kernels, compiled in half the time."""
+    """Return the record of this machine's CPU, but with less optimization: the same kernels, in half the time."""
     return hurried(target_named("cpu", activations, kv))
 
 
 def hurried(target: TargetRecord) -> TargetRecord:
-    """`target` with LLVM told to hurry."""
+    """Change `target` to a lower optimization level of LLVM."""
     return replace(target, tvm_target=tvm.target.Target({**target.tvm_target.export(), "opt-level": 1}))
 
 
@@ -144,7 +144,7 @@ class CompiledModel:
 def compile_model(
     directory: Path, target: TargetRecord, quantization: str, rounding: str = "full", context_window: int | None = None
 ) -> CompiledModel:
-    """The checkpoint in `directory`, converted and compiled for `target` in memory."""
+    """Convert and compile the checkpoint in `directory` for `target`, in memory."""
     checkpoint = open_checkpoint(directory)
     model = read_model(checkpoint, context_window)
     spec, parameters = model.spec, model.parameters
@@ -175,7 +175,7 @@ def build_library(
     kv: str = "f32",
     target: TargetRecord | None = None,
 ) -> TinyLibrary:
-    """The checkpoint in `directory`, converted, compiled and loaded: for this CPU, or for a `target` that runs here."""
+    """Convert, compile and load the checkpoint in `directory`, for this CPU or for a `target` that runs here."""
     target = target or quick_target(activations, kv)
     model = compile_model(directory, target, quantization, rounding, context_window)
     machine = tvm.runtime.vm.VirtualMachine(model.executable, tvm.cpu())

@@ -96,7 +96,7 @@ class ToyRunner:
 
 
 def drain(engine: Engine, limit: int = 5000) -> dict[int, list[Event]]:
-    """Steps until nothing is left; the events of each request."""
+    """Step until no work is left; return the events of every request."""
     events: dict[int, list[Event]] = {}
     for _ in range(limit):
         if not engine.has_work:

@@ -18,7 +18,7 @@ import tvm_ffi
 
 from argosy.compiler.targets.record import TargetRecord
 
-LARGEST = 64 << 20  # bytes of a tensor; more is reserved by the cache for index arrays, of which `USED` are copied
+LARGEST = 64 << 20  # bytes of a tensor; larger ones are the cache's index arrays, of which only `USED` bytes are copied
 USED = 1 << 20
 LIBC = ctypes.CDLL(None)
 LIBC.malloc_usable_size.restype = ctypes.c_size_t
@@ -27,8 +27,8 @@ LIBC.malloc_usable_size.argtypes = [ctypes.c_void_p]
 
 @dataclass(frozen=True)
 class Shader:
-    """One kernel: its WGSL, in the order of its arguments whether each tensor is written and each scalar's type, and
-    what a launch passes after them."""
+    """One kernel: its WGSL, which tensors it writes, the types of its scalars (in the order of arguments), and what a
+    launch passes after them."""
 
     name: str
     source: str

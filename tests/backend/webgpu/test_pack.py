@@ -1,5 +1,4 @@
-"""Libraries for browsers: linking, what a module wants and offers, its errors in JavaScript, and the compiled runtime's
-cache."""
+"""Libraries for browsers: linking, imports and exports, errors in JavaScript, and the cache of the compiled runtime."""
 
 import json
 import shutil
@@ -24,7 +23,7 @@ from argosy.support.errors import CompileError, TargetError
 
 NPM = Path(__file__).parents[3] / "runtime_bindings/web"
 HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm"}
-# All that `createPolyfillWASI` of @mlc-ai/web-runtime and its `Environment` provide.
+# Everything that `createPolyfillWASI` and `Environment` of @mlc-ai/web-runtime provide.
 PROVIDED = {
     *(f"env.{name}" for name in ("TVMFFIWasmSafeCall", "TVMFFIWasmFunctionDeleter", "emscripten_notify_memory_growth")),
     *(
@@ -44,7 +43,7 @@ PROVIDED = {
 
 
 class Stages:
-    """A Progress that remembers."""
+    """A Progress that records its reports."""
 
     def __init__(self) -> None:
         self.reports: list[tuple[str, int, int]] = []
@@ -54,7 +53,7 @@ class Stages:
 
 
 def double_of_four(target: dict[str, object] | tvm.target.Target) -> tvm.runtime.Executable:
-    """x (4,) f32 -> 2 x."""
+    """Compile x (4,) f32 -> 2 x."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((4,), "float32"))
     with builder.function("double_of_four", [x]):
@@ -136,7 +135,7 @@ def test_a_missing_toolchain_is_one_sentence_with_the_way_out(monkeypatch: pytes
 
 
 class Copier:
-    """A toolchain that copies: quick, and it counts what it was asked for."""
+    """A fast toolchain that only copies, and counts its calls."""
 
     name, version, flags = "copier", "1", "-O"
 

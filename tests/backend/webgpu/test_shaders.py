@@ -1,4 +1,4 @@
-"""The kernels of browser libraries: their WGSL is accepted, sampling is what numpy says, a model gives the golden ids.
+"""The kernels of browser libraries: valid WGSL, sampling like numpy, and the golden transcript.
 
 Without PyPI `wgpu` and a Vulkan adapter (Debian: `mesa-vulkan-drivers`) the kernels are only compiled.
 """
@@ -51,7 +51,7 @@ needs_adapter = pytest.mark.skipif(device() is None, reason="no `wgpu` or no Vul
 
 @cache
 def compiled(scheme: str, directory: Path) -> CompiledModel:
-    """The tiny model as a library for browsers, with host code for this machine."""
+    """Compile the tiny model as a library for browsers, with host code for this machine."""
     return compile_model(
         save_checkpoint(directory, scale=SCALE), emulated(target_named("webgpu", scheme=scheme)), scheme
     )
@@ -63,7 +63,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kernels(functions: dict[str, tvm.tirx.PrimFunc]) -> tvm.runtime.Module:
-    """`functions` compiled, with host code for this machine; its kernels run on the adapter."""
+    """Compile `functions` with host code for this machine; their kernels run on the adapter."""
     target = emulated(target_named("webgpu", scheme="q4f16_1")).tvm_target
     named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
     module = tvm.tirx.build(tvm.IRModule(named), target=target)
@@ -81,7 +81,7 @@ def test_every_kernel_is_valid_and_within_the_limits(scheme: str, checkpoint: Pa
 
 
 def check_limits(shader: Shader, halves: bool) -> None:
-    """No more than the JavaScript runtime asks of an adapter, and valid WGSL where there is a validator."""
+    """Check the limits that the JavaScript runtime requests, and, given a validator, that the WGSL is valid."""
     x, y, z = shader.workgroup
     assert x * y * z <= 256, shader.name
     assert len(shader.written) <= 10, f"{shader.name} binds more buffers than the runtime asks for"
@@ -97,7 +97,7 @@ def test_the_transcript_is_the_golden_one(checkpoint: Path) -> None:
 
 
 def loaded(model: CompiledModel) -> TinyLibrary:
-    """The model with its kernels on the adapter."""
+    """Load the model with its kernels on the adapter."""
     Runner(owner_of(model.executable))
     machine = tvm.runtime.vm.VirtualMachine(model.executable, tvm.cpu())
     return TinyLibrary(model.spec, model.bounds, machine, [tvm.runtime.tensor(array) for array in model.tensors])
@@ -288,5 +288,5 @@ def test_linear_layers(fmt: Format, x: str, out: str, bias: str | None, residual
 
 
 def empty(shape: tuple[int, ...], dtype: str = "float32") -> tvm.runtime.Tensor:
-    """A tensor of zeros."""
+    """Make a tensor of zeros."""
     return tvm.runtime.tensor(np.zeros(shape, dtype))
