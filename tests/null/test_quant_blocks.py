@@ -112,11 +112,11 @@ def test_scales_that_cannot_be_stored_are_refused(fmt: Format, scale: float, mes
 @pytest.mark.parametrize(("kind", "fmt"), EXACT, ids=lambda value: getattr(value, "name", value))
 def test_blocks_of_experts_are_stored_like_each_alone(kind: str, fmt: Format) -> None:
     rng = np.random.default_rng(2)
-    each = [RawBlocks.of(kind, rng.standard_normal((5, 64)).astype(np.float32)) for _ in range(3)]
-    minimum = np.stack([blocks.min for blocks in each]) if kind == "Q4_1" else None
-    stacked = RawBlocks(kind, each[0].raw, np.stack([b.q for b in each]), np.stack([b.scale for b in each]), minimum)
+    parts = [RawBlocks.of(kind, rng.standard_normal((5, 64)).astype(np.float32)) for _ in range(3)]
+    minimum = np.stack([blocks.min for blocks in parts]) if kind == "Q4_1" else None
+    stacked = RawBlocks(kind, parts[0].raw, np.stack([b.q for b in parts]), np.stack([b.scale for b in parts]), minimum)
     _, tensors = pack_blocks(stacked, fmt)
     assert {s: (t.shape, str(t.dtype)) for s, t in tensors.items()} == fmt.tensors((3, 5, 64))
-    for i, blocks in enumerate(each):
+    for i, blocks in enumerate(parts):
         _, alone = pack_blocks(blocks, fmt)
         assert all(np.array_equal(tensors[suffix][i], tensor) for suffix, tensor in alone.items())

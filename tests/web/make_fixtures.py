@@ -269,9 +269,9 @@ def stop_cases() -> list[dict[str, Any]]:
     ]
     cases = []
     for stops, parts in asked:
-        of = StopStrings(stops)
-        given = [of.add(part) for part in parts]
-        cases.append({"stops": stops, "pieces": parts, "given": given, "rest": of.finish(), "found": of.found})
+        stop = StopStrings(stops)
+        given = [stop.add(part) for part in parts]
+        cases.append({"stops": stops, "pieces": parts, "given": given, "rest": stop.finish(), "found": stop.found})
     return cases
 
 

@@ -45,7 +45,7 @@ def expected(directory: Path) -> list[tuple[int, ...]]:
     for prompt in PROMPTS:
         chat.generate(prompt, generation_config={**GENERATION, "logprobs": True, "top_logprobs": 2})
         assert chat.last is not None and len(chat.last.tokens) == LENGTH
-        margins = [first[1] - second[1] for first, second in (each.top for each in chat.last.logprobs)]
+        margins = [first[1] - second[1] for first, second in (logprob.top for logprob in chat.last.logprobs)]
         assert min(margins) > MARGIN, "two tokens are as good as each other"
         assert len(set(chat.last.tokens)) > 8, "an answer that repeats itself proves little"
         answers.append(chat.last.tokens)
@@ -58,8 +58,8 @@ def in_node(directory: Path, icd: Path = SWIFTSHADER) -> Any:
 
 
 def in_chromium(directory: Path, serve: Serve, binding: Path, driver: Path | None = None) -> Any:
-    wishes = {"url": serve(directory), "binding": binding, "prompts": PROMPTS, "generation": GENERATION}
-    seen = drive("transcript", timeout=180, driver=driver, **wishes)
+    options = {"url": serve(directory), "binding": binding, "prompts": PROMPTS, "generation": GENERATION}
+    seen = drive("transcript", timeout=180, driver=driver, **options)
     assert seen["errors"] == []
     return seen
 

@@ -65,9 +65,9 @@ def chat(directory: Path) -> ChatModule:
     return ChatModule(directory, target="cpu", system=SYSTEM)
 
 
-def on_cpu(chat: ChatModule, **wishes: Any) -> str:
+def on_cpu(chat: ChatModule, **settings: Any) -> str:
     chat.reset_chat()
-    return chat.generate(QUESTION, generation_config={"temperature": 0.0, "max_tokens": 24, **wishes})
+    return chat.generate(QUESTION, generation_config={"temperature": 0.0, "max_tokens": 24, **settings})
 
 
 def test_it_says_what_the_cpu_says(replies: dict[str, Any], chat: ChatModule) -> None:
@@ -89,10 +89,10 @@ def test_penalties_make_it_repeat_itself_less(replies: dict[str, Any]) -> None:
 def test_logprobs_are_those_of_the_cpu(replies: dict[str, Any], chat: ChatModule) -> None:
     on_cpu(chat, logprobs=True, top_logprobs=1)
     assert chat.last is not None
-    expected = [each.logprob for each in chat.last.logprobs]
+    expected = [token.logprob for token in chat.last.logprobs]
     content = replies["logprobs"]["logprobs"]["content"]
-    assert [each["logprob"] for each in content] == pytest.approx(expected, abs=1e-2)
-    assert all(len(each["top_logprobs"]) == 3 for each in content)
+    assert [token["logprob"] for token in content] == pytest.approx(expected, abs=1e-2)
+    assert all(len(token["top_logprobs"]) == 3 for token in content)
 
 
 def test_sampling_follows_its_seed(replies: dict[str, Any]) -> None:
