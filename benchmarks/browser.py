@@ -153,9 +153,9 @@ def markdown(report: dict[str, Any]) -> str:
     emulator = "lavapipe" if in_float16(report["quantization"]) else "SwiftShader"
     rows = {
         "Loading": lambda run: human_time(run["load"]),
-        "thereof compiling shaders": lambda run: human_time(run["shaders"]),
+        "including shader compilation": lambda run: human_time(run["shaders"]),
         "First token, from the start of loading": lambda run: human_time(run["first_token"]),
-        "First token, from asking": lambda run: human_time(run["first_token_after_asking"]),
+        "First token, after the question": lambda run: human_time(run["first_token_after_asking"]),
         "Decode, tokens/s": lambda run: f"{run['decode_rate']:.3g}",
     }
     table = ReportTable(
@@ -165,8 +165,8 @@ def markdown(report: dict[str, Any]) -> str:
             f"By `{report['command']}`, "
             f"on {machine['cpu']}, {machine['usable_cpus']} threads, {emulator}, which emulates WebGPU on the CPU. "
             f"The library has {human_size(report['library_bytes'])}, the weights {human_size(report['weight_bytes'])}. "
-            f"First link: {human_time(first['runtime'] + first['link'])}, thereof {human_time(first['runtime'])} for "
-            f"compiling the runtime once. Second link: {human_time(second['link'])}. With the model's own kernels the "
+            f"First link: {human_time(first['runtime'] + first['link'])}, including {human_time(first['runtime'])} to "
+            f"compile the runtime once. Second link: {human_time(second['link'])}. With the model's own kernels the "
             f"library took {human_time(first['all'])} and {human_time(second['all'])}.",
         ),
     )  # fmt: skip
