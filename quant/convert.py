@@ -52,7 +52,7 @@ def check_sources(parameters: Sequence[StoredParameter], checkpoint: TensorSourc
     missing = [f"`{s.name}`" for s in sources if s.name not in present]
     if missing:
         raise CheckpointError(
-            f"the checkpoint lacks {_listed(missing)}", "its config asks for them; check that every file of it is there"
+            f"the checkpoint lacks {_listed(missing)}", "its config requires them; check that all files are there"
         )
     wrong = [
         f"`{s.name}` {list(checkpoint.shape(s.name))} instead of {list(s.shape)}"

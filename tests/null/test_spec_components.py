@@ -1,4 +1,4 @@
-"""Components: what they list is what slots and sources are made of, whatever the mixture of layers."""
+"""Components: slots and sources are made from their parts, in any mixture of layers."""
 
 from __future__ import annotations
 
