@@ -43,6 +43,7 @@ class Shader:
         return int(x), int(y), int(z)
 
 
+_THREADS = ("max-compute-invocations-per-workgroup", "max-compute-workgroup-size-x")
 _generate = tvm.get_global_func("target.build.webgpu")
 _launch_tags: dict[str, list[str]] = {}
 
@@ -105,7 +106,12 @@ def device():
         return None
     adapter = adapters[0]
     features = [name for name in ("shader-f16",) if name in adapter.features]
-    limits = {"max-storage-buffers-per-shader-stage": 10, "max-compute-workgroup-storage-size": 32768}
+    limits = {
+        "max-storage-buffers-per-shader-stage": 10,
+        "max-compute-workgroup-storage-size": 32768,
+        # More than browsers have, for tests of larger tiles.
+        **{name: min(1024, adapter.limits[name]) for name in _THREADS},
+    }
     return adapter.request_device_sync(required_features=features, required_limits=limits)
 
 

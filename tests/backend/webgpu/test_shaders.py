@@ -4,6 +4,7 @@ Without PyPI `wgpu` and a Vulkan adapter (Debian: `mesa-vulkan-drivers`) the ker
 """
 
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -28,21 +29,28 @@ from tiny_models import (
     save_model,
 )
 
-from argosy.compiler.kernels.gpu.linear import GpuLinear
+from argosy.compiler.kernels.gpu.attention.cache import gpu_kernels
+from argosy.compiler.kernels.gpu.linear import GpuLinear, GpuLinearPlan
 from argosy.compiler.kernels.gpu.sampling.logits import bitmask, logit_bias, penalties
 from argosy.compiler.kernels.gpu.sampling.softmax import softmax_chunks, softmax_partials, softmax_probabilities
 from argosy.compiler.kernels.gpu.sampling.sort import sort_descending
 from argosy.compiler.kernels.gpu.sampling.top_p import sample_top_p
+from argosy.compiler.kernels.gpu.traits import GpuTraits
 from argosy.compiler.kernels.linear import LinearKernel
 from argosy.compiler.targets import target_named
+from argosy.compiler.targets.webgpu.fixups import FIXUPS
 from argosy.compiler.targets.webgpu.target import webgpu_traits
 from argosy.model_defs.families import FAMILIES
 from argosy.quant import formats
 from argosy.quant.scheme import F16, F32, INT4_F16, INT4_F32, Format
 
 TRAITS = webgpu_traits(f16=True)
+# Devices whose kernels have other tiles: one with little of everything, one with more than browsers have.
+SMALL = replace(TRAITS, threads=64, shared_bytes=16 << 10, grid=7)
+LARGE = replace(TRAITS, threads=1024, shared_bytes=64 << 10)
 SCHEMES = ("q0f32", "q4f32_1", "q0f16", "q4f16_1")
 VOCABULARIES = (258, 5000, 49152, 262144)
+SAMPLED = [*((TRAITS, vocab) for vocab in VOCABULARIES), (SMALL, 5000), (LARGE, 5000)]
 ENTRY_POINT_FAMILIES = ("llama", "mistral", "gemma3_text")
 # llama is the tiny checkpoint of every scheme; gemma3 is gemma3_text under other names.
 OTHER_FAMILIES = [name for name in FAMILIES if name not in ("llama", "gemma3")]
@@ -66,7 +74,7 @@ def kernels(functions: dict[str, tvm.tirx.PrimFunc]) -> tvm.runtime.Module:
     """Compile `functions` with host code for this machine; their kernels run on the adapter."""
     target = emulated(target_named("webgpu", scheme="q4f16_1")).tvm_target
     named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
-    module = tvm.tirx.build(tvm.IRModule(named), target=target)
+    module = tvm.tirx.build(tvm.transform.Sequential(list(FIXUPS))(tvm.IRModule(named)), target=target)
     Runner(module)
     return module
 
@@ -94,6 +102,17 @@ def check_limits(shader: Shader, halves: bool) -> None:
 @needs_adapter
 def test_the_transcript_is_the_golden_one(checkpoint: Path) -> None:
     assert transcript(loaded(compiled("q0f32", checkpoint))) == golden_ids()
+
+
+@needs_adapter
+def test_the_transcript_of_a_smaller_device_is_the_golden_one(tmp_path: Path) -> None:
+    small = replace(SMALL, grid=TRAITS.grid, f16=False)
+    target = replace(
+        target_named("webgpu", scheme="q0f32"), gpu=small,
+        linear=GpuLinearPlan(small, "float32", frozenset({"f32"})), cache=gpu_kernels(small),
+    )  # fmt: skip
+    model = compile_model(save_checkpoint(tmp_path, scale=SCALE), emulated(target), "q0f32")
+    assert transcript(loaded(model)) == golden_ids()
 
 
 def loaded(model: CompiledModel) -> TinyLibrary:
@@ -157,19 +176,19 @@ def test_every_entry_point_computes_what_the_cpu_does(family: str, tmp_path: Pat
 
 
 @needs_adapter
-@pytest.mark.parametrize("vocab", VOCABULARIES)
-def test_probabilities_and_their_order(vocab: int) -> None:
+@pytest.mark.parametrize(("traits", "vocab"), SAMPLED)
+def test_probabilities_and_their_order(traits: GpuTraits, vocab: int) -> None:
     module = kernels(
         {
-            "partials": softmax_partials(TRAITS, vocab),
-            "softmax": softmax_probabilities(TRAITS, vocab),
-            "sort": sort_descending(TRAITS, vocab),
+            "partials": softmax_partials(traits, vocab),
+            "softmax": softmax_probabilities(traits, vocab),
+            "sort": sort_descending(traits, vocab),
         }
     )
     x = np.random.default_rng(0).standard_normal((2, 1, vocab), np.float32) * 3
     x[0, 0, [7, 9]] = x.max() + 1  # equals: the earlier one comes first
     temperature = np.array([0.7, 1e-6], np.float32)
-    partials = empty((2, softmax_chunks(TRAITS, vocab), 2))
+    partials = empty((2, softmax_chunks(traits, vocab), 2))
     probs = empty(x.shape)
     module["partials"](*map(tvm.runtime.tensor, (x, temperature)), partials)
     module["softmax"](*map(tvm.runtime.tensor, (x, temperature)), partials, probs)
@@ -184,9 +203,9 @@ def test_probabilities_and_their_order(vocab: int) -> None:
 
 
 @needs_adapter
-@pytest.mark.parametrize("vocab", VOCABULARIES)
-def test_samples_come_from_the_nucleus(vocab: int) -> None:
-    module = kernels({"sample": sample_top_p(TRAITS, vocab)})
+@pytest.mark.parametrize(("traits", "vocab"), SAMPLED)
+def test_samples_come_from_the_nucleus(traits: GpuTraits, vocab: int) -> None:
+    module = kernels({"sample": sample_top_p(traits, vocab)})
     random = np.random.default_rng(1)
     probs = np.sort(random.dirichlet(np.full(vocab, 0.02), 2).astype(np.float32), axis=1)[:, ::-1].copy()
     ids = np.stack([random.permutation(vocab) for _ in range(2)]).astype(np.int32)
@@ -221,10 +240,11 @@ def test_a_token_without_probability_is_never_sampled(uniform: float) -> None:
 
 
 @needs_adapter
-def test_logits_are_changed_in_place() -> None:
+@pytest.mark.parametrize("traits", [TRAITS, SMALL], ids=["webgpu", "small"])
+def test_logits_are_changed_in_place(traits: GpuTraits) -> None:
     vocab = 1000
     module = kernels(
-        {"bias": logit_bias(TRAITS, vocab), "penalties": penalties(TRAITS, vocab), "mask": bitmask(TRAITS, vocab)}
+        {"bias": logit_bias(traits, vocab), "penalties": penalties(traits, vocab), "mask": bitmask(traits, vocab)}
     )
     x = np.random.default_rng(2).standard_normal((2, vocab), np.float32)
     tokens, counts = np.array([3, 4, 7], np.int32), np.array([1, 2, 3], np.int32)
@@ -269,8 +289,21 @@ def test_logits_are_changed_in_place() -> None:
 def test_linear_layers(fmt: Format, x: str, out: str, bias: str | None, residual: bool, tokens: int) -> None:
     if "float16" in (x, out, fmt.dtype) and "shader-f16" not in device().features:
         pytest.skip("the adapter has no 16-bit floats")
-    kernel = LinearKernel(1, 1, fmt, x=x, out=out, bias=bias, residual=residual)
-    module = kernels({"linear": GpuLinear(TRAITS, kernel).build()})
+    check_linear(TRAITS, LinearKernel(1, 1, fmt, x=x, out=out, bias=bias, residual=residual), tokens)
+
+
+@needs_adapter
+@pytest.mark.parametrize("tokens", [4, 50])
+@pytest.mark.parametrize("fmt", [INT4_F32, F32], ids=["int4", "f32"])
+@pytest.mark.parametrize("traits", [SMALL, LARGE], ids=["small", "large"])
+def test_linear_layers_of_other_devices(traits: GpuTraits, fmt: Format, tokens: int) -> None:
+    check_linear(traits, LinearKernel(1, 1, fmt, bias="float32"), tokens)
+
+
+def check_linear(traits: GpuTraits, kernel: LinearKernel, tokens: int) -> None:
+    """Compare the kernel with numpy for matrices of several sizes."""
+    fmt, x, out, bias, residual = kernel.fmt, kernel.x, kernel.out, kernel.bias, kernel.residual
+    module = kernels({"linear": GpuLinear(traits, kernel).build()})
     random = np.random.default_rng(4)
     odd = () if fmt.bits else ((3, 1), (65, 33))
     for n, k in ((96, 64), (130, 96), (66, 576), (1, 40), *odd):

@@ -1,4 +1,4 @@
-// In place of the runtime's functions on files: a browser has none, and says so.
+// Replaces the runtime's functions on files by ones that fail: a browser has no files.
 #include "src/runtime/file_utils.h"
 
 #include <tvm/ffi/error.h>
