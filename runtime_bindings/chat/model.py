@@ -148,7 +148,8 @@ def loaded_model(model: LoadedModel | str | Path, **options: Any) -> LoadedModel
     """
     if not isinstance(model, LoadedModel):
         return LoadedModel.load(model, **options)
-    name = next((name for name, value in options.items() if value not in (None, False, "cpu")), None)
+    defaults = {"device": "cpu", "cache_packed": False}
+    name = next((name for name, value in options.items() if value != defaults.get(name)), None)
     if name is not None:
         raise UsageError(f"`{name}` cannot be set for a model that is loaded", f"LoadedModel.load(..., {name}=...)")
     return model
