@@ -1,1 +1,1 @@
-"""Kernels for GPUs whose threads share memory in workgroups and no more than that is known of them."""
+"""Kernels for GPUs, which assume no more than threads that share memory in workgroups."""
