@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_checkpoint import save_checkpoint
 
 from argosy import ArgosyError, ChatModule, GenerationConfig, LoadedModel, StreamIterator, StreamToStdout
-from argosy.build import BuildRequest, build
 from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner, kv_bytes
@@ -26,17 +24,14 @@ from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Event, Request, RequestStats
 from argosy.support.errors import ArtefactError, ContextFullError, RequestError, TargetError, UsageError
-from argosy.support.progress import SilentProgress
 
 WINDOW, CHUNK = 128, 16
 GREEDY = {"temperature": 0.0, "max_tokens": 12}
 
 
 @pytest.fixture(scope="module")
-def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    checkpoint = save_checkpoint(tmp_path_factory.mktemp("chat") / "tiny")
-    options = {"quantization": "q0f32", "context_window": WINDOW, "prefill_chunk": CHUNK, "max_batch": 3}
-    return build(BuildRequest(str(checkpoint), output=checkpoint / "out", **options), SilentProgress()).directory
+def artefact(tiny_artefact: Callable[..., Path]) -> Path:
+    return tiny_artefact(quantization="q0f32", context_window=WINDOW, prefill_chunk=CHUNK, max_batch=3)
 
 
 @pytest.fixture

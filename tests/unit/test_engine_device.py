@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_checkpoint import save_checkpoint
 from toy_runner import GREEDY, ToyRunner, answer, drain, greedy_reference, prompt_of
 
-from argosy.build import BuildRequest, build
 from argosy.dist.artefact import open_artefact
 from argosy.runtime_bindings.engine.batch import Batch, Chunk
 from argosy.runtime_bindings.engine.device import DEVICES, Device, Logits, open_device
@@ -23,7 +22,6 @@ from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Request
 from argosy.runtime_bindings.engine.sampler import Sample
 from argosy.support.errors import ArgosyError, TargetError
-from argosy.support.progress import SilentProgress
 
 WINDOW, CHUNK = 64, 16
 
@@ -77,15 +75,11 @@ def test_a_device_that_is_not_driven_is_refused() -> None:
     assert caught.value.hint is not None and "cpu" in caught.value.hint
 
 
-@pytest.fixture(scope="module")
-def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def artefact(tiny_artefact: Callable[..., Path], tmp_path: Path) -> Path:
     """A library that packs its weights."""
-    checkpoint = save_checkpoint(tmp_path_factory.mktemp("device") / "tiny")
-    request = BuildRequest(
-        str(checkpoint), output=checkpoint / "out", quantization="q4f16_1", context_window=WINDOW,
-        prefill_chunk=CHUNK, max_batch=4,
-    )  # fmt: skip
-    return build(request, SilentProgress()).directory
+    shared = tiny_artefact(quantization="q4f16_1", context_window=WINDOW, prefill_chunk=CHUNK, max_batch=4)
+    return Path(shutil.copytree(shared, tmp_path / "artefact"))
 
 
 def runner_of(artefact: Path, cache_packed: bool = False) -> LibraryRunner:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,19 +34,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("packed") / "tiny")
 
 
-def built(checkpoint: Path, output: Path, quantization: str = "q4f16_1", rounding: str = "full") -> Path:
-    options = {"quantization": quantization, "rounding": rounding, "context_window": 64, "prefill_chunk": 16}
-    return build(BuildRequest(str(checkpoint), output=output, max_batch=1, **options), SilentProgress()).directory
-
-
-@pytest.fixture(scope="module")
-def original(checkpoint: Path) -> Path:
-    return built(checkpoint, checkpoint / "out")
+OPTIONS = {"quantization": "q4f16_1", "context_window": 64, "prefill_chunk": 16, "max_batch": 4}
 
 
 @pytest.fixture
-def artefact(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "artefact"))
+def artefact(tiny_artefact: Callable[..., Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_artefact(**OPTIONS), tmp_path / "artefact"))
 
 
 def weights_of(directory: Path, cache_packed: bool, warned: list[str] | None = None) -> list[np.ndarray]:
@@ -106,7 +100,7 @@ def test_packed_weights_of_another_state_are_removed(artefact: Path, checkpoint:
     weights_of(artefact, cache_packed=True)
     (before,) = directories(artefact)
     (artefact / "packed-notes").mkdir()  # not ours
-    built(checkpoint, artefact, rounding="rtn")
+    build(BuildRequest(str(checkpoint), output=artefact, rounding="rtn", **OPTIONS), SilentProgress())  # type: ignore[arg-type]
     plain = weights_of(artefact, cache_packed=False)
     assert same(weights_of(artefact, cache_packed=True), plain)
     mine, notes = directories(artefact)
@@ -150,8 +144,8 @@ def test_packed_weights_with_something_in_the_way(artefact: Path) -> None:
     assert directory.read_text() == "a file"
 
 
-def test_packed_weights_are_nothing_where_nothing_is_packed(checkpoint: Path, tmp_path: Path) -> None:
-    directory = built(checkpoint, tmp_path / "plain", "q0f32")
+def test_packed_weights_are_nothing_where_nothing_is_packed(tiny_artefact: Callable[..., Path]) -> None:
+    directory = tiny_artefact(quantization="q0f32", context_window=128, prefill_chunk=16, max_batch=3)
     opened = open_artefact(directory)
     assert packing_recipe(load_library(opened).machine) is None
     weights_of(directory, cache_packed=True)
