@@ -75,8 +75,8 @@ $(VENV)/.stamp-venv:
 	  echo "hint: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@touch $@
 
-# Editable: changed sources need no new installation, but a changed pyproject.toml does.
-$(VENV)/.stamp-base: pyproject.toml $(VENV)/.stamp-venv
+# Editable: changed sources need no new installation, but a changed pyproject.toml or setup.py does.
+$(VENV)/.stamp-base: pyproject.toml setup.py $(VENV)/.stamp-venv
 	@echo "setup: argosy and the compiler (about 250 MB, a minute or two)"
 	@$(PIP) install -e .
 	@touch $@
