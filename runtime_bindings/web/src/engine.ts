@@ -111,7 +111,7 @@ export class Engine {
     const { gpu } = this.library;
     gpu.destroy();
     if (gpu.lost) return; // the runtime has freed everything
-    for (const each of Object.values(this.functions)) each.dispose();
+    for (const held of Object.values(this.functions)) held.dispose();
     this.state.dispose();
     this.params.dispose();
     this.library.dispose();

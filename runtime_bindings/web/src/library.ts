@@ -119,11 +119,11 @@ export class Library {
       if (!this.gpu.gone) this.scoped(() => enter(info.name, run));
     };
     try {
-      await Promise.all(first.map((each) => compile(each).then(() => onShader(++done, first.length))));
+      await Promise.all(first.map((shader) => compile(shader).then(() => onShader(++done, first.length))));
     } catch (error) {
       throw await this.gpu.explain(error, "the browser cannot compile the model's shaders");
     }
-    const rest = shaders.filter((each) => !first.includes(each));
+    const rest = shaders.filter((shader) => !first.includes(shader));
     this.otherShaders = Promise.all(rest.map(compile)).then(() => undefined);
     this.otherShaders.catch(() => undefined); // reported to whoever awaits it
   }
@@ -155,10 +155,10 @@ function metadataOf(text: string, artefact: Artefact): Metadata {
       throw new ArgosyError(message, REBUILD);
     }
   }
-  const params = says.children("params").map((each) => ({
-    name: each.text("name"),
-    shape: each.counts("shape"),
-    dtype: each.text("dtype"),
+  const params = says.children("params").map((param) => ({
+    name: param.text("name"),
+    shape: param.counts("shape"),
+    dtype: param.text("dtype"),
   }));
   checkParams(params, artefact);
   return {

@@ -57,7 +57,7 @@ export class Reader {
 
   counts(name: string): number[] {
     const value = this.values[name];
-    const sound = Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && each >= 0);
+    const sound = Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
     if (!sound) throw this.wrong(name, "a list of whole numbers");
     return value as number[];
   }
@@ -71,7 +71,7 @@ export class Reader {
   children(name: string): Reader[] {
     const value = this.values[name];
     if (!Array.isArray(value) || !value.every(isObject)) throw this.wrong(name, "a list of objects");
-    return value.map((each) => new Reader(each, this.file, this.hint));
+    return value.map((item) => new Reader(item, this.file, this.hint));
   }
 
   /** The fields of an object, by name. */

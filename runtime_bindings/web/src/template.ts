@@ -139,7 +139,7 @@ export function checkMessages(messages: unknown): Message[] {
 export function selectTemplate(value: unknown): string | null {
   if (value === undefined || value === null || typeof value === "string") return value || null;
   const named = Array.isArray(value) ? value.filter(isObject) : [];
-  const chosen = named.find((each) => each["name"] === "default") ?? named[0];
+  const chosen = named.find((template) => template["name"] === "default") ?? named[0];
   if (typeof chosen?.["template"] !== "string") {
     throw new ArgosyError("`chat_template` is not a template or a list of named ones", "build the artefact again");
   }

@@ -12,8 +12,8 @@ const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-pra
 /** Wait for animations to end; return one line per element that breaks a rule. */
 export async function audit(page) {
   await page.evaluate(() => {
-    const ending = document.getAnimations().filter((each) => each.effect.getComputedTiming().endTime < Infinity);
-    return Promise.allSettled(ending.map((each) => each.finished));
+    const ending = document.getAnimations().filter((animation) => animation.effect.getComputedTiming().endTime < Infinity);
+    return Promise.allSettled(ending.map((animation) => animation.finished));
   });
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
   const { violations } = await page.evaluate((values) => axe.run(document, { runOnly: { type: "tag", values } }), RULES);

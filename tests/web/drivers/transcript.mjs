@@ -20,7 +20,7 @@ async function talk({ url, prompts, generation }) {
   const progress = [];
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
-  const chat = await ChatModule.load(url, { onProgress: (each) => progress.push(each) });
+  const chat = await ChatModule.load(url, { onProgress: (report) => progress.push(report) });
   const loaded = seconds();
   const replies = [];
   for (const prompt of prompts) {

@@ -25,7 +25,7 @@ const buffer = (usage: number): GPUBuffer => ({ usage }) as GPUBuffer;
 const group = (device: GPUDevice, layout: object, ...buffers: GPUBuffer[]): GPUBindGroup =>
   device.createBindGroup({
     layout: layout as GPUBindGroupLayout,
-    entries: buffers.map((each, binding) => ({ binding, resource: { buffer: each } })),
+    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
   });
 
 test("a bind group of the same layout and buffers is made once", () => {

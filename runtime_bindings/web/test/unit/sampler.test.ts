@@ -34,25 +34,25 @@ test("without a seed, draws differ", () => {
 for (const { name, logits: values, cases } of shapes) {
   describe(`logits: ${name}`, () => {
     const logits = Float32Array.from(values);
-    test.each(cases.map((each) => [JSON.stringify(each.params), each] as const))("%s", (_, each) => {
-      const params = resolve(each.params, neutral);
-      const adjusted = adjust(logits, params, each.history);
+    test.each(cases.map((recorded) => [JSON.stringify(recorded.params), recorded] as const))("%s", (_, recorded) => {
+      const params = resolve(recorded.params, neutral);
+      const adjusted = adjust(logits, params, recorded.history);
       const expected = logits.slice();
-      for (const [id, value] of Object.entries(each.changed)) expected[Number(id)] = value;
+      for (const [id, value] of Object.entries(recorded.changed)) expected[Number(id)] = value;
       adjusted.forEach((value, id) => {
         if (value !== expected[id]) expect(value).toBeCloseTo(expected[id] as number, 5);
       });
       const { ids } = truncate(adjusted, params);
-      expect(ids && ids.length < logits.length ? [...ids] : null).toEqual(each.left);
+      expect(ids && ids.length < logits.length ? [...ids] : null).toEqual(recorded.left);
       const sampler = new Sampler(params);
-      const samples = each.tokens.map(() => sampler.sample(logits, each.history));
-      expect(samples.map((sample) => sample.token)).toEqual(each.tokens);
+      const samples = recorded.tokens.map(() => sampler.sample(logits, recorded.history));
+      expect(samples.map((sample) => sample.token)).toEqual(recorded.tokens);
       const logprob = samples[0]?.logprob ?? null;
-      expect(logprob === null).toBe(each.logprob === null);
-      if (logprob && each.logprob) {
-        expect(logprob.token).toBe(each.logprob.token);
-        expect(logprob.logprob).toBeCloseTo(each.logprob.logprob, 5);
-        expect(logprob.top.map(([id]) => id)).toEqual(each.logprob.top.map(([id]) => id));
+      expect(logprob === null).toBe(recorded.logprob === null);
+      if (logprob && recorded.logprob) {
+        expect(logprob.token).toBe(recorded.logprob.token);
+        expect(logprob.logprob).toBeCloseTo(recorded.logprob.logprob, 5);
+        expect(logprob.top.map(([id]) => id)).toEqual(recorded.logprob.top.map(([id]) => id));
       }
     });
   });

@@ -96,7 +96,7 @@ export class Conversation {
 /** Read the turns of this tab before its reload, or else of the last visit, without malformed ones. */
 export function recallTurns(): Turn[] {
   const kept = recall("conversation", "sessionStorage") ?? recall("conversation");
-  return Array.isArray(kept) ? kept.flatMap((each) => readTurn(each)) : [];
+  return Array.isArray(kept) ? kept.flatMap((turn) => readTurn(turn)) : [];
 }
 
 function readTurn(value: unknown): Turn[] {
@@ -112,5 +112,5 @@ function readTurn(value: unknown): Turn[] {
 function isStats(value: unknown): value is TurnStats {
   if (typeof value !== "object" || value === null) return false;
   const { completionTokens, decodeTokensPerSecond, timeToFirstToken } = value as Record<string, unknown>;
-  return [completionTokens, decodeTokensPerSecond, timeToFirstToken].every((each) => typeof each === "number");
+  return [completionTokens, decodeTokensPerSecond, timeToFirstToken].every((figure) => typeof figure === "number");
 }

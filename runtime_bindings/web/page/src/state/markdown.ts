@@ -80,8 +80,8 @@ function render(token: Token): DocumentFragment {
     ALLOW_ARIA_ATTR: false,
     RETURN_DOM_FRAGMENT: true,
   });
-  for (const each of fragment.querySelectorAll("[class]")) {
-    if (!/^language-[\w+#.-]{1,30}$/.test(each.className)) each.removeAttribute("class");
+  for (const node of fragment.querySelectorAll("[class]")) {
+    if (!/^language-[\w+#.-]{1,30}$/.test(node.className)) node.removeAttribute("class");
   }
   for (const box of fragment.querySelectorAll("input")) {
     if (box.type !== "checkbox") box.remove();

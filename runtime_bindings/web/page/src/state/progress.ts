@@ -59,7 +59,7 @@ export class LoadProgress {
     let fraction = 0;
     for (const [stage, { latest }] of this.stages) fraction += STAGES[stage].share * part(latest);
     this.fraction = Math.min(1, Math.max(this.fraction, fraction));
-    const current = ORDER.map((stage) => this.stages.get(stage)).find((each) => each && part(each.latest) < 1);
+    const current = ORDER.map((stage) => this.stages.get(stage)).find((state) => state && part(state.latest) < 1);
     if (current === undefined) {
       const stage = this.stages.has("shaders") ? "Finishing" : STAGES.shaders.label;
       return { fraction: this.fraction, stage, detail: "" };

@@ -112,7 +112,7 @@ export function sanitize(kept: Record<string, unknown>): Settings {
   }
   const stops = given["stop"];
   if (Array.isArray(stops)) {
-    const strings = stops.filter((each): each is string => typeof each === "string" && each !== "");
+    const strings = stops.filter((stop): stop is string => typeof stop === "string" && stop !== "");
     const { value } = checkStops(writeStops(strings));
     if (value) generation.stop = value;
   }

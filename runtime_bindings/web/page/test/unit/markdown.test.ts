@@ -55,9 +55,9 @@ describe("what a model may not do", () => {
     /^(A|BLOCKQUOTE|BR|CODE|DEL|EM|H[3-6]|HR|INPUT|LI|OL|P|PRE|STRONG|TABLE|TBODY|TD|TH|THEAD|TR|UL)$/;
 
   it.each(attempts)("%s", (text) => {
-    for (const each of shown(text).querySelectorAll("*")) {
-      expect(each.tagName).toMatch(harmless);
-      for (const { name, value } of each.attributes) {
+    for (const node of shown(text).querySelectorAll("*")) {
+      expect(node.tagName).toMatch(harmless);
+      for (const { name, value } of node.attributes) {
         expect(name).toMatch(/^(align|checked|class|disabled|href|start|title|type|target|rel)$/);
         if (name === "href") expect(value).toMatch(/^(https?:\/\/|mailto:)/i);
         if (name === "class") expect(value).toMatch(/^language-[\w+#.-]+$/);

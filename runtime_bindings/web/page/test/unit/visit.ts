@@ -15,7 +15,7 @@ const HTML = readFileSync(join(import.meta.dirname, "../../index.html"), "utf-8"
 export const get = <T extends HTMLElement>(id: string): T => document.querySelector<T>(`[data-testid="${id}"]`)!;
 export const state = (): string | undefined => get("status").dataset["state"];
 export const answers = (): string[] =>
-  [...document.querySelectorAll('[data-testid="answer"]')].map((each) => each.textContent.trim());
+  [...document.querySelectorAll('[data-testid="answer"]')].map((answer) => answer.textContent.trim());
 
 /** Yields an answer's pieces; if it throws, the answer fails. */
 export type Answer = (prompt: string | readonly Message[], options?: GenerateOptions) => AsyncGenerator<string, void>;
