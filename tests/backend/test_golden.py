@@ -64,7 +64,7 @@ GOLDEN: dict[str, GoldenModel] = {
 
 
 def transcript(library: TinyLibrary) -> list[int]:
-    """Greedy token ids of the tiny model for `PROMPT`."""
+    """Generate greedy token ids with the tiny model, after `PROMPT`."""
     library.add(0)
     logits, ids = library.prefill(0, PROMPT), []
     for _ in range(LENGTH):
@@ -78,7 +78,7 @@ def transcript(library: TinyLibrary) -> list[int]:
 
 
 def golden_ids(name: str = LLAMA) -> list[int]:
-    """The ids that every target must give."""
+    """Read the ids that every target must give."""
     golden = json.loads((DIRECTORY / f"{name}.json").read_text())
     assert golden["prompt"] == PROMPT
     assert len(set(golden["ids"])) > 8, "a transcript that repeats itself proves little"

@@ -21,7 +21,7 @@ ADDED = {**SPECIAL, "id": 1, "content": "<tool call>", "special": False}
 
 
 def gpt2_characters() -> list[str]:
-    """The stand-ins for the bytes 0 to 255, as GPT-2's own code makes them."""
+    """Return the characters for the bytes 0 to 255, computed as in GPT-2's own code."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     table, extra = {}, 0
     for byte in range(256):
@@ -31,7 +31,7 @@ def gpt2_characters() -> list[str]:
 
 
 def byte_level() -> Tokenizer:
-    """Single bytes, some pairs that cut characters in two, and words."""
+    """Make a byte-level tokenizer with single bytes, some pairs that split characters, and words."""
     characters = gpt2_characters()
     tokens = ["<|end|>", "<tool call>", *characters]
     merged = ["é".encode(), "日本".encode()[:4], "日本".encode()[4:], b" the", "🙂".encode()[1:3], b"  ", b"\n\n"]

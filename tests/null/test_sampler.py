@@ -1,4 +1,4 @@
-"""The sampler against straightforward references that sort the whole vocabulary, and its documented rules."""
+"""The sampler follows its documented rules, and agrees with simple references that sort the whole vocabulary."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ params_strategy = st.builds(
 
 
 def kept_ids(logits: np.ndarray, params: SamplingParams) -> list[int]:
-    """The ids that `truncate` leaves."""
+    """Return the ids that truncation keeps."""
     ids, kept = truncate(logits, params)
     return list(range(len(kept))) if ids is None else ids.tolist()
 
 
 def reference_truncate(logits: np.ndarray, params: SamplingParams) -> list[int]:
-    """Steps 3 to 6 with plain sorts: (-score, id) orders by score and breaks ties by id."""
+    """Apply steps 3 to 6 with plain sorts: (-score, id) orders by score and breaks ties by id."""
     ids = list(range(len(logits)))
 
     def probabilities() -> dict[int, float]:
@@ -82,7 +82,7 @@ def test_sampler_truncates_like_the_reference(logits: np.ndarray, params: Sampli
 def test_sampler_truncates_to_typical_tokens_like_the_reference(
     seed: int, size: int, params: SamplingParams, typical_p: float
 ) -> None:
-    """Without equal logits: two tokens as far from the entropy as each other may come out either way round."""
+    """Without equal logits: two tokens equally far from the entropy may be in either order."""
     logits = (np.random.default_rng(seed).normal(size=size) * 3).astype(np.float32)
     params = params.replace(typical_p=typical_p)
     assert kept_ids(logits, params) == reference_truncate(logits, params)
@@ -100,7 +100,7 @@ LARGE = 20_000
 
 
 def large_logits(shape: str, size: int = LARGE, seed: int = 0) -> np.ndarray:
-    """A vocabulary's logits: nearly flat, with a few that stand out, of a heavy tail, with many ties, mostly banned."""
+    """Make logits of a vocabulary: nearly flat, with outliers, with a heavy tail, with many ties, or mostly banned."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=size)
     if shape == "peaked":

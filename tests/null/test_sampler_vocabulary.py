@@ -1,4 +1,4 @@
-"""What makes the sampler fast on a large vocabulary changes no result: against plain references, over random cases."""
+"""The sampler's shortcuts for large vocabularies give the same results as simple references, in random cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = (4096, 4097, 6144, 20_000, 49_153, 65_536, 70_001)
 
 
 def random_logits(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Logits of any spread: many ties or few, some that stand out, banned ones, sorted, periodic, both zeros."""
+    """Make logits of any spread: many ties or few, outliers, banned ones, sorted, periodic, both zeros."""
     logits = rng.normal(size=size) * rng.choice([0.0, 0.01, 0.3, 1.0, 3.0, 6.0])
     if rng.random() < 0.4:
         logits = np.round(logits * 4) / 4
@@ -45,13 +45,13 @@ def random_logits(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def case(place: int) -> tuple[np.random.Generator, np.ndarray]:
-    """A random generator, and logits of it."""
+    """Make a random generator, and logits drawn from it."""
     rng = np.random.default_rng(place)
     return rng, random_logits(rng, SIZES[place % len(SIZES)])
 
 
 def falling(scores: np.ndarray) -> np.ndarray:
-    """Ids by falling score, ties to the lower id."""
+    """Sort ids by descending score, ties to the lower id."""
     return np.lexsort((np.arange(len(scores)), -scores))
 
 
@@ -71,7 +71,7 @@ def test_selection_of_the_largest_is_that_of_a_full_sort(place: int) -> None:
 
 @pytest.mark.parametrize("place", range(70))
 def test_selection_by_mass_is_that_of_a_full_sort(place: int) -> None:
-    """Weights that have nothing to do with the scores; whole numbers, so that no rounding blurs where a run ends."""
+    """Weights are unrelated to the scores, and whole numbers, so that rounding does not affect the result."""
     rng, scores = case(place)
     weights = rng.integers(0, rng.choice([2, 9, 1000]), len(scores)).astype(np.float32)
     if rng.random() < 0.5:  # few that weigh much: a sample of the scores misleads
@@ -109,7 +109,7 @@ def test_sampler_steps_of_a_large_vocabulary_follow_a_full_sort(place: int) -> N
 
 
 def random_params(rng: np.random.Generator) -> SamplingParams:
-    """Several truncations at once, or none."""
+    """Make parameters with several truncations, or none."""
     choices: dict[str, list[Any]] = {
         "top_k": [0, 0, 50, 5000], "typical_p": [1.0, 1.0, 0.5, 0.95], "top_p": [1.0, 0.4, 0.95],
         "min_p": [0.0, 0.0, 0.01], "temperature": [0.0, 0.6, 1.0], "repetition_penalty": [1.0, 1.0, 1.3],
@@ -134,7 +134,7 @@ def test_sampler_steps_together_are_the_steps_one_after_the_other(place: int) ->
 
 
 def test_sampler_goes_on_without_the_likeliest_where_it_is_not_typical() -> None:
-    """`min_p` and a low temperature look at the likeliest of those that are left."""
+    """`min_p` and a low temperature are relative to the likeliest of the remaining tokens."""
     logits = np.random.default_rng(0).normal(size=70_001).astype(np.float32) / 10
     logits[7] = 10.0  # a fifth of the mass, far less surprising than the entropy
     params = SamplingParams(typical_p=0.7, top_p=1.0)
@@ -224,7 +224,7 @@ def test_sampler_counts_tokens_as_they_come(steps: list[tuple[str, Any]], last_n
 
 
 def test_sampler_counts_thousands_of_tokens_as_they_come() -> None:
-    """With more distinct tokens than there was room for at first."""
+    """Even with more distinct tokens than the first table has room for."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 3000, 2000).tolist()
     for last_n in (-1, 700):

@@ -1,5 +1,4 @@
-"""ChatModule and the engine on a tiny compiled model: conversations, reuse, batches, sliding, cancelling, what is
-imported."""
+"""ChatModule and the engine on a tiny compiled model: conversations, reuse, batches, sliding, cancelling, imports."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ def runner_of(artefact: Path, **more: int) -> LibraryRunner:
 
 
 def alone(artefact: Path, prompt: list[int], count: int, chunk: int = CHUNK) -> list[int]:
-    """Greedy tokens without engine, batches or reuse."""
+    """Generate greedy tokens without engine, batches or reuse."""
     runner = runner_of(artefact)
     runner.store.add(0)
     for start in range(0, len(prompt), chunk):
@@ -126,7 +125,7 @@ def test_chat_module_stops_at_a_stop_string(chat: ChatModule) -> None:
 
 
 def test_chat_module_takes_a_list_as_the_whole_conversation(artefact: Path) -> None:
-    """With the system prompt that it brings, until the conversation is reset to the one that was set."""
+    """Its system prompt applies until the conversation is reset to the original one."""
     chat = ChatModule(artefact, system="Be brief.")
     own = chat.generate("Hello", generation_config=GREEDY)
     question = [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Hello"}]
@@ -140,7 +139,7 @@ def test_chat_module_takes_a_list_as_the_whole_conversation(artefact: Path) -> N
 
 
 class Interrupting:
-    """A callback that does something at its third call."""
+    """A callback that acts on its third call."""
 
     callback_interval = 1
 
@@ -425,7 +424,7 @@ def test_chat_module_batch_beyond_what_was_built_is_refused(artefact: Path) -> N
 
 
 def test_chat_engine_batches_give_what_single_requests_give(artefact: Path) -> None:
-    """Prompts over page and chunk boundaries, prefilled and decoded together, with pages for less than all of them."""
+    """Prompts across page and chunk boundaries, prefilled and decoded together, with too few pages for all of them."""
     lengths = (5, 15, 16, 17, 40, 33)
     for total in (None, 96):
         engine = Engine(runner_of(artefact, max_batch=3, max_total_tokens=total or 3 * WINDOW))
@@ -441,7 +440,7 @@ def test_chat_engine_batches_give_what_single_requests_give(artefact: Path) -> N
 
 
 def test_chat_engine_forks_and_pops_share_pages(artefact: Path) -> None:
-    """Forks within and at the end of a page go on as if each had been computed alone, in any order of use."""
+    """Forks inside and at the end of a page continue as if computed alone, in any order of use."""
     prompt = prompt_of(40, 1)
     for at in (16, 20, 32, 40):
         runner = runner_of(artefact, max_batch=3)
@@ -521,7 +520,7 @@ def run_alone(artefact: Path, before: str = "", paths: tuple[str, ...] = ()) -> 
 
 
 def test_chat_module_loads_neither_compiler_nor_torch(artefact: Path, chat: ChatModule) -> None:
-    """The full TVM brings its own relax package along with `import tvm`; when told so, not even that is loaded."""
+    """The full TVM imports its relax package with `import tvm`; in runtime-only mode, not even that is loaded."""
     text = ascii(chat.generate("Hello", generation_config={"temperature": 0.0, "max_tokens": 4}))
     *loaded, _, said = run_alone(artefact)
     assert set(loaded) <= {"tvm.relax", "tvm.s_tir.dlight"} and said == text
@@ -530,7 +529,7 @@ def test_chat_module_loads_neither_compiler_nor_torch(artefact: Path, chat: Chat
 
 
 def test_chat_module_runs_with_the_runtime_only_files_of_tvm(artefact: Path, tmp_path: Path) -> None:
-    """A TVM without its compiler's library, sources and headers, as a small installation has it."""
+    """With a TVM without its compiler's library, sources and headers, like a small installation."""
     import tvm
 
     installed, small = Path(tvm.__file__).parent, tmp_path / "site" / "tvm"

@@ -30,7 +30,7 @@ def test_engine_answers_like_the_model_alone() -> None:
 def test_engine_batches_chunks_and_preempts_without_changing_answers(
     jobs: list[tuple[int, int, int]], batch: int, chunk: int, pages: int
 ) -> None:
-    """Requests come at different times, share a few pages and a small chunk; each answer is as if it were alone."""
+    """Requests arrive at different times and share few pages and a small chunk; answers are as if computed alone."""
     runner = ToyRunner(chunk=chunk, batch=batch, pages=pages)
     engine = Engine(runner)
     ids: list[int] = []
@@ -82,7 +82,7 @@ def test_engine_stops_at_a_stop_token_which_is_not_part_of_the_answer() -> None:
 
 
 def test_engine_ends_with_a_full_context() -> None:
-    """A window of 16 computes 16 places, and the last of them still yields a token."""
+    """A window of 16 computes 16 positions, and the last of them still yields a token."""
     engine = Engine(ToyRunner(window=16))
     request = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY))
     events = drain(engine)[request]
@@ -91,7 +91,7 @@ def test_engine_ends_with_a_full_context() -> None:
 
 
 def test_engine_slides_exactly() -> None:
-    """After a slide the answer goes on as if the prompt had been: the protected tokens, then the kept half."""
+    """After a slide, the answer continues as if the prompt were the protected tokens and the kept half."""
     window, protect, prompt = 16, 3, prompt_of(10)
     engine = Engine(ToyRunner(window=window, chunk=4))
     request = engine.add(
@@ -155,7 +155,7 @@ def test_engine_goes_on_after_a_step_that_was_cut_off(failure: BaseException, at
 
 @pytest.mark.parametrize("at", range(5))
 def test_engine_mends_tokens_that_were_computed_and_never_sampled(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupt between the forward pass and the sampler leaves tokens in the store that nobody sampled from."""
+    """An interrupt between forward pass and sampler leaves tokens in the store that were not sampled from."""
     engine = Engine(ToyRunner(chunk=4))
     request = engine.add(Request(prompt=prompt_of(6), sampling=GREEDY, max_tokens=6))
     collected: list[Event] = []

@@ -1,4 +1,4 @@
-"""Every family, and every variant of one, against transformers in float32: prefill, decoding, and batches."""
+"""Every family, and its variants, agree with transformers in float32: prefill, decoding, and batches."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_logits_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
 
 
 def soften_attention(model: torch.nn.Module, cap: float) -> None:
-    """transformers reads gemma3's cap on attention scores but never applies it; its attention function can."""
+    """Apply gemma3's cap on attention scores, which transformers reads but never applies, although it could."""
     eager = modeling_gemma3.eager_attention_forward
     transformers.AttentionInterface.register("softened", lambda *a, **k: eager(*a, **{**k, "softcap": cap}))
     transformers.masking_utils.AttentionMaskInterface.register("softened", transformers.masking_utils.eager_mask)
@@ -122,7 +122,7 @@ def random_ids(library: TinyLibrary, count: int, seed: int) -> list[int]:
 
 
 def check_one_sequence(library: TinyLibrary, model: torch.nn.Module) -> None:
-    """A prompt in chunks, then tokens one by one."""
+    """Prefill a prompt in chunks, then decode token by token."""
     ids = random_ids(library, PROMPT + STEPS, seed=1)
     expected = reference_logits(model, ids)
     library.add(0)
@@ -133,7 +133,7 @@ def check_one_sequence(library: TinyLibrary, model: torch.nn.Module) -> None:
 
 
 def check_batch(library: TinyLibrary, model: torch.nn.Module) -> None:
-    """Three sequences: prefilled together bit by bit, decoded together, then several tokens of each verified."""
+    """Prefill three sequences together in pieces, decode them together, then verify several tokens of each."""
     steps, verified = 12, 4
     sequences = {s: random_ids(library, n + steps + verified, seed=s) for s, n in enumerate(LENGTHS)}
     expected = {s: reference_logits(model, ids) for s, ids in sequences.items()}

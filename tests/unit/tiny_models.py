@@ -133,7 +133,7 @@ def hurried(target: TargetRecord) -> TargetRecord:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A model before it is loaded: its executable, and its tensors as they are stored, in the order of the library."""
+    """A compiled model: its executable, and its stored tensors in the order of the library."""
 
     spec: DecoderSpec
     bounds: Bounds

@@ -21,7 +21,7 @@ GREEDY = SamplingParams(temperature=0)
 
 
 def toy_logits(tokens: Sequence[int]) -> np.ndarray:
-    """Depends on every token and its place, so that a wrong key or value anywhere shows."""
+    """Compute logits from every token and its position, so that any wrong key or value is noticed."""
     digest = hashlib.sha256(bytes(tokens)).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little")).normal(size=VOCAB).astype(np.float32)
 

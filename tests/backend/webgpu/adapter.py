@@ -38,7 +38,7 @@ class Shader:
 
     @property
     def workgroup(self) -> tuple[int, int, int]:
-        """Threads of a workgroup."""
+        """The threads of a workgroup."""
         x, y, z = re.search(r"@workgroup_size\((\d+), (\d+), (\d+)\)", self.source).groups()
         return int(x), int(y), int(z)
 
