@@ -70,10 +70,10 @@ class Artefact:
             return self.manifest.build_command(self.directory, target)
         return build_command("CHECKPOINT", target, self.config.quantization) + " makes one from the checkpoint"
 
-    def library(self, target: str | None = None) -> LibraryRecord:
-        """Return the library for `target`, or the fastest one that runs on this machine.
+    def library(self, target: str | None = None, device: str = "cpu") -> LibraryRecord:
+        """Return the library for `target`, or the fastest one that runs on a `device` of this machine.
 
-        Raises ArtefactError if none runs on this machine with these weights.
+        Raises ArtefactError if none runs there with these weights.
         """
         if self.manifest is None:
             sentence = f"`{self.directory}` has no `{MANIFEST_NAME}`, as if MLC had made it: weights, but no library"
@@ -87,12 +87,12 @@ class Artefact:
                 raise ArtefactError(built, self.rebuild_hint(target))
             chosen = libraries[target]
         else:
-            chosen = self._best(list(libraries.values()))
-        machine = _other_machine(chosen)
+            chosen = self._best(list(libraries.values()), device)
+        machine = _other_machine(chosen, device)
         if machine is not None:  # building the same library again would not help
             in_browser = f"`argosy web {self.directory}` chats in the browser; for this machine's processor: "
             raise ArtefactError(machine, (in_browser if chosen.target.host.for_browsers else "") + self.rebuild_hint())
-        problem = self._misfit(chosen) or self.manifest.file_problem(self.directory, chosen.file)
+        problem = self._misfit(chosen, device) or self.manifest.file_problem(self.directory, chosen.file)
         if problem is not None:
             raise ArtefactError(problem, self.rebuild_hint(chosen.target.name))
         return chosen
@@ -110,16 +110,17 @@ class Artefact:
                 raise ArtefactError(problem, self.rebuild_hint(library.target.name))
         return found
 
-    def _best(self, libraries: list[LibraryRecord]) -> LibraryRecord:
+    def _best(self, libraries: list[LibraryRecord], device: str) -> LibraryRecord:
         """Return the fastest library that fits; if none does, the least demanding one for this architecture."""
         ranked = sorted(libraries, key=lambda library: (strength(library.target.features), library.target.name))
-        fitting = [library for library in ranked if self._misfit(library) is None]
+        fitting = [library for library in ranked if self._misfit(library, device) is None]
         near = [library for library in ranked if library.target.host.arch == architecture()]
         return fitting[-1] if fitting else (near or ranked)[0]
 
-    def _misfit(self, library: LibraryRecord) -> str | None:
-        """Return why `library` does not run here with these weights, without a full stop, or None."""
-        return _other_abi(library) or _other_tvm(library) or _other_machine(library) or self._other_weights(library)
+    def _misfit(self, library: LibraryRecord, device: str) -> str | None:
+        """Return why `library` does not run on `device` with these weights, without a full stop, or None."""
+        machine = _other_tvm(library) or _other_machine(library, device)
+        return _other_abi(library) or machine or self._other_weights(library)
 
     def _other_weights(self, library: LibraryRecord) -> str | None:
         if library.weights_layout == self.cache.layout():
@@ -257,10 +258,10 @@ def _other_tvm(library: LibraryRecord) -> str | None:
     return f"the library `{library.file}` was compiled {versions}"
 
 
-def _other_machine(library: LibraryRecord) -> str | None:
-    """Return why this machine cannot run the library, or None; this runtime drives libraries for CPUs only."""
+def _other_machine(library: LibraryRecord, device: str) -> str | None:
+    """Return why the library does not run on a `device` of this machine, or None."""
     target = library.target
-    if target.device != "cpu":
+    if target.device != device:
         return f"the library `{library.file}` is for `{target.name}`, which this runtime does not drive"
     if target.host.arch != architecture() or target.host.system not in (None, operating_system()):
         here = f"{architecture()} {operating_system()}"

@@ -15,13 +15,14 @@ from argosy.runtime_bindings.chat.shared_engine import SharedEngine
 from argosy.runtime_bindings.chat.stats import ChatStats
 from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer, load_tokenizer
+from argosy.runtime_bindings.engine.device import check_device
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.memory import memory_use
 from argosy.runtime_bindings.engine.request import Request, RequestStats
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
-from argosy.support.errors import RequestError, TargetError, UsageError
+from argosy.support.errors import RequestError, UsageError
 
 
 class LoadedModel:
@@ -64,15 +65,15 @@ class LoadedModel:
         `cache_packed` keeps weights that the library needs in another layout beside the artefact, in that layout, for
         the next load; a Python warning says why if they cannot be kept.
 
-        Raises ArtefactError for an artefact that cannot be used here, UsageError for an option out of its range.
+        Raises TargetError for a device that this runtime does not drive, ArtefactError for an artefact that cannot be
+        used here, UsageError for an option out of its range.
         """
-        if device != "cpu":
-            raise TargetError(f"this runtime does not drive the device `{device}`", 'use device="cpu"')
+        check_device(device)
         started = time.perf_counter()
         artefact = open_artefact(directory)
         tokenizer = load_tokenizer(artefact)
         count = configure_threads(threads)
-        library = load_library(artefact, target)
+        library = load_library(artefact, target, device)
         metadata = library.metadata
         if context_window_size is not None:
             _check_range("context_window_size", context_window_size, 2, metadata.context_window_size)

@@ -112,8 +112,13 @@ DEVICES: dict[str, Callable[[], Device]] = {
 """The devices that this runtime drives, by the name that libraries are recorded with."""
 
 
-def open_device(name: str) -> Device:
-    """Return the device `name`. Raises TargetError if this runtime does not drive it."""
+def check_device(name: str) -> None:
+    """Raise TargetError if this runtime does not drive the device `name`."""
     if name not in DEVICES:
         raise TargetError(f"this runtime does not drive the device `{name}`", did_you_mean(name, DEVICES))
+
+
+def open_device(name: str) -> Device:
+    """Return the device `name`. Raises TargetError if this runtime does not drive it."""
+    check_device(name)
     return DEVICES[name]()

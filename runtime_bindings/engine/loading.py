@@ -28,14 +28,14 @@ class Library:
     target: str
 
 
-def load_library(artefact: Artefact, target: str | None = None) -> Library:
-    """Load the library for `target`, by default the fastest one that this machine can run.
+def load_library(artefact: Artefact, target: str | None = None, device_name: str = "cpu") -> Library:
+    """Load the library for `target`, by default the fastest one for the device `device_name`.
 
-    Raises ArtefactError if there is none, and TargetError if it is for a device that this runtime does not drive.
+    Raises TargetError for a device that this runtime does not drive, and ArtefactError if no library runs on it.
     """
-    record = artefact.library(target)
+    device = open_device(device_name)
+    record = artefact.library(target, device_name)
     path = artefact.library_path(record)
-    device = open_device(record.target.device)
     tvm = load_tvm()
     try:
         machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path)), device.handle)

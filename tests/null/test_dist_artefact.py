@@ -192,6 +192,16 @@ def test_the_best_library_that_runs_here_is_chosen(built: Path, monkeypatch: pyt
     refused(built, "cpu-avx2.so` has 5 bytes")
 
 
+def test_a_device_runs_the_library_that_was_compiled_for_it(built: Path) -> None:
+    with open_build(built) as build:
+        add_library(build, LibraryTarget("abacus", TRIPLE, "", (), device="abacus"))
+    found = open_artefact(built)
+    assert found.library().target.name == "cpu"
+    assert found.library(device="abacus").target.name == "abacus"
+    with pytest.raises(ArtefactError, match="is for `cpu`, which this runtime does not drive"):
+        found.library("cpu", device="abacus")
+
+
 def test_a_library_for_another_cpu_is_refused_with_a_command_that_helps(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
