@@ -111,7 +111,7 @@ def command_line(options: argparse.Namespace) -> str:
 
 
 def in_float16(quantization: str) -> bool:
-    """Whether a scheme computes in 16-bit floats."""
+    """Return whether a scheme computes in 16-bit floats."""
     return scheme_named(quantization).plain.dtype == "float16"
 
 

@@ -233,7 +233,7 @@ def _open_without_manifest(directory: Path, target: str) -> Artefact:
 
 
 def is_artefact(path: Path) -> bool:
-    """Whether `path` is a directory made by Argosy, complete or not."""
+    """Return whether `path` is a directory made by Argosy, complete or not."""
     return os.path.isfile(path / MANIFEST_NAME)
 
 

@@ -50,7 +50,7 @@ class BuildDirectory:
         self.manifest = manifest
 
     def is_current(self, stage: StageRecord | None, key: str) -> bool:
-        """Whether `stage` was made with `key`, and its files are complete and unaltered."""
+        """Return whether `stage` was made with `key`, and its files are complete and unaltered."""
         return is_current(self.manifest, self.directory, stage, key)
 
     def weights_writer(self) -> TensorCacheWriter:

@@ -194,7 +194,7 @@ def play(template: dict[str, object], messages: Sequence[TemplateMessage], syste
 
 
 def _agrees(template: dict[str, object], render: Render, bos: tuple[str, int] | None) -> bool:
-    """Whether `template` renders like `render`, with the default and with another system message."""
+    """Return whether `template` renders like `render`, with the default and with another system message."""
     turns = [_message("user", "one"), _message("assistant", "two"), _message("user", "three")]
     turns += [_message("assistant", "four"), _message("user", "five")]
     default = str(template["system_message"])

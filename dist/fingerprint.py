@@ -68,7 +68,7 @@ def source_digest(*modules: str) -> str:
 
 
 def is_current(manifest: Manifest, directory: Path, stage: StageRecord | None, key: str) -> bool:
-    """Whether `stage` was made with `key`, and all its files in `directory` are unaltered."""
+    """Return whether `stage` was made with `key`, and all its files in `directory` are unaltered."""
     if stage is None or stage.key != key:
         return False
     return all(manifest.file_problem(directory, name) is None for name in stage.files)

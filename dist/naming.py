@@ -53,7 +53,7 @@ def build_command(model: str, target: str, quantization: str, directory: Path | 
 
 
 def _is_usual(directory: Path, model: str, quantization: str) -> bool:
-    """Whether `directory` is where `argosy build` writes by default."""
+    """Return whether `directory` is where `argosy build` writes by default."""
     if not model_slug(model):
         return False
     return directory.resolve() == (output_root() / artefact_name(model, quantization)).resolve()

@@ -21,7 +21,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` is a file name without folders, a leading dot, or characters that are special to a shell."""
+    """Return whether `name` is a file name without folders, a leading dot, or characters special to a shell."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 

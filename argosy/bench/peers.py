@@ -64,7 +64,7 @@ class Peer:
         return f"{self.program.name} {self.weights}"
 
     def has_the_bits_of(self, ours: Ours) -> bool:
-        """Whether its weights take as many bits as those of `ours`."""
+        """Return whether its weights take as many bits as those of `ours`."""
         return SAME_BITS.get(ours.scheme) == self.weights
 
 

@@ -100,7 +100,7 @@ VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | 
 
 
 def colour_wanted() -> bool:
-    """Whether to use colours: not if ARGOSY_NO_COLOR is on or NO_COLOR is set to anything (no-color.org)."""
+    """Return whether to use colours: not if ARGOSY_NO_COLOR is on or NO_COLOR is set to anything (no-color.org)."""
     return not (NO_COLOR.get() or os.environ.get("NO_COLOR"))
 
 

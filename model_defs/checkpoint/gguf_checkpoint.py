@@ -122,7 +122,7 @@ def _architecture(file: GgufFile, path: Path) -> str:
 
 
 def _is_tied(file: GgufFile) -> bool:
-    """Whether the output matrix is the embedding: absent, or a copy of it."""
+    """Return whether the output matrix is the embedding: absent, or a copy of it."""
     output, embedding = (file.tensors.get(f"{name}.weight") for name in ("output", "token_embd"))
     if output is None or embedding is None:
         return output is None

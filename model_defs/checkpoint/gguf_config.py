@@ -176,7 +176,7 @@ def _olmo2(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, objec
 
 
 def _gemma3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object]:
-    """The layer pattern and the local rope base, if absent, are those of the published models."""
+    """Fill in the layer pattern and the local rope base, if absent, from the published models."""
     pattern = meta.get("attention.sliding_window_pattern")
     if isinstance(pattern, np.ndarray) and len(pattern) == shape.layers:
         local = [bool(value) for value in pattern]

@@ -140,7 +140,7 @@ def _token_id(values: Mapping[str, MetadataValue], key: str, tokens: Tokens) -> 
 
 
 def _frame_flags(values: Mapping[str, MetadataValue], model: str) -> tuple[bool, bool]:
-    """Whether the beginning and the end of a text get special tokens; llama.cpp's defaults if the file is silent."""
+    """Return whether the beginning and the end of a text get special tokens, by default as llama.cpp has it."""
     default = model == "llama" or pre_tokenizer_named(values.get(PREFIX + "pre")).add_bos
     flags = []
     for key, fallback in (("add_bos_token", default), ("add_eos_token", False)):

@@ -133,7 +133,7 @@ def _entry(name: str, value: object, base: int, where: str) -> StoredTensor:
 
 
 def _naturals(value: object) -> bool:
-    """Whether `value` is a list of integers of 63 bits, none of them negative."""
+    """Return whether `value` is a list of integers of 63 bits, none of them negative."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
 
 
