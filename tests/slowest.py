@@ -39,6 +39,8 @@ def read_times(reports: Iterable[Path]) -> list[TestTime]:
     for report in reports:
         for case in ElementTree.parse(report).iter("testcase"):
             parts = case.attrib["classname"].split(".")
+            if parts == [""]:  # a file that was skipped whole
+                continue
             times.append(TestTime("/".join(parts) + ".py", case.attrib["name"], float(case.attrib["time"])))
     return sorted(times, key=lambda time: (-time.seconds, time.file, time.name))
 
