@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_runner import GREEDY, VOCAB, ToyRunner, answer, drain, greedy_reference, prompt_of, toy_logits
+from toy_runner import GREEDY, VOCAB, ToyRunner, answer, check_jobs, drain, greedy_reference, prompt_of, toy_logits
 
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.params import SamplingParams
@@ -31,21 +31,7 @@ def test_engine_batches_chunks_and_preempts_without_changing_answers(
     jobs: list[tuple[int, int, int]], batch: int, chunk: int, pages: int
 ) -> None:
     """Requests arrive at different times and share few pages and a small chunk; answers are as if computed alone."""
-    runner = ToyRunner(chunk=chunk, batch=batch, pages=pages)
-    engine = Engine(runner)
-    ids: list[int] = []
-    events: dict[int, list[Event]] = {}
-    for number, (length, count, pause) in enumerate(jobs):
-        ids.append(engine.add(Request(prompt=prompt_of(length, number), sampling=GREEDY, max_tokens=count)))
-        for _ in range(pause):
-            for event in engine.step():
-                events.setdefault(event.request, []).append(event)
-    for request, more in drain(engine).items():
-        events.setdefault(request, []).extend(more)
-    for number, (request, (length, count, _)) in enumerate(zip(ids, jobs, strict=True)):
-        assert answer(events[request]) == greedy_reference(prompt_of(length, number), count)
-        assert events[request][-1].finish == "length"
-    assert runner.store.content == {}, "finished requests leave nothing behind"
+    check_jobs(ToyRunner(chunk=chunk, batch=batch, pages=pages), jobs)
 
 
 def test_engine_prefills_several_prompts_at_once_and_decodes_them_together() -> None:

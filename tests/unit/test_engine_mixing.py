@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_runner import GREEDY, ToyRunner, answer, drain, greedy_reference, prompt_of
+from toy_runner import GREEDY, ToyRunner, answer, check_jobs, drain, greedy_reference, prompt_of
 
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.request import Event, Request
@@ -89,20 +89,7 @@ def test_engine_books_shared_steps_for_what_each_request_did() -> None:
 def test_engine_over_a_store_with_snapshots_changes_no_answer(
     jobs: list[tuple[int, int, int]], batch: int, chunk: int, pages: int, grain: int
 ) -> None:
-    runner = ToyRunner(chunk=chunk, batch=batch, pages=pages, grain=grain)
-    engine = Engine(runner)
-    ids: list[int] = []
-    events: dict[int, list[Event]] = {}
-    for number, (length, count, pause) in enumerate(jobs):
-        ids.append(add(engine, length, number, count))
-        for _ in range(pause):
-            for event in engine.step():
-                events.setdefault(event.request, []).append(event)
-    for request, more in drain(engine).items():
-        events.setdefault(request, []).extend(more)
-    for number, (request, (length, count, _)) in enumerate(zip(ids, jobs, strict=True)):
-        assert answer(events[request]) == greedy_reference(prompt_of(length, number), count)
-    assert runner.store.content == {}
+    check_jobs(ToyRunner(chunk=chunk, batch=batch, pages=pages, grain=grain), jobs)
 
 
 @pytest.mark.parametrize(("grain", "kept"), [(1, 11), (8, 8), (0, 0)])
@@ -126,9 +113,7 @@ def test_engine_slides_over_a_store_with_snapshots(grain: int) -> None:
     def events_of(grain: int) -> list[Event]:
         engine = Engine(ToyRunner(window=16, chunk=4, grain=grain))
         prompt = prompt_of(10)
-        request = engine.add(
-            Request(prompt=prompt, sampling=GREEDY, max_tokens=40, on_context_full="slide", protect=3)
-        )
+        request = engine.add(Request(prompt=prompt, sampling=GREEDY, max_tokens=40, on_context_full="slide", protect=3))
         return drain(engine)[request]
 
     assert answer(events_of(grain)) == answer(events_of(1))

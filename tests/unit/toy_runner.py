@@ -12,7 +12,7 @@ from argosy.runtime_bindings.engine.batch import Batch
 from argosy.runtime_bindings.engine.device import HostLogits
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.params import SamplingParams
-from argosy.runtime_bindings.engine.request import Event
+from argosy.runtime_bindings.engine.request import Event, Request
 from argosy.runtime_bindings.engine.runner import RunnerLimits
 
 VOCAB = 50
@@ -68,9 +68,7 @@ class ToyRunner:
     `calls` has the sequences of a batch of one token each, else the lengths of its pieces of prompts.
     """
 
-    def __init__(
-        self, window: int = 64, chunk: int = 16, batch: int = 4, pages: int = 1000, grain: int = 1
-    ) -> None:
+    def __init__(self, window: int = 64, chunk: int = 16, batch: int = 4, pages: int = 1000, grain: int = 1) -> None:
         self.limits = RunnerLimits(VOCAB, window, chunk, batch)
         self.store = ToyStore(pages, grain)
         self.calls: list[tuple[str, tuple[int, ...]]] = []
@@ -119,3 +117,25 @@ def greedy_reference(prompt: Sequence[int], count: int) -> list[int]:
 
 def prompt_of(length: int, seed: int = 0) -> list[int]:
     return [random.Random(f"{seed}-{length}-{i}").randrange(VOCAB) for i in range(length)]
+
+
+Job = tuple[int, int, int]
+"""Tokens of a prompt, tokens of its answer, and steps until the next request comes."""
+
+
+def check_jobs(runner: ToyRunner, jobs: Sequence[Job]) -> None:
+    """Serve requests that come one after the other, and check that each is answered as if it were alone."""
+    engine = Engine(runner)
+    ids: list[int] = []
+    events: dict[int, list[Event]] = {}
+    for number, (length, count, pause) in enumerate(jobs):
+        ids.append(engine.add(Request(prompt=prompt_of(length, number), sampling=GREEDY, max_tokens=count)))
+        for _ in range(pause):
+            for event in engine.step():
+                events.setdefault(event.request, []).append(event)
+    for request, more in drain(engine).items():
+        events.setdefault(request, []).extend(more)
+    for number, (request, (length, count, _)) in enumerate(zip(ids, jobs, strict=True)):
+        assert answer(events[request]) == greedy_reference(prompt_of(length, number), count)
+        assert events[request][-1].finish == "length"
+    assert runner.store.content == {}, "finished requests leave nothing behind"
