@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from argosy.compiler.targets import TARGETS
-from argosy.dist.artefact import Artefact, list_artefacts, open_artefact
+from argosy.dist.artefact import Artefact, open_artefact
 from argosy.dist.cpu_features import architecture, host_features
 from argosy.dist.naming import output_root
+from argosy.dist.store import known_artefacts
 from argosy.support.checks import Check
 from argosy.support.errors import ArgosyError
 from argosy.support.files import free_space
@@ -157,7 +158,7 @@ def _browser() -> Check:
 
 def _artefacts() -> Iterator[Check]:
     """Yield, for each artefact, the library that would be loaded here."""
-    for directory in list_artefacts(output_root()):
+    for directory in known_artefacts():
         try:
             artefact = open_artefact(directory)
             yield Check("artefact", True, f"{artefact.name} {_runs(artefact)}")
@@ -181,7 +182,7 @@ def _disk() -> Check:
         free >= DISK_FOR_DEMO,
         f"{human_size(free)} free for `{root}`",
         "building",
-        "make room, or set ARGOSY_DIST to a directory on another disk",
+        "make room, or set ARGOSY_HOME to a directory on another disk",
     )
 
 

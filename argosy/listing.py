@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from argosy.dist.artefact import list_artefacts
 from argosy.dist.manifest import read_manifest
-from argosy.dist.naming import output_root
+from argosy.dist.store import known_artefacts
 from argosy.support.errors import ArtefactError
 from argosy.support.text import human_size
 
@@ -45,8 +44,8 @@ def families() -> list[ListingRow]:
 
 
 def artefacts() -> list[ListingRow]:
-    """List the artefacts below the output root."""
-    return [_artefact(path) for path in list_artefacts(output_root())]
+    """List the artefacts that are found by name."""
+    return [_artefact(path) for path in known_artefacts()]
 
 
 def _artefact(path: Path) -> ListingRow:

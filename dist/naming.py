@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
 from pathlib import Path
 
 from argosy.support import env
 from argosy.support.errors import UsageError
+from argosy.support.user_files import data_directory
 
 
 def output_root() -> Path:
-    """Return the directory of artefacts: ARGOSY_DIST, else `dist/out` in a checkout of Argosy, else `dist`."""
+    """Return the directory that artefacts are built into.
+
+    It is ARGOSY_DIST, else `models` in ARGOSY_HOME, else `dist/out` in a checkout of Argosy around the current
+    directory, else `models` in the user's data directory.
+    """
     chosen = env.DIST.get()
     if chosen is not None:
         return chosen
-    return Path("dist/out") if Path("dist/build_directory.py").is_file() else Path("dist")
+    checkout = None if env.HOME.get() is not None else checkout_root()
+    return store_root() if checkout is None else checkout / "dist" / "out"
+
+
+def artefact_roots() -> list[Path]:
+    """List the directories in which artefacts are found by name, in order; some may not exist.
+
+    With ARGOSY_DIST it is that one alone. Else they are the one that artefacts are built into, the two that lie in the
+    current directory, the user's store, and that of the checkout which this package runs from.
+    """
+    roots = [output_root()]
+    if env.DIST.get() is None:
+        own = Path(__file__).resolve().parents[1]
+        roots += [Path("dist/out"), Path("dist"), store_root(), *([own / "dist" / "out"] if _is_checkout(own) else [])]
+    first: dict[str, Path] = {}
+    for root in roots:
+        first.setdefault(os.path.realpath(root), root)
+    return list(first.values())
+
+
+def store_root() -> Path:
+    """Return the directory of artefacts that every directory finds."""
+    return data_directory() / "models"
+
+
+def checkout_root() -> Path | None:
+    """Return the checkout of Argosy around the current directory, if there is one; relative if it is that one."""
+    if _is_checkout(Path()):
+        return Path()
+    with contextlib.suppress(OSError):  # the current directory was removed
+        return next(filter(_is_checkout, Path.cwd().parents), None)
+    return None
+
+
+def _is_checkout(directory: Path) -> bool:
+    return (directory / "dist" / "build_directory.py").is_file() and (directory / "pyproject.toml").is_file()
 
 
 def artefact_name(model: str, quantization: str) -> str:
@@ -37,7 +79,7 @@ def library_name(model: str, quantization: str, target: str, suffix: str) -> str
 
 def model_slug(model: str) -> str:
     """Return the last part of a name, an id or a path, reduced to characters safe in file names; it may be empty."""
-    last = Path(model).name.removesuffix(".gguf")
+    last = re.sub(r"\.gguf$", "", Path(model).name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
 
 

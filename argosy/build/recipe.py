@@ -12,6 +12,7 @@ from argosy.build.request import ROUNDINGS, BuildRequest
 from argosy.compiler.targets import check_options, check_scheme, check_targets, check_tensors
 from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import UsageError
+from argosy.support.user_files import absolute
 
 if TYPE_CHECKING:
     from argosy.compiler.bounds import Bounds
@@ -67,6 +68,7 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     check_options(targets, options)
     check_scheme(targets, scheme.name)
     resolved = resolve_model(request.model)
+    name = str(absolute(resolved.path)) if resolved.kind == "path" else resolved.name  # found again from anywhere
     checkpoint = open_checkpoint(resolved.path)
     longest = read_spec(checkpoint.config)
     bounds = bounds_for(longest, request.context_window, request.prefill_chunk, request.max_batch)
@@ -76,10 +78,10 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(model.parameters, plan)}
     notes = (*((model.notice,) if model.notice else ()), *plan.notes, *check_tensors(targets, sizes))
     return BuildRecipe(
-        name=resolved.name, checkpoint=checkpoint, config=checkpoint.config, spec=model.spec,
+        name=name, checkpoint=checkpoint, config=checkpoint.config, spec=model.spec,
         parameters=model.parameters, plan=plan, scheme=scheme, rounding=request.rounding, targets=targets,
         options=options,
-        bounds=bounds, directory=request.output or output_root() / artefact_name(resolved.name, scheme.name),
+        bounds=bounds, directory=request.output or output_root() / artefact_name(name, scheme.name),
         ignorable=model.ignorable, digest=checkpoint.digest(), notes=notes,
     )  # fmt: skip
 

@@ -72,7 +72,7 @@ def command(
     from argosy.bench.peers import programs_named
     from argosy.bench.plot import check_plot, write_plot
     from argosy.bench.run import BenchmarkRequest, bench, command_line
-    from argosy.places import find_artefact
+    from argosy.dist.store import find_artefact
     from argosy.support.files import atomic_path
     from argosy.support.progress import open_progress
 

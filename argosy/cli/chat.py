@@ -111,7 +111,7 @@ def command(
     At a terminal this is a conversation; /help lists its commands. With --prompt it is a single answer. If stdin is a
     pipe, each of its lines is one turn of a conversation.
     """
-    from argosy.places import find_artefact
+    from argosy.dist.store import find_artefact
 
     if as_json and prompt is None and console.is_terminal():
         raise UsageError("`--json` needs a prompt", "--prompt TEXT, or a pipe: echo TEXT | argosy chat DIR --json")

@@ -47,8 +47,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @json_option
 def command(artefact: str, text: Path | None, self_sample: int | None, reference: str | None, as_json: bool) -> None:
     """Measure an artefact's perplexity, KL divergence from the unquantized model, and share of equal top tokens."""
+    from argosy.dist.store import find_artefact
     from argosy.evaluation.compare import Evaluation, evaluate
-    from argosy.places import find_artefact
     from argosy.support.progress import open_progress
 
     against = find_artefact(reference) if reference else None

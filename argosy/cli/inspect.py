@@ -39,7 +39,7 @@ def command(ctx: click.Context, path: str, other: str | None, diff: bool, as_jso
         _show_difference(Path(path), Path(other), as_json)
         return
     from argosy import inspection
-    from argosy.places import find_artefact
+    from argosy.dist.store import find_artefact
 
     run_only(ctx)
     place = Path(path)

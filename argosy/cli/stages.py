@@ -74,7 +74,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "output": click.option(
         "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
-        help="Build into DIR.  [default: dist/out/<model>-<scheme> in a checkout, else dist/<model>-<scheme>]",
+        help="Build into DIR.  [default: <model>-<scheme> in the user's store, or in dist/out/ in a checkout]",
     ),
     "force": click.option("--force", is_flag=True, help="Redo what is up to date as well."),
     "debug_dump": click.option(

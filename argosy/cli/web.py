@@ -40,7 +40,7 @@ def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: 
     Serves the chat page, and an artefact built with --target webgpu, to this machine only, until Ctrl-C.
     """
     from argosy.compiler.targets.table import BROWSER_TARGET
-    from argosy.places import find_artefact
+    from argosy.dist.store import find_artefact
     from argosy.support.progress import open_progress
     from argosy.web.files import artefact_files, page_files
     from argosy.web.page import find_page

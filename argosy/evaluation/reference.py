@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from argosy.build import BuildRequest, build, prepare
-from argosy.dist.artefact import Artefact, list_artefacts, open_artefact
-from argosy.dist.naming import artefact_name, output_root
+from argosy.dist.artefact import Artefact, open_artefact
+from argosy.dist.naming import artefact_name, artefact_roots, output_root
+from argosy.dist.store import known_artefacts
 from argosy.support.errors import ArgosyError, ArtefactError, UsageError
 from argosy.support.progress import Progress, Unit
 
@@ -15,7 +16,7 @@ UNQUANTIZED = "q0f32"
 
 
 def reference_for(artefact: Artefact, progress: Progress) -> Artefact:
-    """Return the `q0f32` artefact of the checkpoint of `artefact`, from beside it or below the output root.
+    """Return the `q0f32` artefact of the checkpoint of `artefact`, from beside it or where artefacts are found by name.
 
     If there is none, it is built below the output root. Raises ArgosyError if that fails.
     """
@@ -23,11 +24,10 @@ def reference_for(artefact: Artefact, progress: Progress) -> Artefact:
         sentence = f"`{artefact.directory}` does not say which checkpoint it was made from"
         raise ArtefactError(sentence, "name an unquantized artefact with `--reference`")
     digest = artefact.manifest.checkpoint_digest
-    for root in dict.fromkeys((artefact.directory.resolve().parent, output_root().resolve())):
-        for directory in list_artefacts(root):
-            found = _usable(directory, digest)
-            if found is not None:
-                return found
+    for directory in known_artefacts([artefact.directory.resolve().parent, *artefact_roots()]):
+        found = _usable(directory, digest)
+        if found is not None:
+            return found
     return _build(artefact.manifest.model, digest, progress)
 
 

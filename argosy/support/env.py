@@ -71,9 +71,13 @@ THREADS: Variable[int | None] = Variable(
     "ARGOSY_THREADS", "a number from 1 to 1024", None, "the physical cores this process may use",
     "threads that compute on the CPU (sets TVM_NUM_THREADS)", _thread_count,
 )
+HOME: Variable[Path | None] = Variable(
+    "ARGOSY_HOME", "a directory", None, "`argosy` in the user's data directory",
+    "where models (in `models`), the history and saved conversations of `argosy chat` are kept", Path,
+)
 DIST: Variable[Path | None] = Variable(
-    "ARGOSY_DIST", "a directory", None, "`dist/out` in a checkout, else `./dist`",
-    "where `argosy build` puts artefacts and looks for them", Path,
+    "ARGOSY_DIST", "a directory", None, "`dist/out` in a checkout, else `models` in ARGOSY_HOME",
+    "where `argosy build` puts artefacts, and the only place where they are looked for by name", Path,
 )
 PROGRESS: Variable[str] = Variable(
     "ARGOSY_PROGRESS", "auto, bars, lines or off", "auto", "auto",
@@ -95,7 +99,7 @@ CACHE: Variable[Path | None] = Variable(
     "where compiled parts that libraries share are kept (the browser's runtime)", Path,
 )
 VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | Variable[bool], ...] = (
-    THREADS, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG, CHECK,
+    THREADS, HOME, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG, CHECK,
 )
 
 

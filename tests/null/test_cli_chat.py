@@ -219,6 +219,7 @@ def not_built(*args: str) -> str:
 
 def test_what_is_not_built_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARGOSY_DIST", "built")
     text = not_built("chat", "smollm2-135m", "--prompt", "hi")
     assert "hint: argosy build --model smollm2-135m --target cpu --quantization q4f16_1" in text
     assert "`smollm2-135m`" in not_built("chat", "smollm2-13m", "--prompt", "hi")

@@ -44,9 +44,15 @@ def test_the_command_that_builds_names_the_directory_where_it_is_another(
 def test_where_artefacts_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARGOSY_DIST", raising=False)
-    assert output_root() == Path("dist")
+    monkeypatch.setenv("ARGOSY_HOME", str(tmp_path / "home"))
+    assert output_root() == tmp_path / "home" / "models"
     monkeypatch.setenv("ARGOSY_DIST", "elsewhere")
     assert output_root() == Path("elsewhere")
     monkeypatch.delenv("ARGOSY_DIST")
-    monkeypatch.chdir(Path(naming.__file__).parent.parent)
+    checkout = Path(naming.__file__).parent.parent
+    monkeypatch.chdir(checkout)
+    assert output_root() == tmp_path / "home" / "models"
+    monkeypatch.delenv("ARGOSY_HOME")
     assert output_root() == Path("dist/out")
+    monkeypatch.chdir(checkout / "docs")
+    assert output_root() == checkout / "dist" / "out"

@@ -16,7 +16,7 @@ def write(root: Path, files: dict[str, str]) -> list[Path]:
 
 def test_a_file_is_known_by_its_module_and_its_package() -> None:
     assert names_of("compiler/passes/match.py") == {"argosy.compiler.passes.match", "argosy.compiler.passes"}
-    assert names_of("argosy/places.py") == {"argosy.places"}
+    assert names_of("argosy/listing.py") == {"argosy.listing"}
     assert names_of("compiler/targets/__init__.py") == {"argosy.compiler.targets"}
     assert names_of("tests/unit/tiny_models.py") == {"tiny_models"}
     assert names_of("docs/cli.md") == {"cli.md"}

@@ -37,7 +37,6 @@ ALLOWED = {
     "argosy.runtime_bindings": {"argosy.support", "argosy.dist"},
     "argosy": {"argosy.support", "argosy.runtime_bindings"},
     "argosy.mlc_template": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
-    "argosy.places": {"argosy.support", "argosy.dist"},
     "argosy.web": {"argosy.support", "argosy.dist"},
     "argosy.inspection": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
     "argosy.listing": {"argosy.support", "argosy.quant", "argosy.model_defs", "argosy.compiler", "argosy.dist"},

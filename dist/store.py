@@ -1,0 +1,151 @@
+"""Find artefacts that were built, by the name of a directory or of a model, from any directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from argosy.dist.artefact import is_artefact, list_artefacts
+from argosy.dist.catalogue import CATALOGUE
+from argosy.dist.chat_config import CHAT_CONFIG_NAME
+from argosy.dist.manifest import Manifest, read_manifest
+from argosy.dist.naming import artefact_roots, build_command, model_slug
+from argosy.dist.tensor_cache import cache_file
+from argosy.support.errors import ArtefactError
+from argosy.support.text import did_you_mean, one_line
+from argosy.support.user_files import absolute
+
+DEFAULT_SCHEME = "q4f16_1"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class NotBuiltError(ArtefactError):
+    """A model exists, as a checkpoint or in the catalogue, but no artefact of it; `model` is what to build."""
+
+    def __init__(self, message: str, model: str, target: str) -> None:
+        super().__init__(message, build_command(model, target, DEFAULT_SCHEME))
+        self.model = model
+
+
+def find_artefact(name: str, target: str = "cpu") -> Path:
+    """Return the directory of the artefact that `name` names.
+
+    `name` is a directory; or the name of an artefact, or of the model that one was built from (in the catalogue, on the
+    Hugging Face hub, or the file or directory of a checkpoint), below one of `artefact_roots`. Of several artefacts of
+    one model, those with a library for `target` are preferred, then those built with default options. A path that is
+    neither is returned as it is, for opening it says what is wrong.
+
+    Raises NotBuiltError for a model without an artefact, ArtefactError for an unknown name and if there are several.
+    """
+    path = absolute(Path(name)) if name.startswith("~") else Path(name)
+    if _holds_artefact(path):
+        return path
+    plain = bool(name) and name not in (".", "..") and not any(mark and mark in name for mark in (os.sep, os.altsep))
+    roots = artefact_roots()
+    if plain:
+        named = next((root / name for root in roots if _holds_artefact(root / name)), None)
+        if named is not None:
+            return named
+    built = known_artefacts(roots)
+    of_model = [artefact for artefact in built if _is_of(artefact, name, path if os.path.exists(path) else None, plain)]
+    if len(of_model) > 1:
+        of_model = [artefact for artefact in of_model if _serves(artefact, target)] or of_model
+    if len(of_model) > 1:
+        of_model = [artefact for artefact in of_model if _has_default_name(artefact)] or of_model
+    if len(of_model) == 1:
+        return of_model[0]
+    if of_model:
+        raise ArtefactError(
+            f"`{one_line(name)}` is built in several forms", "choose one: " + ", ".join(_spoken(of_model))
+        )
+    if name in CATALOGUE or is_checkpoint(path):
+        raise NotBuiltError(f"`{one_line(name)}` is not built yet", name, target)
+    if not plain or os.path.exists(path):
+        if _HUB_ID.fullmatch(name) and not os.path.exists(path) and not os.path.isdir(path.parent):
+            raise NotBuiltError(f"no artefact of the Hugging Face model `{name}` is built yet", name, target)
+        return path
+    places = "`, `".join(str(root) for root in roots if root.is_dir()) or str(roots[0])
+    raise ArtefactError(
+        f"no artefact `{one_line(name)}` in `{places}`",
+        did_you_mean(name, dict.fromkeys([*(artefact.name for artefact in built), *CATALOGUE])),
+    )
+
+
+def known_artefacts(roots: Iterable[Path] | None = None) -> list[Path]:
+    """List the artefacts below `roots`, by default below all `artefact_roots`."""
+    return [artefact for root in (artefact_roots() if roots is None else roots) for artefact in list_artefacts(root)]
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether `path` looks like a checkpoint: a GGUF file, or a directory with a config or such a file."""
+    if os.path.isfile(path):
+        return path.suffix.lower() == ".gguf"
+    if not os.path.isdir(path):
+        return False
+    try:
+        return (path / "config.json").is_file() or any(_is_gguf(entry) for entry in path.iterdir())
+    except OSError:
+        return False
+
+
+def manifest_of(artefact: Path) -> Manifest | None:
+    """Return the manifest of an artefact, or None if it cannot be read."""
+    try:
+        return read_manifest(artefact)
+    except ArtefactError:
+        return None
+
+
+def _is_gguf(path: Path) -> bool:
+    return path.suffix.lower() == ".gguf" and path.is_file()
+
+
+def _holds_artefact(path: Path) -> bool:
+    """Return whether `path` is an artefact directory, or a part of one, which opening explains better."""
+    try:
+        return os.path.isdir(path) and (
+            is_artefact(path)
+            or os.path.isfile(path / CHAT_CONFIG_NAME)
+            or cache_file(path) is not None
+            or next(path.glob("params_shard_*.bin"), None) is not None
+        )
+    except (OSError, ValueError):  # a directory that cannot be read; a name that is too long
+        return False
+
+
+def _is_of(artefact: Path, name: str, path: Path | None, plain: bool) -> bool:
+    """Return whether `artefact` was built from the model called `name`, a checkpoint at `path` if that exists.
+
+    A plain name needs to be the last part of the model's only, because a checkpoint may lie anywhere.
+    """
+    slug = model_slug(name) if plain else ""
+    manifest = manifest_of(artefact)
+    if manifest is None:
+        return bool(slug) and artefact.name.rpartition("-")[0] == slug
+    if manifest.model == name or (path is not None and absolute(Path(manifest.model)) == absolute(path)):
+        return True
+    return bool(slug) and model_slug(manifest.model) == slug
+
+
+def _has_default_name(artefact: Path) -> bool:
+    """Return whether `artefact` has the name of a build with default options."""
+    manifest = manifest_of(artefact)
+    return manifest is not None and artefact.name == f"{model_slug(manifest.model)}-{manifest.quantization}"
+
+
+def _serves(artefact: Path, target: str) -> bool:
+    """Return whether `artefact` has a library for the kind of device of `target`: browsers, or this machine."""
+    manifest = manifest_of(artefact)
+    if manifest is None:
+        return False
+    if target in manifest.libraries:
+        return True
+    return target == "cpu" and any(not record.target.host.for_browsers for record in manifest.libraries.values())
+
+
+def _spoken(artefacts: list[Path]) -> list[str]:
+    """Return names that find these artefacts: the directory's alone where no other has the same."""
+    names = [artefact.name for artefact in artefacts]
+    return [str(artefact) if names.count(artefact.name) > 1 else artefact.name for artefact in artefacts]
