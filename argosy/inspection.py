@@ -1,43 +1,17 @@
-"""Read what `argosy inspect` shows of a library, an artefact or a debug dump."""
+"""Read what `argosy inspect` shows of an artefact or a debug dump."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from argosy.dist.triples import NATIVE_SUFFIXES
+from argosy.dist.triples import LIBRARY_SUFFIXES
 from argosy.support.errors import ArtefactError
-from argosy.support.text import one_line
 
 _PHASE = re.compile(r"\d\d-(?P<name>.+)\.(py|ll|txt|c|s)")
-
-
-def library_metadata(path: Path) -> dict[str, object]:
-    """Return the metadata of the library at `path`, whether or not this machine could run it.
-
-    Raises ArtefactError for a file that is not a library built by Argosy.
-    """
-    from argosy.runtime_bindings.engine.tvm_runtime import load_tvm
-
-    if not path.is_file():
-        raise ArtefactError(f"`{path}` does not exist", "argosy list artefacts shows what was built")
-    if path.suffix not in NATIVE_SUFFIXES:
-        raise ArtefactError(f"`{path}` is not a library", f"a library ends in {', '.join(NATIVE_SUFFIXES)}")
-    tvm = load_tvm()
-    try:
-        machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path.absolute())), tvm.cpu())
-        metadata = json.loads(str(machine["_metadata"]()))
-    except (ValueError, RuntimeError, OSError, AttributeError) as error:
-        raise ArtefactError(
-            f"`{path}` cannot be loaded as a library: {one_line(error, 200)}", "build it again with argosy build"
-        ) from error
-    if not isinstance(metadata, dict):
-        raise ArtefactError(f"`{path}` has metadata that is no JSON object", "build it again with argosy build")
-    return metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +45,8 @@ def _purpose(name: str) -> str:
 
 
 def libraries_in(directory: Path) -> list[Path]:
-    """List the compiled libraries of an artefact directory that this machine's runtime can open."""
-    return sorted(path for path in directory.iterdir() if path.suffix in NATIVE_SUFFIXES)
+    """List the compiled libraries of an artefact directory, for whatever machine."""
+    return sorted(path for path in directory.iterdir() if path.suffix in LIBRARY_SUFFIXES)
 
 
 def is_dump(directory: Path) -> bool:

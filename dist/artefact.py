@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from argosy.dist.chat_config import CHAT_CONFIG_NAME, ChatConfig, read_chat_config
 from argosy.dist.cpu_features import architecture, missing_features, operating_system, strength
+from argosy.dist.library_file import verified_copy
 from argosy.dist.manifest import (
     ABI,
     MANIFEST_NAME,
@@ -96,6 +98,15 @@ class Artefact:
         if problem is not None:
             raise ArtefactError(problem, self.rebuild_hint(chosen.target.name))
         return chosen
+
+    def verified_library(self, library: LibraryRecord) -> AbstractContextManager[Path]:
+        """Return a context that gives a private copy of `library`, to be loaded in its place.
+
+        Entering it raises ArtefactError if the file is not the one of the manifest.
+        """
+        assert self.manifest is not None, "a record comes from a manifest"
+        hint = self.rebuild_hint(library.target.name)
+        return verified_copy(self.library_path(library), self.manifest.files[library.file], hint)
 
     def browser_libraries(self) -> list[LibraryRecord]:
         """Return the libraries for browsers, by name; each browser checks whether it has what a library needs.

@@ -20,6 +20,8 @@ _WEBASSEMBLY = ("wasm32", "wasm64")
 
 NATIVE_SUFFIXES = tuple(dict.fromkeys(_SUFFIXES.values()))
 """The suffixes that shared libraries have on some system."""
+LIBRARY_SUFFIXES = (*NATIVE_SUFFIXES, ".wasm")
+"""The suffixes of all compiled libraries, those for browsers included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import click
 
 from argosy.cli import console
 from argosy.cli.base import command as argosy_command
-from argosy.cli.base import json_option, run_only
+from argosy.cli.base import json_option
 
 _SHOWN = (
     "abi", "argosy_version", "tvm_version", "model_type", "quantization", "target", "context_window_size",
@@ -30,18 +30,20 @@ _SHOWN = (
 @click.argument("other", required=False, metavar="")
 @click.option("--diff", "diff", is_flag=True, help="Compare two directories written by --debug-dump, phase by phase.")
 @json_option
-@click.pass_context
-def command(ctx: click.Context, path: str, other: str | None, diff: bool, as_json: bool) -> None:
-    """Show a library's metadata, an artefact's files, or the phases of a debug dump."""
+def command(path: str, other: str | None, diff: bool, as_json: bool) -> None:
+    """Show a library's metadata, an artefact's files, or the phases of a debug dump.
+
+    Libraries are read as data: none of their code runs, and they may be for another machine.
+    """
     if diff != (other is not None):
         raise click.UsageError("--diff takes two directories, and without it there is one path only")
     if other is not None:
         _show_difference(Path(path), Path(other), as_json)
         return
     from argosy import inspection
+    from argosy.dist.library_file import library_metadata
     from argosy.dist.store import find_artefact
 
-    run_only(ctx)
     place = Path(path)
     if not place.is_file():
         place = find_artefact(path)
@@ -50,7 +52,7 @@ def command(ctx: click.Context, path: str, other: str | None, diff: bool, as_jso
     elif place.is_dir():
         _show_artefact(place, as_json)
     else:
-        _show_library(inspection.library_metadata(place), as_json)
+        _show_library(library_metadata(place), as_json)
 
 
 def _show_library(metadata: dict[str, object], as_json: bool) -> None:
@@ -72,6 +74,7 @@ def _plain(value: object) -> str:
 
 def _show_artefact(directory: Path, as_json: bool) -> None:
     from argosy import inspection
+    from argosy.dist.library_file import library_metadata
     from argosy.support.errors import ArtefactError
     from argosy.support.text import human_size
 
@@ -80,7 +83,7 @@ def _show_artefact(directory: Path, as_json: bool) -> None:
     if not any(row.what != "unknown" for row in files):
         raise ArtefactError(f"`{directory}` holds nothing that argosy has built", f"argosy build --model {directory}")
     if as_json:
-        metadata = {path.name: inspection.library_metadata(path) for path in libraries}
+        metadata = {path.name: library_metadata(path) for path in libraries}
         console.data_json(
             {"directory": str(directory), "files": [dataclasses.asdict(row) for row in files], "libraries": metadata}
         )
@@ -88,7 +91,7 @@ def _show_artefact(directory: Path, as_json: bool) -> None:
     console.table(("file", "size", "what it is"), ((row.name, human_size(row.nbytes), row.what) for row in files))
     for path in libraries:
         console.data(f"\n{path.name}")
-        _show_library(inspection.library_metadata(path), as_json=False)
+        _show_library(library_metadata(path), as_json=False)
 
 
 def _show_dump(directory: Path, as_json: bool) -> None:

@@ -38,7 +38,8 @@ def load_library(artefact: Artefact, target: str | None = None, device_name: str
     path = artefact.library_path(record)
     tvm = load_tvm()
     try:
-        machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(path)), device.handle)
+        with artefact.verified_library(record) as copy:
+            machine = tvm.runtime.vm.VirtualMachine(tvm.runtime.load_module(str(copy)), device.handle)
         text = str(machine["_metadata"]())
     except (ValueError, RuntimeError, OSError, AttributeError) as error:
         reason = one_line(str(error).strip().split("\n", 1)[0], 200)

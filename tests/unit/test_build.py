@@ -22,10 +22,11 @@ from tiny_checkpoint import save_checkpoint
 from argosy.build import STAGES, BuildReport, BuildRequest, Stage, build, prepare
 from argosy.build.library import library_step
 from argosy.cli.stages import Stopping, stoppable
-from argosy.dist.artefact import open_artefact
-from argosy.dist.manifest import read_manifest
-from argosy.inspection import library_metadata
-from argosy.support.errors import ArgosyError, CheckpointError, SchemeError, TargetError, UsageError
+from argosy.dist.artefact import Artefact, open_artefact
+from argosy.dist.library_file import library_metadata
+from argosy.dist.manifest import LibraryRecord, read_manifest
+from argosy.runtime_bindings.engine.loading import load_library
+from argosy.support.errors import ArgosyError, ArtefactError, CheckpointError, SchemeError, TargetError, UsageError
 from argosy.support.progress import SilentProgress
 
 DATA: tuple[Stage, ...] = ("weights", "config")
@@ -86,7 +87,25 @@ def test_what_was_built_can_be_inspected(built: BuildReport) -> None:
     broken.write_bytes(b"no library")
     refused = argosy("inspect", broken)
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 2
-    assert refused.stderr.startswith(f"error: `{broken}` cannot be loaded")
+    assert refused.stderr.startswith(f"error: `{broken}` is not a library that Argosy has built")
+
+
+def test_a_library_exchanged_after_it_was_chosen_is_not_loaded(
+    built: BuildReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "exchanged"
+    shutil.copytree(built.directory, directory)
+    choose = Artefact.library
+
+    def exchange(self: Artefact, target: str | None = None, device: str = "cpu") -> LibraryRecord:
+        record = choose(self, target, device)
+        path = self.library_path(record)
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        return record
+
+    monkeypatch.setattr(Artefact, "library", exchange)
+    with pytest.raises(ArtefactError, match="was altered"):
+        load_library(open_artefact(directory))
 
 
 def test_a_debug_dump_has_every_phase_and_can_be_compared(built: BuildReport, tmp_path: Path) -> None:
