@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from argosy.dist.records import Fields
 from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
 from argosy.support.errors import ArtefactError
 from argosy.support.layout import TensorInfo
+from argosy.support.strict_json import JsonError, parse_json
 from argosy.support.text import did_you_mean, one_line
 
 _HALF_BUILT_HINT = "run the same `argosy build` again: it continues where it stopped"
@@ -162,9 +162,9 @@ class Artefact:
         """
         path, hint = self.library_path(library), self.rebuild_hint(library.target.name)
         try:
-            fields = Fields(json.loads(text), path, "_metadata", hint)
-        except ValueError:
-            raise ArtefactError(f"`{path}` is malformed: its `_metadata` is not JSON", hint) from None
+            fields = Fields(parse_json(text), path, "_metadata", hint)
+        except JsonError as problem:
+            raise ArtefactError(f"`{path}` is malformed: its `_metadata` {problem}", hint) from None
         pairs = {
             "abi": (fields.integer("abi"), library.abi),
             "tvm_version": (fields.text("tvm_version"), library.tvm_version),

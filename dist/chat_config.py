@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from argosy.dist.records import Fields, read_json
 from argosy.support.files import write_json_atomic
+from argosy.support.strict_json import TOKENIZER_MEMORY, JsonError, parse_json
 
 CHAT_CONFIG_NAME = "mlc-chat-config.json"
 MLC_VERSION = "0.1.0"  # MLC's version of the file format
@@ -138,8 +138,8 @@ def _steps(part: object, name: str) -> list[dict[str, object]]:
 def _json_object(data: bytes | None) -> dict[str, object]:
     """Parse an object; return an empty one for invalid data, which the checkpoint's reader has refused already."""
     try:
-        value = json.loads(data) if data else {}
-    except ValueError:
+        value = parse_json(data, TOKENIZER_MEMORY) if data else {}
+    except JsonError:
         return {}
     return value if isinstance(value, dict) else {}
 

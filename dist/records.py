@@ -6,13 +6,13 @@ for a file that is too large or not JSON, and for a field that is missing or of 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from argosy.support.bounded_file import BoundedFile, path_line
 from argosy.support.errors import ArtefactError
+from argosy.support.strict_json import JsonError, parse_json
 from argosy.support.text import one_line
 
 MAX_JSON_BYTES = 64 << 20
@@ -145,7 +145,7 @@ def read_json(path: Path, hint: str | None = None) -> Fields:
     with BoundedFile(path, ArtefactError, hint, missing="is missing") as file:
         data = file.read_all(MAX_JSON_BYTES)
     try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"`{path_line(path)}` is malformed: it is not JSON ({one_line(error, 80)})", hint) from None
+        value = parse_json(data)
+    except JsonError as problem:
+        raise ArtefactError(f"`{path_line(path)}` is malformed: it {problem}", hint) from None
     return Fields(value, path, hint=hint)

@@ -11,6 +11,7 @@ from argosy.model_defs.checkpoint.storage import parse_object, read_small
 from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, verify
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
+from argosy.support.strict_json import TOKENIZER_MEMORY
 from argosy.support.text import one_line
 
 PASSED = ("generation_config.json", "special_tokens_map.json")
@@ -67,7 +68,7 @@ def _tokenizer(directory: Path, settings: Mapping[str, object], config: Mapping[
     path = directory / "tokenizer.json"
     if path.exists():
         data = read_small(path)
-        parse_object(data, f"`{path_line(path)}`")
+        parse_object(data, f"`{path_line(path)}`", TOKENIZER_MEMORY)
         verify(data, f"`{path_line(path)}`")
         return data
     if (directory / "vocab.json").exists() and (directory / "merges.txt").exists():

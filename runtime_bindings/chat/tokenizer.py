@@ -18,6 +18,7 @@ from argosy.runtime_bindings.chat.detokenizer import (
     byte_rule,
 )
 from argosy.support.errors import ArtefactError
+from argosy.support.strict_json import parse_json
 from argosy.support.text import one_line
 
 
@@ -35,7 +36,7 @@ class Tokenizer:
         """Read the files. Raises ArtefactError if one of them is malformed."""
         try:
             fast = FastTokenizer.from_file(str(tokenizer))
-            values = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
+            values = {} if config is None else parse_json(config.read_bytes())
         except Exception as error:  # tokenizers raises nothing narrower
             reason = one_line(error, 200)
             raise ArtefactError(f"`{tokenizer}` cannot be read: {reason}", "build the artefact again") from error

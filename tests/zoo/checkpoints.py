@@ -115,7 +115,13 @@ def _directories() -> Iterator[Entry]:
         ("latin1", '{"model_type": "ll\xe4ma"}'.encode("latin-1"), "not UTF-8"),
         ("nested", b'{"a":' + b"[" * 100_000, "nested too deeply"),
         ("twice", b'{"model_type": "llama", "model_type": "gpt2"}', "twice"),
-        ("long-number", b'{"vocab_size": ' + b"9" * 5000 + b"}", "not JSON"),
+        ("long-number", b'{"vocab_size": ' + b"9" * 5000 + b"}", "4300 digits"),
+        ("infinity", b'{"model_type": "llama", "x": Infinity}', "holds `Infinity`"),
+        ("not-a-number", b'{"model_type": "llama", "x": {"y": [NaN]}}', "holds `NaN`"),
+        ("overflow", b'{"model_type": "llama", "x": 1e400}', "holds the number `1e400`"),
+        ("half-character", b'{"model_type": "llama", "x": "\\ud800"}', "half of a character"),
+        ("deep", b'{"x": ' + b"[" * 100 + b"]" * 100 + b"}", "nested too deeply"),
+        ("huge", b'{"x": [' + b"{}," * 800_000 + b"0]}", "would need more than 128 MiB"),
         ("quantized", b'{"quantization_config": {"quant_method": "gptq"}}', "already quantized with `gptq`"),
     ):
         yield f"config-{name}", good.set("config.json", content), reason
