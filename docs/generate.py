@@ -19,13 +19,13 @@ import click
 
 from argosy.cli.app import COMMANDS, cli
 from argosy.compiler.targets import TARGETS
+from argosy.dist.sampling import INTEGER_RANGES, RANGES, allowed
 from argosy.model_defs.checkpoint.gguf_config import BUILDERS
 from argosy.model_defs.families import FAMILIES
 from argosy.model_defs.read import read_spec
 from argosy.quant.rounding import ROUNDINGS
 from argosy.quant.scheme import FORMATS, SCHEMES, Format, Scheme
 from argosy.runtime_bindings.chat.generation import GenerationConfig
-from argosy.runtime_bindings.engine.params import INTEGER_RANGES, RANGES
 from argosy.support import env, errors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ OF_MLC = {"q0f32", "q0f16", "q3f16_1", "q4f16_1", "q4f32_1"}  # schemes that mlc
 SETTINGS = {  # values of settings other than numbers
     "logit_bias": "token id -> the number to add to its logit; `-inf` bans it",
     "logprobs": "true or false: report the log-probability of every token",
-    "stop": "strings before which the answer ends",
+    "stop": "a string, or several, before which the answer ends",
     "ignore_eos": "true or false: continue past the model's end of answer",
     "on_context_full": "`stop` or `slide`",
 }
@@ -149,8 +149,7 @@ def settings() -> str:
 def _setting(field: dataclasses.Field[object]) -> str:
     """Describe the values of a setting."""
     if field.name in RANGES:
-        low, high, open_low = RANGES[field.name]
-        return f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
+        return allowed(field.name)
     if field.name in INTEGER_RANGES:
         low, high = INTEGER_RANGES[field.name]
         return f"a whole number from {low}" + (f" to {high}" if high < 1000 else "")

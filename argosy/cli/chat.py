@@ -29,7 +29,7 @@ SAMPLING: dict[str, tuple[type, str]] = {
     "frequency_penalty": (float, "Subtract this for each time a token was seen."),
     "repeat_last_n": (int, "How many tokens back the penalties look; -1 is all."),
     "seed": (int, "The same seed gives the same answer."),
-    "max_tokens": (int, "End an answer after this many tokens."),
+    "max_tokens": (int, "End an answer after this many tokens.  [default: 1024]"),
 }
 
 
@@ -148,6 +148,7 @@ def _converse(talk: Talk) -> int:
     if not console.is_terminal():
         return Repl(talk, pipe_reader(sys.stdin)).run()
     model = talk.model
+    talk.stop_loops = True
     console.say(f"{model.artefact.name}, {model.stats().context_window} tokens of context; /help lists commands")
     if model.completes_only:
         console.say("(this model has no chat template: it continues texts, and each prompt stands alone)")

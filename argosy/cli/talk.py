@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
+from argosy.runtime_bindings.chat.loops import LoopDetector
 
 if TYPE_CHECKING:
     from argosy.runtime_bindings.chat.answer import Reply
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 # The note that is printed when something else than the model ended an answer, by finish reason.
 ENDINGS = {
-    "length": "cut at --max-tokens",
+    "length": "cut after {tokens} tokens: --max-tokens allows more",
     "context": "the context window is full; --on-context-full slide forgets the oldest turns instead",
     "cancelled": "stopped",
 }
+LOOPING = "stopped: it says the same over and over; ask in other words, or try --temperature or --repetition-penalty"
 
 # The text of a model must not control the terminal: control characters but newline and tab are shown as U+FFFD.
 _VISIBLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -32,21 +34,26 @@ _VISIBLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(cod
 class Talk:
     """A model, with the settings for its answers."""
 
-    def __init__(self, model: ChatModule, settings: Mapping[str, Any], as_json: bool) -> None:
+    def __init__(self, model: ChatModule, settings: Mapping[str, Any], as_json: bool, stop_loops: bool = False) -> None:
+        """`stop_loops`: end an answer that says the same over and over."""
         self.model = model
         self.settings = dict(settings)
         self.as_json = as_json
+        self.stop_loops = stop_loops
 
     def answer(self, prompt: str) -> Reply:
         """Generate the answer to `prompt`, print it, and return it.
 
         The first Ctrl-C ends the answer where it is; a second one raises KeyboardInterrupt and undoes the turn.
         """
+        loops = LoopDetector() if self.stop_loops else None
         with cancelled_by_ctrl_c(self.model):
             for piece in self.model.generate(prompt, generation_config=self.settings, stream=True):
                 if not self.as_json and piece:
                     sys.stdout.write(piece.translate(_VISIBLE) if sys.stdout.isatty() else piece)
                     sys.stdout.flush()
+                if loops is not None and loops.add(piece):
+                    self.model.cancel()
         reply = self.model.last
         assert reply is not None
         if self.as_json:
@@ -54,7 +61,9 @@ class Talk:
         else:
             click.echo(nl=not reply.text.endswith("\n"))
             if reply.finish_reason in ENDINGS:
-                console.say(console.styled(f"({ENDINGS[reply.finish_reason]})", dim=True))
+                looped = loops is not None and loops.found is not None and reply.finish_reason == "cancelled"
+                note = LOOPING if looped else ENDINGS[reply.finish_reason].format(tokens=len(reply.tokens))
+                console.say(console.styled(f"({note})", dim=True))
         return reply
 
     def _record(self, reply: Reply) -> dict[str, object]:

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from argosy.dist.chat_config import ChatConfig
+from argosy.dist.sampling import DEFAULT_MAX_TOKENS, MAX_STOP_CHARACTERS, MAX_STOPS
 from argosy.runtime_bindings.engine.params import SamplingParams, refuse
 from argosy.runtime_bindings.engine.request import ON_CONTEXT_FULL, OnContextFull
 from argosy.support.errors import RequestError
-
-MAX_STOPS = 16
-MAX_STOP_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationConfig(SamplingParams):
     """The settings of an answer: `SamplingParams`, and what ends it.
 
-    With `max_tokens` None, the answer goes on until the model ends it or the context is full. `stop` holds strings
-    before which it ends; they may span tokens. With `ignore_eos` it goes on past the model's own end. When the context
-    is full, `on_context_full="stop"` ends the answer with reason "context"; "slide" drops the oldest turns, then the
-    oldest tokens, but keeps the system prompt.
+    After `max_tokens` the answer ends with reason "length"; with None it goes on until the model ends it or the context
+    is full. `stop` is a string before which it ends, or several; they may span tokens. With `ignore_eos` it goes on
+    past the model's own end. When the context is full, `on_context_full="stop"` ends the answer with reason "context";
+    "slide" drops the oldest turns, then the oldest tokens, but keeps the system prompt.
     """
 
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
+    max_tokens: int | None = DEFAULT_MAX_TOKENS
+    stop: Sequence[str] = ()
     ignore_eos: bool = False
     on_context_full: OnContextFull = "stop"
 
     def __post_init__(self) -> None:
         SamplingParams.__post_init__(self)
-        if isinstance(self.stop, list):
-            object.__setattr__(self, "stop", tuple(self.stop))
-        if not isinstance(self.stop, tuple) or len(self.stop) > MAX_STOPS:
-            raise refuse("stop", self.stop, f"a list of at most {MAX_STOPS} strings")
+        stops = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stops, list | tuple) or len(stops) > MAX_STOPS:
+            raise refuse("stop", self.stop, f"a string or a list of at most {MAX_STOPS} strings")
+        object.__setattr__(self, "stop", tuple(stops))
         for stop in self.stop:
             if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_CHARACTERS:
                 raise refuse("stop", stop, f"strings of 1 to {MAX_STOP_CHARACTERS} characters")

@@ -7,27 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from argosy.dist.sampling import (
+    DEFAULT_MIN_P,
+    DEFAULT_TEMPERATURE,
+    DEFAULT_TOP_P,
+    INTEGER_RANGES,
+    RANGES,
+    allowed,
+    is_allowed,
+)
 from argosy.support.errors import RequestError
 
 Self = TypeVar("Self", bound="SamplingParams")
 
-# field -> (smallest, largest, smallest is excluded); error messages and docs are made from these.
-RANGES: dict[str, tuple[float, float, bool]] = {
-    "temperature": (0.0, 100.0, False),
-    "top_p": (0.0, 1.0, True),
-    "min_p": (0.0, 1.0, False),
-    "typical_p": (0.0, 1.0, True),
-    "repetition_penalty": (0.0, 100.0, True),
-    "presence_penalty": (-2.0, 2.0, False),
-    "frequency_penalty": (-2.0, 2.0, False),
-}
-INTEGER_RANGES: dict[str, tuple[int, int]] = {
-    "top_k": (0, 2**31 - 1),
-    "repeat_last_n": (-1, 2**31 - 1),
-    "seed": (0, 2**64 - 1),
-    "top_logprobs": (0, 100),
-    "max_tokens": (1, 2**31 - 1),
-}
 OPTIONAL_FIELDS = frozenset({"seed", "max_tokens"})
 MAX_LOGIT_BIAS_ENTRIES = 65536
 
@@ -56,10 +48,10 @@ class SamplingParams:
     distribution, before step 1.
     """
 
-    temperature: float = 0.8
+    temperature: float = DEFAULT_TEMPERATURE
     top_k: int = 0
-    top_p: float = 0.95
-    min_p: float = 0.0
+    top_p: float = DEFAULT_TOP_P
+    min_p: float = DEFAULT_MIN_P
     typical_p: float = 1.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
@@ -75,10 +67,8 @@ class SamplingParams:
             value = getattr(self, name)
             if name in OPTIONAL_FIELDS and value is None:
                 continue
-            if name in RANGES:
-                _check_number(name, value)
-            elif name in INTEGER_RANGES:
-                _check_integer(name, value)
+            if name in (*RANGES, *INTEGER_RANGES) and not is_allowed(name, value):
+                raise refuse(name, value, allowed(name))
         if not isinstance(self.logprobs, bool):
             raise refuse("logprobs", self.logprobs, "true or false")
         if self.top_logprobs and not self.logprobs:
@@ -98,21 +88,6 @@ class SamplingParams:
             if name not in known:
                 raise RequestError(f"`{name}` is not a generation setting", f"known are: {', '.join(sorted(known))}")
         return replace(self, **changes)
-
-
-def _check_number(name: str, value: object) -> None:
-    low, high, open_low = RANGES[name]
-    allowed = f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise refuse(name, value, allowed)
-    if value > high or value < low or (open_low and value == low):
-        raise refuse(name, value, allowed)
-
-
-def _check_integer(name: str, value: object) -> None:
-    low, high = INTEGER_RANGES[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise refuse(name, value, f"a whole number from {low} to {high}")
 
 
 def _check_bias(bias: object) -> None:

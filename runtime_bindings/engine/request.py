@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from argosy.runtime_bindings.engine.params import INTEGER_RANGES, SamplingParams, check_vocabulary, refuse
+from argosy.dist.sampling import allowed, is_allowed
+from argosy.runtime_bindings.engine.params import SamplingParams, check_vocabulary, refuse
 from argosy.runtime_bindings.engine.runner import RunnerLimits
 from argosy.runtime_bindings.engine.sampler import TokenLogprob
 from argosy.support.errors import ArgosyError, ContextFullError
@@ -123,9 +124,8 @@ def check_request(request: Request, limits: RunnerLimits) -> None:
     unknown = next((token for token in request.prompt if not 0 <= token < limits.vocab_size), None)
     if unknown is not None:
         raise refuse("prompt", unknown, f"token ids from 0 to {limits.vocab_size - 1}")
-    low, high = INTEGER_RANGES["max_tokens"]
-    if request.max_tokens is not None and not low <= request.max_tokens <= high:
-        raise refuse("max_tokens", request.max_tokens, f"a whole number from {low} to {high}, or nothing")
+    if request.max_tokens is not None and not is_allowed("max_tokens", request.max_tokens):
+        raise refuse("max_tokens", request.max_tokens, f"{allowed('max_tokens')}, or nothing")
     if request.on_context_full not in ON_CONTEXT_FULL:
         raise refuse("on_context_full", request.on_context_full, "stop or slide")
     if request.on_context_full == "slide" and not 0 <= request.protect < limits.context_window - 1:

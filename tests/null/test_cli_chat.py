@@ -147,6 +147,17 @@ def test_a_second_ctrl_c_takes_the_turn_back(capsys: pytest.CaptureFixture[str])
     assert model.last is None and "Ctrl-D" in capsys.readouterr().err
 
 
+def test_an_answer_that_repeats_itself_is_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    """At a terminal, where nobody waits for a script's output: a loop fills the screen until --max-tokens."""
+    model = FakeModel()
+    talk = Talk(model, {}, as_json=False, stop_loops=True)  # type: ignore[arg-type]
+    talk.answer("It is what it is, as I have said before. " * 40)
+    said = capsys.readouterr()
+    assert model.cancelled and "over and over" in said.err
+    talk.answer("It is what it is. ")
+    assert "(" not in capsys.readouterr().err
+
+
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeModel:
     fake = FakeModel()

@@ -130,9 +130,9 @@ def test_sampler_truncates_large_vocabularies_like_a_full_sort(shape: str, size:
     p = np.exp(logits.astype(np.float64) - logits.max())
     running = np.cumsum((p / p.sum())[order])
     for top_k in (1, 40, 300, size - 1):
-        assert kept_ids(logits, SamplingParams(top_k=top_k, top_p=1)) == np.sort(order[:top_k]).tolist()
+        assert kept_ids(logits, SamplingParams(top_k=top_k, top_p=1, min_p=0)) == np.sort(order[:top_k]).tolist()
     for top_p in (0.1, 0.5, 0.95, 0.9999):
-        ids = kept_ids(logits, SamplingParams(top_p=top_p))
+        ids = kept_ids(logits, SamplingParams(top_p=top_p, min_p=0))
         count = len(ids)
         assert ids == np.sort(order[:count]).tolist()
         assert running[count - 1] >= top_p - 2e-6 and (count == 1 or running[count - 2] < top_p)
@@ -148,7 +148,7 @@ def test_sampler_truncates_large_vocabularies_to_typical_tokens(shape: str) -> N
     p /= p.sum()
     distance = np.abs(-np.log(p) + (p * np.log(p)).sum())
     for typical_p in (0.2, 0.9):
-        ids = kept_ids(logits, SamplingParams(top_p=1, typical_p=typical_p))
+        ids = kept_ids(logits, SamplingParams(top_p=1, typical_p=typical_p, min_p=0))
         assert p[ids].sum() == pytest.approx(typical_p, abs=p[ids].max() + 2e-6) and p[ids].sum() >= typical_p - 2e-6
         left = np.setdiff1d(np.arange(LARGE), ids)
         assert distance[ids].max() <= distance[left].min() + 1e-5
@@ -171,7 +171,7 @@ def test_sampler_large_draws_follow_the_distribution() -> None:
     weights = np.exp(logits.astype(np.float64))
     edges = np.linspace(0, 8192, 21).astype(int)
     cells = np.add.reduceat(weights, edges[:-1]) / weights.sum()
-    sampler = Sampler(SamplingParams(temperature=1, top_p=1.0, seed=5))
+    sampler = Sampler(SamplingParams(temperature=1, top_p=1.0, seed=5, min_p=0))
     counts, _ = np.histogram([sampler.sample(logits, ()).token for _ in range(5000)], bins=edges)
     assert ((counts - 5000 * cells) ** 2 / (5000 * cells)).sum() < 43.8
 
@@ -220,7 +220,7 @@ def test_sampler_at_temperature_zero_takes_the_largest_and_the_lower_id_of_two()
 
 def test_sampler_repeats_itself_with_a_seed_and_differs_without() -> None:
     logits = np.zeros(1000, np.float32)
-    params = SamplingParams(temperature=1, top_p=1.0, seed=7)
+    params = SamplingParams(temperature=1, top_p=1.0, seed=7, min_p=0)
     runs = [[sampler.sample(logits, ()).token for _ in range(8)] for sampler in (Sampler(params), Sampler(params))]
     assert runs[0] == runs[1]
     free = Sampler(params.replace(seed=None))
@@ -230,7 +230,7 @@ def test_sampler_repeats_itself_with_a_seed_and_differs_without() -> None:
 def test_sampler_follows_the_distribution() -> None:
     """Chi-squared over 20,000 draws of one seed: 4 cells, 3 degrees of freedom, 0.1 % quantile 16.3."""
     probabilities = np.array([0.5, 0.3, 0.15, 0.05])
-    sampler = Sampler(SamplingParams(temperature=1, top_p=1.0, seed=1))
+    sampler = Sampler(SamplingParams(temperature=1, top_p=1.0, seed=1, min_p=0))
     logits = np.log(probabilities).astype(np.float32)
     counts = np.bincount([sampler.sample(logits, ()).token for _ in range(20_000)], minlength=4)
     assert ((counts - 20_000 * probabilities) ** 2 / (20_000 * probabilities)).sum() < 16.3
@@ -238,7 +238,7 @@ def test_sampler_follows_the_distribution() -> None:
 
 def test_sampler_temperature_sharpens() -> None:
     logits = np.array([0.0, 1.0], np.float32)
-    sampler = Sampler(SamplingParams(temperature=0.25, top_p=1.0, seed=1))
+    sampler = Sampler(SamplingParams(temperature=0.25, top_p=1.0, seed=1, min_p=0))
     share = np.mean([sampler.sample(logits, ()).token for _ in range(5000)])
     assert abs(share - 1 / (1 + math.exp(-4))) < 0.01
 
@@ -247,7 +247,7 @@ def test_sampler_temperature_sharpens() -> None:
 @pytest.mark.filterwarnings("error")
 def test_sampler_at_the_coldest_temperatures_takes_the_largest(temperature: float) -> None:
     logits = np.array([-100.0, 20.0, 20.0 + 2e-6, -np.inf], np.float32)
-    sampler = Sampler(SamplingParams(temperature=temperature, top_p=1.0, seed=1))
+    sampler = Sampler(SamplingParams(temperature=temperature, top_p=1.0, seed=1, min_p=0))
     assert {sampler.sample(logits, ()).token for _ in range(8)} == {2}
 
 

@@ -94,13 +94,13 @@ def test_sampler_steps_of_a_large_vocabulary_follow_a_full_sort(place: int) -> N
     distance = np.abs(np.maximum(logits.astype(np.float64), -1e9) - mean)
     order = falling(logits)
     for share in (1e-7, 0.2, 0.7, 0.95, 0.999):
-        ids, kept = truncate(logits, SamplingParams(top_p=share))
+        ids, kept = truncate(logits, SamplingParams(top_p=share, min_p=0))
         chosen = np.arange(len(logits)) if ids is None else ids
         assert np.array_equal(chosen, np.sort(order[: len(chosen)])) and np.array_equal(kept, logits[chosen])
         running = np.cumsum(weights[order])[len(chosen) - 1]
         assert share - 3e-6 <= running < share + weights[order[len(chosen) - 1]] + 3e-6
 
-        ids, kept = truncate(logits, SamplingParams(top_p=1.0, typical_p=share))
+        ids, kept = truncate(logits, SamplingParams(top_p=1.0, typical_p=share, min_p=0))
         chosen = np.arange(len(logits)) if ids is None else ids
         left = np.setdiff1d(np.arange(len(logits)), chosen)
         assert np.array_equal(kept, logits[chosen]) and weights[chosen].sum() >= share - 3e-6
@@ -137,7 +137,7 @@ def test_sampler_goes_on_without_the_likeliest_where_it_is_not_typical() -> None
     """`min_p` and a low temperature are relative to the likeliest of the remaining tokens."""
     logits = np.random.default_rng(0).normal(size=70_001).astype(np.float32) / 10
     logits[7] = 10.0  # a fifth of the mass, far less surprising than the entropy
-    params = SamplingParams(typical_p=0.7, top_p=1.0)
+    params = SamplingParams(typical_p=0.7, top_p=1.0, min_p=0)
     ids, kept = truncate(logits, params)
     assert ids is not None and 7 not in ids and len(ids) > 35_000
     likely, _ = truncate(logits, params.replace(min_p=0.7))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.stops import StopStrings
 from argosy.runtime_bindings.chat.template import ChatTemplate
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
@@ -61,7 +63,8 @@ def sampler_cases() -> list[dict[str, Any]]:
 
 def sampler_case(logits: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Record one case. `changed` has the adjusted logits that differ; `left` is null if all tokens remain."""
-    params = SamplingParams(**settings, seed=11)
+    settings = {"min_p": 0.0, **settings, "seed": 11}
+    params = SamplingParams(**settings)
     history = [3, 1, 3, 7, 3, 9, 7]
     space = Workspace()
     adjusted, _ = Penalties(params).apply(logits, history, space)
@@ -72,7 +75,7 @@ def sampler_case(logits: np.ndarray, settings: Mapping[str, Any]) -> dict[str, A
     changed = np.flatnonzero(adjusted != logits).tolist()
     return {
         "history": history,
-        "params": {**settings, "logit_bias": {str(k): number(v) for k, v in params.logit_bias.items()}, "seed": 11},
+        "params": {**settings, "logit_bias": {str(k): number(v) for k, v in params.logit_bias.items()}},
         "changed": {str(i): number(adjusted[i]) for i in changed},
         "left": None if ids is None or len(ids) == len(logits) else ids.tolist(),
         "tokens": [sample.token for sample in samples],
@@ -282,9 +285,15 @@ def random_cases() -> list[dict[str, Any]]:
 
 
 @cache
+def default_settings() -> list[dict[str, Any]]:
+    """Record the settings of an answer to a model that recommends nothing."""
+    return [{**dataclasses.asdict(GenerationConfig()), "stop": []}]
+
+
 def all_fixtures() -> dict[str, list[dict[str, Any]]]:
     """Collect the cases by file name."""
     return {
+        "defaults.json": default_settings(),
         "random.json": random_cases(),
         "sampler.json": sampler_cases(),
         "stops.json": stop_cases(),

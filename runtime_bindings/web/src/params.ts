@@ -29,10 +29,10 @@ const MAX_STOP_CHARACTERS = 1000;
 
 /** Values for what neither the model nor the caller sets. */
 export const DEFAULTS: GenerationConfig = {
-  temperature: 0.8,
+  temperature: 0.7,
   top_k: 0,
   top_p: 0.95,
-  min_p: 0,
+  min_p: 0.05,
   typical_p: 1,
   repetition_penalty: 1,
   presence_penalty: 0,
@@ -42,7 +42,7 @@ export const DEFAULTS: GenerationConfig = {
   seed: null,
   logprobs: false,
   top_logprobs: 0,
-  max_tokens: null,
+  max_tokens: 1024,
   stop: [],
   ignore_eos: false,
   on_context_full: "stop",
@@ -50,12 +50,14 @@ export const DEFAULTS: GenerationConfig = {
 
 /** The model's recommended settings, from the artefact's chat config. */
 export function modelDefaults(chat: Reader): GenerationConfig {
+  const recommends = ["temperature", "top_p", "top_k", "min_p"].some((name) => chat.values[name] !== undefined);
+  const others = recommends ? { temperature: 1, top_p: 1, min_p: 0 } : DEFAULTS;
   const config = {
     ...DEFAULTS,
-    temperature: chat.number("temperature", 1),
-    top_p: chat.number("top_p", 1),
+    temperature: chat.number("temperature", others.temperature),
+    top_p: chat.number("top_p", others.top_p),
     top_k: chat.number("top_k", 0),
-    min_p: chat.number("min_p", 0),
+    min_p: chat.number("min_p", others.min_p),
     presence_penalty: chat.number("presence_penalty", 0),
     frequency_penalty: chat.number("frequency_penalty", 0),
     repetition_penalty: chat.number("repetition_penalty", 1),
@@ -75,6 +77,7 @@ export function resolve(asked: GenerateOptions, defaults: GenerationConfig): Gen
   }
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   const config: GenerationConfig = { ...defaults, ...Object.fromEntries(given) };
+  if (typeof config.stop === "string") config.stop = [config.stop];
   check(config);
   return config;
 }
@@ -136,7 +139,7 @@ function checkBias(bias: unknown): void {
 
 function checkStops(stops: unknown): void {
   if (!Array.isArray(stops) || stops.length > MAX_STOPS) {
-    throw refuse("stop", stops, `a list of at most ${MAX_STOPS} strings`);
+    throw refuse("stop", stops, `a string or a list of at most ${MAX_STOPS} strings`);
   }
   for (const stop of stops) {
     const characters = typeof stop === "string" ? [...stop].length : 0;

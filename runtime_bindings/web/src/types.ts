@@ -62,7 +62,7 @@ export interface SamplingParams {
 
 /** How an answer is generated, and where it ends. */
 export interface GenerationConfig extends SamplingParams {
-  /** Null: until the model stops or the context is full. */
+  /** The answer ends with the reason "length" after so many; null: when the model ends it or the context is full. */
   max_tokens: number | null;
   /** Strings before which the answer ends; they may span tokens. */
   stop: readonly string[];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Reader } from "../../src/records.js";
-import { modelDefaults, resolve } from "../../src/params.js";
+import { DEFAULTS, modelDefaults, resolve } from "../../src/params.js";
 import { Random } from "../../src/random.js";
 import { adjust, Sampler, truncate } from "../../src/sampler.js";
 import { heaviest, largest, leaders } from "../../src/selection.js";
@@ -17,8 +17,9 @@ interface Case {
 }
 
 const shapes = fixture<{ name: string; logits: number[]; cases: Case[] }[]>("sampler");
-// The defaults of Python's SamplingParams.
-const neutral = modelDefaults(new Reader({ temperature: 0.8, top_p: 0.95 }, "test", ""));
+const neutral = modelDefaults(new Reader({}, "test", ""));
+
+test("the defaults are Python's", () => expect([DEFAULTS]).toEqual(fixture("defaults")));
 
 test("the generator is numpy's", () => {
   for (const { seed, draws } of fixture<{ seed: string; draws: number[] }[]>("random")) {
