@@ -12,10 +12,10 @@ from typing import Any, Literal, overload
 from argosy.runtime_bindings.chat.answer import Answer, Reply
 from argosy.runtime_bindings.chat.conversation import Conversation
 from argosy.runtime_bindings.chat.generation import GenerationConfig, resolve
+from argosy.runtime_bindings.chat.messages import Message
 from argosy.runtime_bindings.chat.model import LoadedModel, loaded_model
 from argosy.runtime_bindings.chat.stats import ChatStats
 from argosy.runtime_bindings.chat.stream import ProgressCallback, deliver
-from argosy.runtime_bindings.chat.template import Message, check_messages
 from argosy.runtime_bindings.engine.request import Request, RequestStats
 from argosy.support.errors import RequestError
 
@@ -179,7 +179,8 @@ class ChatModule:
         messages: list[Message] = []
         protect = 0
         if self._conversation is not None:
-            messages = self._conversation.with_question(prompt) if isinstance(prompt, str) else check_messages(prompt)
+            talk = self._conversation
+            messages = talk.with_question(prompt) if isinstance(prompt, str) else talk.check(prompt)
             tokens, protect = self._conversation.prompt(messages, variables, config, self.model.context_window)
         elif isinstance(prompt, str):
             tokens = self.model.encode_text(prompt)

@@ -124,6 +124,24 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
         self._budget = _Budget()
 
+    def compile_limited(self, source: str) -> jinja2.Template:
+        """Compile a template. Raises LimitExceeded if it is longer than any chat template."""
+        if len(source) > MAX_TEMPLATE_CHARACTERS:
+            raise LimitExceeded(f"it has {len(source)} characters, more than {MAX_TEMPLATE_CHARACTERS}")
+        return self.from_string(source)
+
+    def render_limited(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+        """Render within the bounds. Raises LimitExceeded beyond them, and whatever the template raises."""
+        self.start()
+        parts: list[str] = []
+        size = 0
+        for part in template.generate(dict(variables)):
+            size += len(part)
+            if size > MAX_VALUE:
+                raise LimitExceeded("it writes too much")
+            parts.append(part)
+        return "".join(parts)
+
     def start(self) -> None:
         """Refill this thread's budget, before a rendering."""
         self._budget.blocks = MAX_BLOCKS

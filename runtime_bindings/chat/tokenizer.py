@@ -17,6 +17,7 @@ from argosy.runtime_bindings.chat.detokenizer import (
     WindowDetokenizer,
     byte_rule,
 )
+from argosy.runtime_bindings.chat.messages import check_text
 from argosy.support.errors import ArtefactError
 from argosy.support.strict_json import parse_json
 from argosy.support.text import one_line
@@ -56,7 +57,7 @@ class Tokenizer:
 
         Set `add_special_tokens` for plain text; a chat template writes special tokens itself.
         """
-        return list(self._fast.encode(text, add_special_tokens=add_special_tokens).ids)
+        return list(self._fast.encode(check_text(text, "the text"), add_special_tokens=add_special_tokens).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, without special ones."""

@@ -215,7 +215,7 @@ def test_template_selects_the_default_of_several() -> None:
 @pytest.mark.parametrize(
     "messages",
     [[], "hello", {"role": "user", "content": "x"}, [1], [{"role": "user"}], [{"role": "god", "content": "x"}],
-     [{"role": "user", "content": None}], None],
+     [{"role": "user", "content": None}], None, b"ab"],
 )  # fmt: skip
 def test_template_messages_of_another_form_are_refused(messages: object) -> None:
     with pytest.raises(RequestError):
