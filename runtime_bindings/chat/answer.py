@@ -38,7 +38,9 @@ class Answer:
     def __init__(self, tokenizer: Tokenizer, config: GenerationConfig, prompt_tokens: int) -> None:
         """`prompt_tokens`: the length of the prompt, for the record."""
         self._detokenizer = tokenizer.detokenizer()
-        self._stops = StopStrings(config.stop)
+        self._tokenizer = tokenizer
+        self._stops = StopStrings(config.stop, tokenizer.hidden_texts if config.stop else ())
+        self._stop_tokens = {token: stop for stop in config.stop for token in tokenizer.tokens_of(stop)}
         self._prompt_tokens = prompt_tokens
         self._pieces: list[str] = []
         self._tokens: list[int] = []
@@ -62,7 +64,8 @@ class Answer:
             self._tokens.append(event.token)
             if event.logprob is not None:
                 self._logprobs.append(event.logprob)
-            piece = self._stops.add(self._detokenizer.add(event.token))
+            hidden, stop = self._tokenizer.hidden_text(event.token), self._stop_tokens.get(event.token)
+            piece = self._stops.add(self._detokenizer.add(event.token), hidden, stop)
         if event.finish is not None:
             self._last = event
             piece += self._stops.add(self._detokenizer.finish()) + self._stops.finish()

@@ -25,10 +25,14 @@ class Detokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ByteRule:
-    """How a byte-based tokenizer spells bytes, and how many spaces it drops at the start of a text."""
+    """How a byte-based tokenizer spells bytes, and how many spaces it drops at the start of a text.
+
+    With `added_as_text`, added tokens are not spelled in bytes but stand for their own text.
+    """
 
     convert: Callable[[str], bytes]
     leading_spaces: int
+    added_as_text: bool
 
 
 def byte_rule(decoder: object) -> ByteRule | None:
@@ -41,7 +45,7 @@ def byte_rule(decoder: object) -> ByteRule | None:
     steps: list[dict[str, Any]] = decoder.get("decoders", []) if decoder.get("type") == "Sequence" else [decoder]
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"]:
-        return ByteRule(_byte_level, 0)
+        return ByteRule(_byte_level, 0, added_as_text=True)
     if kinds not in (["Replace", "ByteFallback", "Fuse"], ["Replace", "ByteFallback", "Fuse", "Strip"]):
         return None
     if steps[0].get("pattern") != {"String": _SPACE} or steps[0].get("content") != " ":
@@ -49,7 +53,7 @@ def byte_rule(decoder: object) -> ByteRule | None:
     strip: dict[str, Any] = steps[3] if len(steps) == 4 else {"content": " ", "start": 0, "stop": 0}
     if strip.get("content") != " " or strip.get("stop") != 0:
         return None
-    return ByteRule(_sentencepiece, strip["start"])
+    return ByteRule(_sentencepiece, strip["start"], added_as_text=False)
 
 
 def _byte_table() -> dict[str, int]:
@@ -65,7 +69,7 @@ _BYTES = _byte_table()
 def _byte_level(token: str) -> bytes:
     try:
         return bytes(_BYTES[character] for character in token)
-    except KeyError:  # an added token is spelled literally
+    except KeyError:  # written by hand into the vocabulary
         return token.encode()
 
 

@@ -19,28 +19,34 @@ from argosy.runtime_bindings.chat.detokenizer import (
 )
 from argosy.runtime_bindings.chat.messages import check_text
 from argosy.support.errors import ArtefactError
+from argosy.support.fast_tokenizer import library_errors
 from argosy.support.strict_json import parse_json
-from argosy.support.text import one_line
 
 
 class Tokenizer:
     """A `tokenizer.json`, with the special tokens and the chat template of `tokenizer_config.json`."""
 
     def __init__(self, fast: FastTokenizer, config: Mapping[str, Any] | None = None) -> None:
+        """Take over `fast`, and switch off the truncation and the padding that it was saved with."""
+        fast.no_truncation()
+        fast.no_padding()
         self._fast = fast
         self.config = dict(config or {})
-        self._special = frozenset(i for i, token in fast.get_added_tokens_decoder().items() if token.special)
+        added = fast.get_added_tokens_decoder()
+        self._special = {i: token.content for i, token in added.items() if token.special}
         self._rule: ByteRule | None = byte_rule(json.loads(fast.decoder.__getstate__()) if fast.decoder else None)
+        self._added: dict[int, bytes] = {}
+        if self._rule is not None and self._rule.added_as_text:
+            self._added = {i: token.content.encode() for i, token in added.items() if not token.special}
 
     @classmethod
     def load(cls, tokenizer: Path, config: Path | None = None) -> Tokenizer:
         """Read the files. Raises ArtefactError if one of them is malformed."""
-        try:
+        with library_errors(
+            lambda reason: ArtefactError(f"`{tokenizer}` cannot be read: {reason}", "build the artefact again")
+        ):
             fast = FastTokenizer.from_file(str(tokenizer))
             values = {} if config is None else parse_json(config.read_bytes())
-        except Exception as error:  # tokenizers raises nothing narrower
-            reason = one_line(error, 200)
-            raise ArtefactError(f"`{tokenizer}` cannot be read: {reason}", "build the artefact again") from error
         if not isinstance(values, dict):
             raise ArtefactError(f"`{config}` is not a JSON object", "build the artefact again")
         return cls(fast, values)
@@ -49,6 +55,8 @@ class Tokenizer:
     def special_tokens(self) -> dict[str, str]:
         """The special tokens that a chat template may name, such as `bos_token`: those that the model has."""
         values = {key: value for key, value in self.config.items() if key.endswith("_token")}
+        if isinstance(named := self.config.get("extra_special_tokens"), Mapping):
+            values |= named
         texts = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in values.items()}
         return {key: text for key, text in texts.items() if isinstance(text, str)}
 
@@ -57,35 +65,61 @@ class Tokenizer:
 
         Set `add_special_tokens` for plain text; a chat template writes special tokens itself.
         """
-        return list(self._fast.encode(check_text(text, "the text"), add_special_tokens=add_special_tokens).ids)
+        check_text(text, "the text")
+        with library_errors(lambda reason: _failed("encode this text", reason)):
+            return list(self._fast.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, without special ones."""
-        return str(self._fast.decode(list(tokens), skip_special_tokens=True))
+        if self._rule is not None and self._rule.added_as_text:
+            return b"".join(map(self.bytes_of, tokens)).decode("utf-8", errors="replace")
+        with library_errors(lambda reason: _failed("decode these tokens", reason)):
+            return str(self._fast.decode(list(tokens), skip_special_tokens=True))
 
     def id_of(self, token: str) -> int | None:
         """Return the id of the token with exactly this text, or None."""
         found = self._fast.token_to_id(token)
         return None if found is None else int(found)
 
+    def tokens_of(self, text: str) -> frozenset[int]:
+        """Return the tokens that stand for exactly this text, special ones by name; often there is none."""
+        found = {self.id_of(text), *(ids if len(ids := self.encode(text)) == 1 else ())}
+        return frozenset(token for token in found if token is not None and self.text_of(token) == text)
+
     def bytes_of(self, token: int) -> bytes:
         """Return the bytes that a token adds to a text: none for special tokens and ids without a token."""
-        text = None if token in self._special else self._fast.id_to_token(token)
+        if token in self._special:
+            return b""
+        if token in self._added:
+            return self._added[token]
+        text = self._fast.id_to_token(token)
         if text is None:
             return b""
         return self.decode([token]).encode() if self._rule is None else self._rule.convert(text)
 
     def text_of(self, token: int) -> str:
         """Return a token as people read it: special ones by name, bytes that are not a character as U+FFFD."""
-        if token in self._special:
-            return str(self._fast.id_to_token(token))
-        return self.bytes_of(token).decode("utf-8", errors="replace")
+        return self._special.get(token) or self.bytes_of(token).decode("utf-8", errors="replace")
+
+    def hidden_text(self, token: int) -> str:
+        """Return the name of a special token, which is no part of an answer's text, and an empty text for others."""
+        return self._special.get(token, "")
+
+    @property
+    def hidden_texts(self) -> frozenset[str]:
+        """The names of all special tokens."""
+        return frozenset(self._special.values())
 
     def detokenizer(self) -> Detokenizer:
         """Return a detokenizer for one answer."""
         if self._rule is None:
             return WindowDetokenizer(self.decode)
         return ByteDetokenizer(self.bytes_of, self._rule.leading_spaces)
+
+
+def _failed(what: str, reason: str) -> ArtefactError:
+    hint = "get the model from a source that you trust"
+    return ArtefactError(f"the model's tokenizer cannot {what}: `{reason}`", hint)
 
 
 def load_tokenizer(artefact: Artefact) -> Tokenizer:

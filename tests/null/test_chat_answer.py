@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from argosy.runtime_bindings.chat.answer import Answer
@@ -101,3 +102,52 @@ def test_a_reply_needs_an_end(tokenizer: Tokenizer) -> None:
     answer, _ = fed(tokenizer, "a")
     with pytest.raises(AssertionError, match="has not ended"):
         answer.reply  # noqa: B018
+
+
+def with_special(*added: tuple[str, bool]) -> Tokenizer:
+    """One token for each byte, and then `added` ones, each with whether it is special."""
+    fast = FastTokenizer(models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_tokens([AddedToken(text, special=special, normalized=False) for text, special in added])
+    return Tokenizer(fast)
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("<|turn|>", "hi<|end|>\n"),  # a whole special token
+        ("<|turn|>user", "hi<|end|>\n"),  # one with text after it
+        ("\n<|turn|>", "hi<|end|>"),
+        ("<|end|>\n", "hi"),
+        ("<|turn|><|end|>", "hi<|end|>\n<|turn|>user "),
+        ("<call>", "hi<|end|>\n<|turn|>user <|turn|><|end|>"),  # an added token that is shown
+        ("hi\n", ""),  # without special tokens: in the text that is shown
+        ("<|turn", "hi<|end|>\n<|turn|>user <|turn|><|end|><call>!"),  # a part of a name is no stop string
+    ],
+)
+def test_stop_strings_see_special_tokens_that_are_not_shown(stop: str, text: str) -> None:
+    tokenizer = with_special(("<|turn|>", True), ("<|end|>", True), ("<call>", False))
+    answer = Answer(tokenizer, GenerationConfig(stop=(stop,)), 1)
+    for token in tokenizer.encode("hi<|end|>\n<|turn|>user <|turn|><|end|><call>!"):
+        answer.add(event(token))
+    answer.add(event(finish="length"))
+    shown = text.replace("<|turn|>", "").replace("<|end|>", "")
+    assert (answer.reply.text, answer.stopped) == (shown, stop != "<|turn")
+
+
+def test_a_stop_string_that_is_one_token_ends_the_answer_by_its_id() -> None:
+    """The first token of such an answer is decoded without its space, so that its text has no stop string."""
+    steps: list[dict[str, object]] = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}]
+    steps += [{"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    content = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "pre_tokenizer": None,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}, "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": steps},
+        "model": {"type": "WordLevel", "vocab": {"▁no": 0, "▁yes": 1, "?": 2}, "unk_token": "?"},
+    }  # fmt: skip
+    tokenizer = Tokenizer(FastTokenizer.from_str(json.dumps(content)))
+    answer = Answer(tokenizer, GenerationConfig(stop=(" yes",)), 1)
+    assert answer.add(event(0)) == "no" and not answer.stopped
+    answer = Answer(tokenizer, GenerationConfig(stop=(" no",)), 1)
+    assert answer.add(event(0)) == "" and answer.stopped

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from argosy.runtime_bindings.chat.detokenizer import ByteDetokenizer, WindowDetokenizer
@@ -132,15 +134,37 @@ def test_chat_text_leaves_special_tokens_out_and_names_them() -> None:
     assert BYTE_LEVEL.bytes_of(10**6) == b"" and BYTE_LEVEL.id_of("<|end|>") == 0 and BYTE_LEVEL.id_of("no") is None
 
 
+@pytest.mark.parametrize("text", ["<français>", "đem", "če", "Ġ", "naïve ¡", "<|ünd|>"])
+def test_chat_text_of_an_added_token_is_its_own_text(text: str) -> None:
+    """Also if its letters are those that stand for bytes."""
+    fast = FastTokenizer.from_str(BYTE_LEVEL._fast.to_str())
+    fast.add_tokens([AddedToken(text, normalized=False)])
+    tokenizer = Tokenizer(fast)
+    (token,) = tokenizer.encode(text)
+    assert "".join(stream(tokenizer, [token])) == tokenizer.decode([token]) == tokenizer.text_of(token) == text
+
+
+def test_chat_text_is_neither_cut_nor_padded(tmp_path: Path) -> None:
+    """Whatever truncation and padding the tokenizer was saved with."""
+    fast = FastTokenizer.from_str(BYTE_LEVEL._fast.to_str())
+    whole = Tokenizer(FastTokenizer.from_str(fast.to_str())).encode("<tool call><tool call><|end|><tool call>")
+    fast.enable_truncation(max_length=2)
+    fast.enable_padding(length=8, pad_to_multiple_of=16)
+    fast.save(str(tmp_path / "tokenizer.json"))
+    for tokenizer in (Tokenizer.load(tmp_path / "tokenizer.json"), Tokenizer(fast)):
+        assert tokenizer.encode("<tool call><tool call><|end|><tool call>") == whole
+        assert len(tokenizer.encode("<|end|>")) == 1
+
+
 def test_chat_text_special_tokens_of_the_config() -> None:
     config = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None, "add_bos_token": True}
     tokenizer = Tokenizer(FastTokenizer.from_str(json.dumps(json.loads(BYTE_LEVEL._fast.to_str()))), config)
     assert tokenizer.special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer.config["extra_special_tokens"] = {"image_token": "<i>", "boi": {"content": "<b>"}}
+    assert tokenizer.special_tokens == {"bos_token": "<s>", "eos_token": "</s>", "image_token": "<i>", "boi": "<b>"}
 
 
 def test_chat_text_broken_tokenizer_files_are_refused(tmp_path: object) -> None:
-    from pathlib import Path
-
     directory = Path(str(tmp_path))
     good, bad, listed = directory / "good.json", directory / "bad.json", directory / "list.json"
     good.write_text(BYTE_LEVEL._fast.to_str())

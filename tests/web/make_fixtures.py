@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.stops import StopStrings
@@ -180,7 +180,8 @@ TEXT = (
 )
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 TEXTS = [
-    *TEXT.splitlines(keepends=True), "", " ", "  ", "\n", "\n\n \n", "a", " a", "a ", "  a  b  ", "\ta\n\tb",
+    *TEXT.splitlines(keepends=True), "un <français> đemče Ġ<|ünd|>", "",
+    " ", "  ", "\n", "\n\n \n", "a", " a", "a ", "  a  b  ", "\ta\n\tb",
     "12 123 1234 12345678 ٢٣ ²³ Ⅷ ½", "e\u0301\u0302 q\u0323\u0307", "\u00a0x\u3000y\u200bz\u2028w", "🙂🙂👨‍👩‍👧x",
     "<|im_start|>user\nhi<|im_end|>\n<|im_start|> x <|im_end|>", "x<|im_end", "<s>a</s> b", "\ufeffbom",
     "a/b//c\n/d \n\n/e", "!!! ??? ... --- ((( )))",
@@ -233,10 +234,24 @@ def word_piece() -> FastTokenizer:
     return tokenizer
 
 
+def added_tokens() -> FastTokenizer:
+    """Make a byte-level tokenizer with added tokens whose letters stand for bytes, and with truncation and padding."""
+    tokenizer = FastTokenizer(models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|ünd|>"])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<français>", "đem", "če", "Ġ", "naïve")])
+    tokenizer.enable_truncation(max_length=3)
+    tokenizer.enable_padding(length=8, pad_id=0, pad_token="!")
+    return tokenizer
+
+
 def tokenizer_cases() -> list[dict[str, Any]]:
     """Record the ids of texts, and the streamed pieces of answers, for several tokenizers."""
     cases = []
-    for name, fast in (("byte level", byte_level()), ("sentencepiece", sentencepiece()), ("word piece", word_piece())):
+    made = {"byte level": byte_level(), "sentencepiece": sentencepiece(), "word piece": word_piece()}
+    for name, fast in (*made.items(), ("added tokens", added_tokens())):
+        stored = json.loads(fast.to_str())
         tokenizer = Tokenizer(fast)
         random = np.random.default_rng(3)
         answers = [tokenizer.encode(text) for text in TEXTS]
@@ -244,7 +259,7 @@ def tokenizer_cases() -> list[dict[str, Any]]:
         cases.append(
             {
                 "name": name,
-                "tokenizer": json.loads(fast.to_str()),
+                "tokenizer": stored,
                 "texts": [{"text": text, "ids": tokenizer.encode(text)} for text in TEXTS],
                 "answers": [{"ids": ids, "pieces": pieces(tokenizer, ids)} for ids in answers],
             }
@@ -257,9 +272,15 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     return [*(detokenizer.add(token) for token in ids), detokenizer.finish()]
 
 
+SPECIAL_NAMES = ["<|e|>", "<|s|>"]
+
+
 def stop_cases() -> list[dict[str, Any]]:
-    """Record what stop strings let through after every piece of a text, and at its end."""
-    asked = [
+    """Record what stop strings let through after every piece of a text, and at its end.
+
+    A piece may be a pair: a text and the name of the special token after it.
+    """
+    asked: list[tuple[list[str], list[str | tuple[str, str]]]] = [
         (["\n\n"], ["a", "\n", "b", "\n", "\n", "c"]),
         (["</s>", "</"], ["x<", "/", "s>y"]),
         (["abab"], ["ab", "aab", "ab", "c"]),
@@ -269,12 +290,23 @@ def stop_cases() -> list[dict[str, Any]]:
         ([], ["a", "b"]),
         (["stop"], ["sto", "sto", "p!"]),
         (["ab", "b"], ["a", "b"]),
+        (["<|e|>"], ["a", ("", "<|e|>"), "b"]),
+        (["<|e|>\nU"], ["a", ("", "<|e|>"), "\n", "Us"]),
+        (["<|e|>\nU"], ["a", ("", "<|e|>"), "\n", "A", ("", "<|s|>"), ("", "<|s|>"), "b"]),
+        (["a<|e|>b", "ab"], ["a", ("", "<|s|>"), "b"]),
+        (["a<|e|>c", "ab"], ["xa", ("", "<|e|>"), "b"]),
+        (["a<|e|>c", "e|>"], ["xa", ("", "<|e|>"), "c"]),
+        (["<|e|><|s|>"], ["x", ("y", "<|e|>"), ("", "<|e|>"), ("", "<|s|>")]),
+        (["<|e|>"], ["x<|", "e|>"]),
+        (["<|e|>c", "zzz"], ["zz", ("", "<|e|>"), "b"]),
     ]
     cases = []
     for stops, parts in asked:
-        stop = StopStrings(stops)
-        given = [stop.add(part) for part in parts]
-        cases.append({"stops": stops, "pieces": parts, "given": given, "rest": stop.finish(), "found": stop.found})
+        stop = StopStrings(stops, SPECIAL_NAMES)
+        pairs = [part if isinstance(part, tuple) else (part, "") for part in parts]
+        given = [stop.add(*pair) for pair in pairs]
+        case = {"stops": stops, "special": SPECIAL_NAMES, "pieces": pairs, "given": given}
+        cases.append({**case, "rest": stop.finish(), "found": stop.found})
     return cases
 
 

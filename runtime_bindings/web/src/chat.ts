@@ -2,6 +2,7 @@
 import { artefactUrl, manifestPlaces } from "./artefact.js";
 import { chatInWorker } from "./client.js";
 import { Conversation } from "./conversation.js";
+import type { Detokenizer } from "./detokenizer.js";
 import type { Request } from "./engine.js";
 import { ArgosyError } from "./errors.js";
 import { loadModel, type Model } from "./load.js";
@@ -10,6 +11,7 @@ import type { Sample } from "./sampler.js";
 import { StopStrings } from "./stops.js";
 import { FileStore } from "./store.js";
 import { ChatTemplate, checkMessages, selectTemplate } from "./template.js";
+import type { Tokenizer } from "./tokenizer.js";
 import type {
   Chat,
   ChatStats,
@@ -92,7 +94,7 @@ export class ChatModule implements Chat {
       const messages = typeof prompt === "string" ? this.asked(prompt) : this.given(prompt);
       const request = this.request(prompt, messages, config, options.template_variables ?? {});
       this.promptTokens = request.prompt.length;
-      const answer = new Answer(new StopStrings(config.stop), this.loaded.tokenizer.detokenizer());
+      const answer = new Answer(this.loaded.tokenizer, config.stop);
       let failed = false;
       try {
         yield* answer.run(this.loaded.engine.generate(request));
@@ -213,10 +215,18 @@ class Answer {
   private finishReason: FinishReason = "cancelled";
   private readonly samples: Sample[] = [];
 
+  private readonly stops: StopStrings;
+  private readonly stopTokens: ReadonlyMap<number, string>;
+  private readonly detokenizer: Detokenizer;
+
   constructor(
-    private readonly stops: StopStrings,
-    private readonly detokenizer: { add(token: number): string; finish(): string },
-  ) {}
+    private readonly tokenizer: Tokenizer,
+    stop: readonly string[],
+  ) {
+    this.stops = new StopStrings(stop, tokenizer.hiddenTexts);
+    this.stopTokens = new Map(stop.flatMap((text) => tokenizer.tokensOf(text).map((token) => [token, text] as const)));
+    this.detokenizer = tokenizer.detokenizer();
+  }
 
   /** Yield pieces of text as soon as no stop string can begin in them. */
   async *run(tokens: AsyncGenerator<Sample, FinishReason, undefined>): AsyncGenerator<string, void, undefined> {
@@ -227,7 +237,9 @@ class Answer {
         break;
       }
       this.samples.push(step.value);
-      yield* this.piece(this.stops.add(this.detokenizer.add(step.value.token)));
+      const { token } = step.value;
+      const piece = this.detokenizer.add(token);
+      yield* this.piece(this.stops.add(piece, this.tokenizer.hiddenText(token), this.stopTokens.get(token) ?? null));
     }
     yield* this.piece(this.stops.add(this.detokenizer.finish()) + this.stops.finish());
     if (this.stops.found !== null) this.finishReason = "stop";

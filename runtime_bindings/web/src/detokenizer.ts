@@ -13,6 +13,8 @@ export interface Detokenizer {
 export interface ByteRule {
   bytesOf(token: string): Uint8Array;
   leadingSpaces: number;
+  /** Whether added tokens are not spelled in bytes but stand for their own text. */
+  addedAsText: boolean;
 }
 
 const SPACE = "\u2581"; // how sentencepiece writes a space
@@ -28,14 +30,14 @@ export function byteRule(decoder: unknown): ByteRule | null {
   const steps = decoder["type"] === "Sequence" ? decoder["decoders"] : [decoder];
   if (!Array.isArray(steps) || !steps.every(isObject)) return null;
   const kinds = steps.map((step) => step["type"]).join(" ");
-  if (kinds === "ByteLevel") return { bytesOf: byteLevel, leadingSpaces: 0 };
+  if (kinds === "ByteLevel") return { bytesOf: byteLevel, leadingSpaces: 0, addedAsText: true };
   if (kinds !== "Replace ByteFallback Fuse" && kinds !== "Replace ByteFallback Fuse Strip") return null;
   const [replace, , , strip] = steps;
   const pattern = replace?.["pattern"];
   if (!isObject(pattern) || pattern["String"] !== SPACE || replace?.["content"] !== " ") return null;
-  if (!strip) return { bytesOf: sentencepiece, leadingSpaces: 0 };
+  if (!strip) return { bytesOf: sentencepiece, leadingSpaces: 0, addedAsText: false };
   if (strip["content"] !== " " || strip["stop"] !== 0) return null;
-  return { bytesOf: sentencepiece, leadingSpaces: Number(strip["start"]) };
+  return { bytesOf: sentencepiece, leadingSpaces: Number(strip["start"]), addedAsText: false };
 }
 
 /** GPT-2's printable characters for the 256 bytes: printable bytes are themselves, the others follow from U+0100. */
@@ -50,7 +52,7 @@ function byteTable(): Map<string, number> {
 
 const BYTES = byteTable();
 
-/** A token that contains a character for no byte is an added token, written as it is. */
+/** A token that contains a character for no byte was written into the vocabulary by hand. */
 function byteLevel(token: string): Uint8Array {
   const bytes = Array.from(token, (character) => BYTES.get(character));
   return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);

@@ -8,7 +8,9 @@ import { type Fields, isObject } from "./records.js";
 /** A `tokenizer.json`, with the special tokens and chat settings of `tokenizer_config.json`. */
 export class Tokenizer {
   private readonly fast: FastTokenizer;
-  private readonly special: ReadonlySet<number>;
+  private readonly special: ReadonlyMap<number, string>;
+  /** The other added tokens. */
+  private readonly added: ReadonlyMap<number, string>;
   private readonly rule: ByteRule | null;
 
   constructor(
@@ -16,13 +18,17 @@ export class Tokenizer {
     readonly config: Fields = {},
   ) {
     try {
-      this.fast = new FastTokenizer(tokenizer, config);
+      // Without a config, which would make the library clean up spaces and mark more tokens as special.
+      this.fast = new FastTokenizer(tokenizer, { clean_up_tokenization_spaces: false });
     } catch (error) {
       const message = `\`tokenizer.json\` cannot be used: ${oneLine(error)}`;
       throw new ArgosyError(message, "this kind of tokenizer does not work in a browser yet");
     }
-    const added = this.fast.get_added_tokens_decoder();
-    this.special = new Set([...added].filter(([, token]) => token.special).map(([id]) => id));
+    const added = [...this.fast.get_added_tokens_decoder()];
+    const texts = (special: boolean): Map<number, string> =>
+      new Map(added.filter(([, token]) => token.special === special).map(([id, token]) => [id, token.content]));
+    this.special = texts(true);
+    this.added = texts(false);
     this.rule = byteRule(tokenizer["decoder"]);
   }
 
@@ -41,9 +47,11 @@ export class Tokenizer {
   /** The special tokens for chat templates, such as `bos_token` and `eos_token`, if the model has them. */
   get specialTokens(): Record<string, string> {
     const found: Record<string, string> = {};
-    for (const [key, value] of Object.entries(this.config)) {
+    const named = this.config["extra_special_tokens"];
+    const values = Object.entries(this.config).filter(([key]) => key.endsWith("_token"));
+    for (const [key, value] of [...values, ...Object.entries(isObject(named) ? named : {})]) {
       const text = isObject(value) ? value["content"] : value;
-      if (key.endsWith("_token") && typeof text === "string") found[key] = text;
+      if (typeof text === "string") found[key] = text;
     }
     return found;
   }
@@ -63,6 +71,23 @@ export class Tokenizer {
     return this.fast.token_to_id(token) ?? null;
   }
 
+  /** Find the tokens that stand for exactly this text, special ones by name; often there is none. */
+  tokensOf(text: string): number[] {
+    const ids = this.encode(text);
+    const found = new Set([this.idOf(text), ...(ids.length === 1 ? ids : [])]);
+    return [...found].filter((token): token is number => token !== null && this.textOf(token) === text);
+  }
+
+  /** Return the name of a special token, which is no part of an answer's text, and an empty text for others. */
+  hiddenText(token: number): string {
+    return this.special.get(token) ?? "";
+  }
+
+  /** The names of all special tokens. */
+  get hiddenTexts(): string[] {
+    return [...this.special.values()];
+  }
+
   /** Make a detokenizer for one answer. */
   detokenizer(): Detokenizer {
     const { rule } = this;
@@ -72,8 +97,16 @@ export class Tokenizer {
 
   /** Return the bytes that a token adds to a text; none for special tokens and unknown ids. */
   private bytesOf(token: number, rule: ByteRule): Uint8Array {
-    const text = this.special.has(token) ? undefined : this.fast.id_to_token(token);
+    if (this.special.has(token)) return new Uint8Array();
+    const added = rule.addedAsText ? this.added.get(token) : undefined;
+    if (added !== undefined) return new TextEncoder().encode(added);
+    const text = this.fast.id_to_token(token);
     return text === undefined ? new Uint8Array() : rule.bytesOf(text);
+  }
+
+  private textOf(token: number): string {
+    const { rule } = this;
+    return this.special.get(token) ?? (rule ? new TextDecoder().decode(this.bytesOf(token, rule)) : this.decode([token]));
   }
 
   /** The encoding of an empty text: special tokens, if any. */

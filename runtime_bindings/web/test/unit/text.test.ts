@@ -22,7 +22,8 @@ interface TemplateCase {
 
 interface StopCase {
   stops: string[];
-  pieces: string[];
+  special: string[];
+  pieces: [text: string, hidden: string][];
   given: string[];
   rest: string;
   found: string | null;
@@ -99,9 +100,9 @@ describe("chat templates", () => {
 });
 
 describe("stop strings", () => {
-  test.each(fixture<StopCase[]>("stops"))("$stops in $pieces", ({ stops, pieces, given, rest, found }) => {
-    const of = new StopStrings(stops);
-    expect(pieces.map((piece) => of.add(piece))).toEqual(given);
+  test.each(fixture<StopCase[]>("stops"))("$stops in $pieces", ({ stops, special, pieces, given, rest, found }) => {
+    const of = new StopStrings(stops, special);
+    expect(pieces.map((piece) => of.add(...piece))).toEqual(given);
     expect(of.finish()).toBe(rest);
     expect(of.found).toBe(found);
   });
