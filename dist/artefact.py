@@ -24,6 +24,7 @@ from argosy.dist.manifest import (
 )
 from argosy.dist.naming import build_command
 from argosy.dist.records import Fields
+from argosy.dist.signature import trusted_keys
 from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
 from argosy.support.errors import ArtefactError
 from argosy.support.layout import TensorInfo
@@ -197,15 +198,19 @@ class Artefact:
 def open_artefact(path: str | Path, target: str = "cpu") -> Artefact:
     """Open an artefact directory and check everything but the shards and the libraries.
 
-    `load_params` checks shards, `library` a library. Directories made by MLC are accepted. Raises ArtefactError, whose
-    hint builds for `target` if the directory does not tell what was built.
+    `load_params` checks shards, `library` a library. Directories made by MLC are accepted, unless ARGOSY_TRUST demands
+    signatures. Raises ArtefactError, whose hint builds for `target` if the directory does not tell what was built.
     """
     directory = Path(path)
     if not os.path.isdir(directory):
         raise _no_directory(directory, target)
+    keys = trusted_keys()
     if not is_artefact(directory):
+        if keys:
+            sentence = f"`{directory}` has no `{MANIFEST_NAME}` that could be signed, and ARGOSY_TRUST demands it"
+            raise ArtefactError(sentence, "build the artefact, and sign it with `argosy sign`")
         return _open_without_manifest(directory, target)
-    manifest = read_manifest(directory, _HALF_BUILT_HINT)
+    manifest = read_manifest(directory, _HALF_BUILT_HINT, keys)
     hint = manifest.build_command(directory, ",".join(manifest.libraries) or target)
     if manifest.weights is None or manifest.config is None:
         stage = "weights" if manifest.weights is None else "config"

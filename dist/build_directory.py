@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from argosy.dist.chat_config import CHAT_CONFIG_NAME, ChatConfig, write_chat_config
 from argosy.dist.fingerprint import is_current
@@ -40,6 +41,9 @@ from argosy.dist.tensor_cache import TensorCacheWriter, read_tensor_cache
 from argosy.support.errors import ArtefactError
 from argosy.support.files import directory_lock, disk_space_guard, remove_leftovers, write_bytes_atomic
 from argosy.support.text import one_line
+
+if TYPE_CHECKING:
+    from minisign import PublicKey
 
 
 class BuildDirectory:
@@ -105,12 +109,12 @@ class BuildDirectory:
 
 @contextlib.contextmanager
 def open_build_directory(
-    directory: Path, *, model: str, quantization: str, checkpoint_digest: str
+    directory: Path, *, model: str, quantization: str, checkpoint_digest: str, keys: Sequence[PublicKey] = ()
 ) -> Iterator[BuildDirectory]:
     """Lock `directory`, remove the leftovers of a killed build, and read which stages are finished.
 
-    A manifest that cannot be read, or has another ABI, counts as no build at all. Raises ArgosyError if another build
-    is running there, or if the directory holds files but no artefact.
+    A manifest that cannot be read, has another ABI, or that none of `keys` has signed (if there are any), counts as no
+    build at all. Raises ArgosyError if another build is running there, or if the directory holds files but no artefact.
     """
     with directory_lock(directory):
         remove_leftovers(directory)
@@ -118,7 +122,7 @@ def open_build_directory(
         fresh = Manifest(model=model, quantization=quantization, checkpoint_digest=checkpoint_digest)
         manifest = fresh
         with contextlib.suppress(ArtefactError):
-            found = read_manifest(directory)
+            found = read_manifest(directory, keys=keys)
             manifest = dataclasses.replace(
                 fresh, weights=found.weights, config=found.config, libraries=found.libraries, files=found.files
             )

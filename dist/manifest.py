@@ -10,16 +10,22 @@ import dataclasses
 import functools
 import importlib.metadata
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from argosy.dist.naming import build_command
 from argosy.dist.records import Fields, read_json
+from argosy.dist.signature import check_signature, sign, signature_path
 from argosy.dist.triples import Triple, parse_triple
 from argosy.support.errors import ArtefactError
 from argosy.support.files import sha256_file, write_json_atomic
+from argosy.support.text import one_line
+
+if TYPE_CHECKING:
+    from minisign import PublicKey, SecretKey
 
 MANIFEST_NAME = "argosy-manifest.json"
 ABI = 1
@@ -159,16 +165,41 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     used = set(manifest.used_files())
     missing = used - manifest.files.keys()
     assert not missing, f"no digest recorded for {missing}"
+    signature_path(directory / MANIFEST_NAME).unlink(missing_ok=True)  # it is of the manifest before
     kept = {name: record for name, record in sorted(manifest.files.items()) if name in used}
     write_json_atomic(directory / MANIFEST_NAME, dataclasses.asdict(dataclasses.replace(manifest, files=kept)))
 
 
-def read_manifest(directory: Path, hint: str | None = None) -> Manifest:
-    """Read `argosy-manifest.json` from `directory`.
+def sign_manifest(directory: Path, key: SecretKey) -> None:
+    """Sign the manifest in `directory`, which must be complete, and with it every file that it names.
 
-    Raises ArtefactError if it is missing, malformed, of another ABI, or lacks the digest of a file it names.
+    Raises ArtefactError if the directory is half-built, or a file is not the recorded one.
     """
-    fields = read_json(directory / MANIFEST_NAME, hint)
+    path = directory / MANIFEST_NAME
+    read: list[bytes] = []
+    manifest = _parse(directory, read_json(path, check=read.append), None)
+    if manifest.weights is None or manifest.config is None or not manifest.libraries:
+        raise ArtefactError(f"`{directory}` is half-built", "`argosy build` completes it")
+    for name in manifest.used_files():
+        problem = manifest.file_problem(directory, name)
+        if problem is not None:
+            raise ArtefactError(problem, "build it again before it is signed")
+    comment = f"{one_line(manifest.model, 200)} {manifest.quantization}, argosy {manifest.argosy_version}"
+    sign(path, read[0], key, comment)
+
+
+def read_manifest(directory: Path, hint: str | None = None, keys: Sequence[PublicKey] = ()) -> Manifest:
+    """Read `argosy-manifest.json` from `directory`; one of `keys`, if there are any, must have signed it.
+
+    Raises ArtefactError if it is missing, malformed, of another ABI, lacks the digest of a file it names, or the
+    signature of the keys.
+    """
+    path = directory / MANIFEST_NAME
+    check = partial(check_signature, path, keys=keys) if keys else None
+    return _parse(directory, read_json(path, hint, check), hint)
+
+
+def _parse(directory: Path, fields: Fields, hint: str | None) -> Manifest:
     abi = fields.integer("abi")
     if abi != ABI:
         known = f"this version of Argosy reads ABI {ABI}"

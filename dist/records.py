@@ -7,7 +7,7 @@ for a file that is too large or not JSON, and for a field that is missing or of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from argosy.support.bounded_file import BoundedFile, path_line
@@ -137,13 +137,15 @@ class Fields:
             yield key, group.child(key)
 
 
-def read_json(path: Path, hint: str | None = None) -> Fields:
-    """Read the JSON object in `path`.
+def read_json(path: Path, hint: str | None = None, check: Callable[[bytes], object] | None = None) -> Fields:
+    """Read the JSON object in `path`; `check` is called with the file's content before it is parsed.
 
     Raises ArtefactError for a file that is missing, unreadable, larger than `MAX_JSON_BYTES`, or not a JSON object.
     """
     with BoundedFile(path, ArtefactError, hint, missing="is missing") as file:
         data = file.read_all(MAX_JSON_BYTES)
+    if check is not None:
+        check(data)
     try:
         value = parse_json(data)
     except JsonError as problem:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from argosy.build.config import CONFIG
 from argosy.build.library import library_step
@@ -18,7 +19,12 @@ from argosy.build.request import ROUNDINGS, STAGES, BuildRequest, Stage
 from argosy.build.steps import BuildReport, BuildStep, StageReport, run_step
 from argosy.build.weights import WEIGHTS
 from argosy.dist.build_directory import open_build_directory
+from argosy.dist.manifest import sign_manifest
+from argosy.dist.signature import trusted_keys
 from argosy.support.progress import Progress
+
+if TYPE_CHECKING:
+    from minisign import SecretKey
 
 __all__ = [
     "ROUNDINGS", "STAGES", "BuildRecipe", "BuildReport", "BuildRequest", "BuildStep", "Stage", "StageReport", "build",
@@ -26,21 +32,28 @@ __all__ = [
 ]  # fmt: skip
 
 
-def build(request: BuildRequest, progress: Progress, stages: Sequence[Stage] = STAGES) -> BuildReport:
-    """Run those of `stages` that are not up to date.
+def build(
+    request: BuildRequest, progress: Progress, stages: Sequence[Stage] = STAGES, sign_with: SecretKey | None = None
+) -> BuildReport:
+    """Run those of `stages` that are not up to date, and sign what is complete with the key `sign_with`.
 
-    Raises ArgosyError. Stages that are complete by then are kept, and the next build continues from them.
+    What is signed was made by this build, or had that signature before. So with ARGOSY_TRUST, what none of its keys has
+    signed is made anew. Raises ArgosyError. Stages that are complete by then are kept, and the next build continues
+    from them.
     """
     started = time.perf_counter()
     recipe = prepare(request)
     reports = []
+    keys = trusted_keys() if sign_with is None else (sign_with.get_public_key(),)
     with open_build_directory(
-        recipe.directory, model=recipe.name, quantization=recipe.scheme.name, checkpoint_digest=recipe.digest
+        recipe.directory, model=recipe.name, quantization=recipe.scheme.name, checkpoint_digest=recipe.digest, keys=keys
     ) as directory:
         for step in _steps(stages, recipe.targets):
             reports.append(run_step(step, recipe, directory, request, progress))
         manifest = directory.manifest
-    complete = None not in (manifest.weights, manifest.config, *map(manifest.libraries.get, recipe.targets))
+        complete = None not in (manifest.weights, manifest.config, *map(manifest.libraries.get, recipe.targets))
+        if sign_with is not None and complete:
+            sign_manifest(recipe.directory, sign_with)
     return BuildReport(
         recipe.directory, recipe.name, recipe.scheme.name, recipe.targets, tuple(reports),
         time.perf_counter() - started, complete, recipe.notes,

@@ -58,6 +58,13 @@ def _switch(text: str) -> bool:
     return words[text.lower()]
 
 
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(","))
+    if "" in words:
+        raise ValueError
+    return words
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in words:
@@ -97,6 +104,10 @@ CHECK: Variable[bool] = Variable(
 CACHE: Variable[Path | None] = Variable(
     "ARGOSY_CACHE", "a directory", None, "`argosy` in the user's cache directory",
     "where compiled parts that libraries share are kept (the browser's runtime)", Path,
+)
+TRUST: Variable[tuple[str, ...]] = Variable(
+    "ARGOSY_TRUST", "public keys of minisign or their files, separated by commas", (), "none",
+    "artefacts are opened only if one of these keys has signed them (`argosy sign`)", _words,
 )
 VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | Variable[bool], ...] = (
     THREADS, HOME, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG, CHECK,
