@@ -25,6 +25,7 @@ class FileRow:
 
 _PURPOSES = (
     (r"argosy-manifest\.json", "what was built from what, with the SHA-256 of every file"),
+    (r"argosy-manifest\.json\.minisig", "signature of the manifest"),
     (r"mlc-chat-config\.json", "sizes, sampling defaults, special tokens"),
     (r"tensor-cache\.json", "where each tensor lies in the shards"),
     (r"params_shard_\d+\.bin", "weights"),

@@ -170,22 +170,49 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     write_json_atomic(directory / MANIFEST_NAME, dataclasses.asdict(dataclasses.replace(manifest, files=kept)))
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A directory whose files are all as its manifest says; `signed` tells whether there is a signature, by anyone."""
+
+    files: int
+    bytes: int
+    signed: bool
+
+
+def verify_directory(directory: Path, keys: Sequence[PublicKey] = ()) -> Verified:
+    """Compare every file in `directory` with its manifest, which one of `keys` must have signed, if there are any.
+
+    Raises ArtefactError if the directory is half-built, or a file is not the recorded one.
+    """
+    manifest = read_manifest(directory, keys=keys)
+    _require_whole(directory, manifest)
+    names = manifest.used_files()
+    signed = signature_path(directory / MANIFEST_NAME).is_file()
+    return Verified(len(names), sum(manifest.files[name].bytes for name in names), signed)
+
+
 def sign_manifest(directory: Path, key: SecretKey) -> None:
-    """Sign the manifest in `directory`, which must be complete, and with it every file that it names.
+    """Sign the manifest in `directory`, and with it every file that it names.
 
     Raises ArtefactError if the directory is half-built, or a file is not the recorded one.
     """
     path = directory / MANIFEST_NAME
     read: list[bytes] = []
     manifest = _parse(directory, read_json(path, check=read.append), None)
+    _require_whole(directory, manifest)
+    comment = f"{one_line(manifest.model, 200)} {manifest.quantization}, argosy {manifest.argosy_version}"
+    sign(path, read[0], key, comment)
+
+
+def _require_whole(directory: Path, manifest: Manifest) -> None:
+    """Raise ArtefactError unless all stages are there and all files are the recorded ones."""
     if manifest.weights is None or manifest.config is None or not manifest.libraries:
         raise ArtefactError(f"`{directory}` is half-built", "`argosy build` completes it")
     for name in manifest.used_files():
         problem = manifest.file_problem(directory, name)
         if problem is not None:
-            raise ArtefactError(problem, "build it again before it is signed")
-    comment = f"{one_line(manifest.model, 200)} {manifest.quantization}, argosy {manifest.argosy_version}"
-    sign(path, read[0], key, comment)
+            targets = ",".join(manifest.libraries)
+            raise ArtefactError(problem, manifest.build_command(directory, targets))
 
 
 def read_manifest(directory: Path, hint: str | None = None, keys: Sequence[PublicKey] = ()) -> Manifest:

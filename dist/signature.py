@@ -44,7 +44,7 @@ def read_public_key(word: str) -> PublicKey:
         return minisign.PublicKey.from_bytes(_read(Path(word).expanduser(), UsageError))
     except minisign.Error as error:
         sentence = f"`{one_line(word)}` is not a public key of minisign: {one_line(error)}"
-        raise UsageError(sentence, "`argosy sign --new-key FILE` makes a key, and its public part in FILE.pub") from None
+        raise UsageError(sentence, "`argosy sign --new-key FILE` makes a pair, the public one in FILE.pub") from None
 
 
 def read_secret_key(path: Path, ask_password: Callable[[], str]) -> SecretKey:
@@ -107,9 +107,9 @@ def check_signature(file: Path, data: bytes, keys: Sequence[PublicKey], hint: st
     """
     minisign = _minisign()
     path = signature_path(file)
-    hint = hint or "`argosy sign DIR --key KEY` signs it; ARGOSY_TRUST lists the keys that count"
+    hint = hint or "ARGOSY_TRUST lists the keys that count; `argosy sign DIR --key KEY` signs"
     if not os.path.lexists(path):
-        raise ArtefactError(f"`{path_line(file.parent)}` is not signed, and ARGOSY_TRUST demands it", hint)
+        raise ArtefactError(f"`{path_line(file.parent)}` is not signed, and a signature is demanded", hint)
     try:
         signature = minisign.Signature.from_bytes(_read(path, ArtefactError))
     except minisign.Error as error:

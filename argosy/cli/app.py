@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "eval": "argosy.cli.evaluate",
     "bench": "argosy.cli.bench",
     "inspect": "argosy.cli.inspect",
+    "verify": "argosy.cli.verify",
+    "sign": "argosy.cli.sign",
 }
 
 EXAMPLES = (

@@ -18,7 +18,7 @@ from argosy.cli.base import command as argosy_command
 )
 @stages.options(
     "model", "target", "quantization", "rounding", "context_window", "prefill_chunk", "max_batch", "activations", "kv",
-    "output", "force", "debug_dump", "as_json",
+    "output", "sign", "force", "debug_dump", "as_json",
 )  # fmt: skip
 def command(as_json: bool, **choices: Any) -> None:
     """Convert a model's weights, write its config and compile its library, skipping what is up to date."""

@@ -15,6 +15,7 @@ import click
 
 from argosy.cli import console
 from argosy.cli.base import Choice, Choices
+from argosy.cli.sign import open_key
 
 if TYPE_CHECKING:
     from argosy.build import BuildReport, Stage
@@ -76,6 +77,11 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
         help="Build into DIR.  [default: <model>-<scheme> in the user's store, or in dist/out/ in a checkout]",
     ),
+    "sign": click.option(
+        "--sign", type=click.Path(path_type=Path), metavar="KEY",
+        help="Sign the artefact with this secret key (see `argosy sign`). What the key has not signed before is built "
+        "anew.",
+    ),
     "force": click.option("--force", is_flag=True, help="Redo what is up to date as well."),
     "debug_dump": click.option(
         "--debug-dump", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -96,7 +102,7 @@ def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     return wrap
 
 
-def run(stages: Sequence[Stage], as_json: bool, **choices: Any) -> None:
+def run(stages: Sequence[Stage], as_json: bool, sign: Path | None = None, **choices: Any) -> None:
     """Build `stages` with the choices of the command line, and print a report."""
     from argosy.support.interrupts import ctrl_c_deferred
 
@@ -105,8 +111,9 @@ def run(stages: Sequence[Stage], as_json: bool, **choices: Any) -> None:
         from argosy.support.progress import open_progress
 
     request = BuildRequest(**choices)
+    key = None if sign is None else open_key(sign)
     with stoppable() as signals, open_progress() as progress:
-        report = build(request, Stopping(progress, signals), stages)
+        report = build(request, Stopping(progress, signals), stages, key)
     for note in report.notes:
         console.say(f"note: {note}")
     if as_json:

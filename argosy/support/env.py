@@ -109,8 +109,10 @@ TRUST: Variable[tuple[str, ...]] = Variable(
     "ARGOSY_TRUST", "public keys of minisign or their files, separated by commas", (), "none",
     "artefacts are opened only if one of these keys has signed them (`argosy sign`)", _words,
 )
-VARIABLES: tuple[Variable[int | None] | Variable[Path | None] | Variable[str] | Variable[bool], ...] = (
-    THREADS, HOME, DIST, CACHE, PROGRESS, NO_COLOR, DEBUG, CHECK,
+VARIABLES: tuple[
+    Variable[int | None] | Variable[Path | None] | Variable[tuple[str, ...]] | Variable[str] | Variable[bool], ...
+] = (
+    THREADS, HOME, DIST, CACHE, TRUST, PROGRESS, NO_COLOR, DEBUG, CHECK,
 )
 
 

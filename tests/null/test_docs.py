@@ -24,7 +24,7 @@ from argosy.quant.formats import pack, unpack
 from argosy.quant.scheme import F32, FORMATS, INT8_F16, Format, Scheme
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = ("argosy", "model_defs", "quant", "compiler", "dist", "runtime_bindings")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

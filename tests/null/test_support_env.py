@@ -19,7 +19,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults() -> None:
-    assert [variable.get() for variable in env.VARIABLES] == [None, None, None, None, "auto", False, False, False]
+    assert [variable.get() for variable in env.VARIABLES] == [None, None, None, None, (), "auto", False, False, False]
     env.check_environment()
 
 
