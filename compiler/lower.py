@@ -19,7 +19,7 @@ from argosy.compiler.targets.record import TargetRecord
 from argosy.model_defs.components.modules import Storage
 from argosy.model_defs.networks.modules import build_module
 from argosy.model_defs.networks.network import Network
-from argosy.quant.scheme import Format
+from argosy.quant.scheme import WIDER, Format
 from argosy.support.layout import TensorInfo
 
 CACHE_ALIAS = "create_tir_paged_kv_cache"  # the name that other runtimes look up
@@ -30,6 +30,8 @@ def lower(
     network: Network, formats: Mapping[str, Format], plain: Format, target: TargetRecord, bounds: Bounds
 ) -> tuple[tvm.IRModule, list[TensorInfo]]:
     """Return the module of a network, and its parameters in the order in which they are packed."""
+    if target.widens:
+        formats, plain = {name: WIDER.get(fmt.name, fmt) for name, fmt in formats.items()}, WIDER.get(plain.name, plain)
     left_out = _BY_PREFILL if target.one_graph else ()
     names = [name for name in network.entry_points if name not in left_out]
     storage = Storage(formats, plain, target.activation_dtype, target.kv_dtype)

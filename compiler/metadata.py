@@ -30,6 +30,13 @@ def largest_tensor(parameters: Sequence[TensorInfo]) -> int:
     return max(math.prod(shape) * tvm.DataType(dtype).itemsize for _, shape, dtype in parameters)
 
 
+def stored_parameters(parameters: Sequence[TensorInfo], target: TargetRecord) -> list[TensorInfo]:
+    """Return `parameters` as the weights hold them."""
+    if not target.widens:
+        return list(parameters)
+    return [(name, shape, "float16" if dtype == "float32" else dtype) for name, shape, dtype in parameters]
+
+
 def describe(
     network: Network,
     parameters: Sequence[TensorInfo],
@@ -62,6 +69,6 @@ def describe(
         "kv_bytes_per_token": kv_bytes_per_token(network, target),
         "params": parameter_table(parameters),
         "largest_tensor": largest_tensor(parameters),
-        "weights_layout": weights_layout(parameters),
+        "weights_layout": weights_layout(stored_parameters(parameters, target)),
         "spec_digest": network.digest(),
     }

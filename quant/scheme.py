@@ -69,6 +69,9 @@ INT8_F16 = Format("int8_f16", "float16", bits=8, group=32, zero=128)
 
 FORMATS: dict[str, Format] = {f.name: f for f in (F32, F16, INT4_F16, INT4_F32, INT4_MIN_F16, INT3_F16, INT8_F16)}
 
+WIDER: dict[str, Format] = {F16.name: F32, INT4_F16.name: INT4_F32}
+"""The same values in 32-bit floats, which hold every 16-bit one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:

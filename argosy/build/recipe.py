@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argosy.build.request import ROUNDINGS, BuildRequest
-from argosy.compiler.targets import check_options, check_scheme, check_targets, check_tensors
+from argosy.compiler.targets import check_options, check_scheme, check_targets, check_tensors, with_companions
 from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import UsageError
 from argosy.support.user_files import absolute
@@ -67,6 +67,7 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     targets, options = check_targets(request.targets), request.target_options()
     check_options(targets, options)
     check_scheme(targets, scheme.name)
+    targets = with_companions(targets, scheme.name)
     resolved = resolve_model(request.model)
     name = str(absolute(resolved.path)) if resolved.kind == "path" else resolved.name  # found again from anywhere
     checkpoint = open_checkpoint(resolved.path)

@@ -13,7 +13,9 @@ from argosy.support.text import did_you_mean, human_size
 if TYPE_CHECKING:
     from argosy.compiler.targets.record import TargetRecord
 
-__all__ = ["TARGETS", "check_options", "check_scheme", "check_targets", "check_tensors", "target_named"]
+__all__ = [
+    "TARGETS", "check_options", "check_scheme", "check_targets", "check_tensors", "target_named", "with_companions",
+]  # fmt: skip
 
 
 def check_targets(names: Sequence[str]) -> tuple[str, ...]:
@@ -27,6 +29,12 @@ def check_targets(names: Sequence[str]) -> tuple[str, ...]:
         if name not in TARGETS:
             raise TargetError(f"unknown target `{name}`", did_you_mean(name, TARGETS))
     return tuple(dict.fromkeys(names))
+
+
+def with_companions(names: Sequence[str], scheme: str) -> tuple[str, ...]:
+    """Return the targets `names`, each followed by those that are built along with it for models stored by `scheme`."""
+    wanted = [other for name in names for other in (name, *TARGETS[name].companions.get(scheme, ()))]
+    return tuple(dict.fromkeys(wanted))
 
 
 def check_scheme(names: Sequence[str], scheme: str) -> None:

@@ -28,9 +28,10 @@ class TargetEntry:
     """What `--target` can name.
 
     `device` is the kind of device that runs its libraries, and `schemes` are the quantization schemes that it has
-    kernels for (None: all). `promised_binding` and `largest_binding` are the bytes of one tensor that kernels can read
-    on every device of that kind, and on the best (None: no limit). `options` maps each build option that the target
-    honours to its default for a scheme.
+    kernels for (None: all). `companions` maps a scheme to the targets that are built along with this one, for devices
+    that lack what the scheme computes in. `promised_binding` and `largest_binding` are the bytes of one tensor that
+    kernels can read on every device of that kind, and on the best (None: no limit). `options` maps each build option
+    that the target honours to its default for a scheme.
 
     `resolve(scheme, settings)` loads the compiler and returns the record; `settings` has a value for every one of
     `options`. `prepare` makes sure that libraries can be linked, and raises TargetError if not. `machine_key` returns
@@ -44,6 +45,7 @@ class TargetEntry:
     resolve: Resolve
     prepare: Callable[[Progress], None]
     schemes: tuple[str, ...] | None = None
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     promised_binding: int | None = None
     largest_binding: int | None = None
     options: Mapping[str, Callable[[Scheme], str]] = field(default_factory=dict)

@@ -27,7 +27,8 @@ class TargetRecord:
     `cache` makes the kernels of the KV cache; `schedule` are the passes that schedule what no hand-written kernel
     computes. `gpu` is what a GPU of this family can do. With `one_graph`, decoding runs the functions of prefill, so
     that both share their kernels; with `samples`, the library has functions that sample on the device. `package` links
-    an executable into a file with `library_suffix`.
+    an executable into a file with `library_suffix`. With `widens`, all 32-bit floats among the parameters are stored in
+    16 bits, and whoever loads the library converts them, which is exact.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TargetRecord:
     gpu: GpuTraits | None = None
     one_graph: bool = False
     samples: bool = False
+    widens: bool = False
 
     def describe(self) -> dict[str, object]:
         """Return the part of the record that goes into a library's metadata."""

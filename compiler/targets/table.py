@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argosy.compiler.targets.cpu.entries import CPU_ENTRIES
 from argosy.compiler.targets.entry import TargetEntry
-from argosy.compiler.targets.webgpu.entry import WEBGPU
+from argosy.compiler.targets.webgpu.entry import WEBGPU, WEBGPU_F32
 
 BROWSER_TARGET = WEBGPU
 """The target of `argosy web`."""
@@ -14,5 +14,6 @@ TARGETS: dict[str, TargetEntry] = {
     for entry in (
         *CPU_ENTRIES,
         WEBGPU,
+        WEBGPU_F32,
     )
 }

@@ -13,7 +13,8 @@ from tvm.target import codegen
 
 from argosy.build import BuildRequest, build
 from argosy.compiler.kernels.cpu.linear.instruction import INSTRUCTIONS, best_instruction
-from argosy.compiler.targets import TARGETS, check_targets, check_tensors, target_named
+from argosy.compiler.metadata import stored_parameters
+from argosy.compiler.targets import TARGETS, check_targets, check_tensors, target_named, with_companions
 from argosy.compiler.targets.cpu import link
 from argosy.compiler.targets.cpu.link import find_linker
 from argosy.compiler.targets.cpu.processors import PROCESSORS
@@ -69,6 +70,22 @@ def test_a_browser_computes_in_what_the_scheme_says(scheme: str) -> None:
     assert record.features == (("shader-f16",) if dtype == "float16" else ())
 
 
+@pytest.mark.parametrize("scheme", ["q0f16", "q4f16_1"])
+def test_a_browser_without_16_bit_floats_gets_a_library_for_the_same_weights(scheme: str) -> None:
+    assert with_companions(["cpu", "webgpu"], scheme) == ("cpu", "webgpu", "webgpu-f32")
+    record = target_named("webgpu-f32", scheme=scheme)
+    assert record.widens and record.features == () and record.activation_dtype == record.kv_dtype == "float32"
+    (stored,) = stored_parameters([("w", (2,), "float32")], record)
+    assert stored == ("w", (2,), "float16") and stored_parameters([("c", (2,), "uint32")], record)[0][2] == "uint32"
+
+
+@pytest.mark.parametrize("scheme", ["q0f32", "q4f32_1"])
+def test_32_bit_floats_need_no_second_library(scheme: str) -> None:
+    assert with_companions(["webgpu"], scheme) == ("webgpu",)
+    assert not target_named("webgpu-f32", scheme=scheme).widens
+    assert with_companions(["webgpu-f32", "webgpu"], "q4f16_1") == ("webgpu-f32", "webgpu")
+
+
 def test_the_command_that_is_advised_for_browsers_can_be_built() -> None:
     assert set(BROWSER_TARGET.schemes or ()) == set(DTYPES)
 
@@ -76,7 +93,7 @@ def test_the_command_that_is_advised_for_browsers_can_be_built() -> None:
 def test_a_scheme_without_kernels_is_refused() -> None:
     with pytest.raises(TargetError, match="the target `webgpu` has no kernels for the scheme `q8f16_1`"):
         target_named("webgpu", scheme="q8f16_1")
-    assert set(TARGETS) == {"cpu", "webgpu", *PROCESSORS}
+    assert set(TARGETS) == {"cpu", "webgpu", "webgpu-f32", *PROCESSORS}
 
 
 def test_a_cpu_with_nothing_gets_the_portable_instruction() -> None:

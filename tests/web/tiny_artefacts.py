@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import string
 import sys
 from collections.abc import Callable
@@ -17,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from tiny_checkpoint import save_checkpoint
 
 from argosy.build import BuildRequest, build
+from argosy.compiler.targets.webgpu.entry import WEBGPU_F32
+from argosy.dist.manifest import read_manifest, write_manifest
 from argosy.support.progress import SilentProgress
 
 Artefact = Callable[[str], Path]  # scheme -> directory of the tiny model in it
@@ -48,3 +52,13 @@ def build_tiny(checkpoint: Path, quantization: str, output: Path) -> Path:
     build(BuildRequest(**choices, targets=("webgpu",)), SilentProgress())
     build(BuildRequest(**choices, targets=("cpu",), activations="f32", kv="f32"), SilentProgress())
     return output
+
+
+def only_in_float16(artefact: Path, copy: Path) -> Path:
+    """Copy an artefact without the library for GPUs without 16-bit floats, like one of an older version."""
+    shutil.copytree(artefact, copy)
+    manifest = read_manifest(copy)
+    libraries = {name: record for name, record in manifest.libraries.items() if name != WEBGPU_F32.name}
+    assert len(libraries) < len(manifest.libraries)
+    write_manifest(copy, dataclasses.replace(manifest, libraries=libraries))
+    return copy

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from argosy.compiler.targets.entry import TargetEntry
-from argosy.compiler.targets.webgpu.schemes import DTYPES, LARGEST_BINDING, PROMISED_BINDING
+from argosy.compiler.targets.webgpu.schemes import DTYPES, HALVES, LARGEST_BINDING, PROMISED_BINDING
 from argosy.support.checks import Check
 from argosy.support.errors import ArgosyError
 from argosy.support.progress import Progress
@@ -19,6 +19,12 @@ def _resolve(scheme: str, settings: Mapping[str, str]) -> TargetRecord:
     from argosy.compiler.targets.webgpu.target import webgpu_target
 
     return webgpu_target(scheme)
+
+
+def _resolve_f32(scheme: str, settings: Mapping[str, str]) -> TargetRecord:
+    from argosy.compiler.targets.webgpu.target import webgpu_f32_target
+
+    return webgpu_f32_target(scheme)
 
 
 def _prepare(progress: Progress) -> None:
@@ -39,14 +45,26 @@ def _checks() -> Iterator[Check]:
         yield Check("browser linker", True, f"{found.name} {found.version}")
 
 
+# The same weights for adapters without 16-bit floats; `webgpu` brings it along where the scheme needs them.
+WEBGPU_F32 = TargetEntry(
+    name="webgpu-f32",
+    summary="the same in 32-bit floats; `webgpu` builds it too for schemes in 16 bits, which some adapters lack",
+    device="webgpu",
+    resolve=_resolve_f32,
+    prepare=_prepare,
+    schemes=tuple(DTYPES),
+    promised_binding=PROMISED_BINDING,
+    largest_binding=LARGEST_BINDING,
+)
 WEBGPU = TargetEntry(
     name="webgpu",
-    summary="browsers with WebGPU, and Node; q4f16_1 and q0f16 need 16-bit floats, q4f32_1 and q0f32 run everywhere",
+    summary="browsers with WebGPU, and Node; computes in the floats of the scheme, 16 or 32 bits",
     device="webgpu",
     resolve=_resolve,
     prepare=_prepare,
     schemes=tuple(DTYPES),
     promised_binding=PROMISED_BINDING,
     largest_binding=LARGEST_BINDING,
+    companions={scheme: (WEBGPU_F32.name,) for scheme in HALVES},
     checks=_checks,
 )

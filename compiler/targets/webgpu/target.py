@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import tvm
 from tvm import relax
 
@@ -11,7 +13,7 @@ from argosy.compiler.kernels.gpu.traits import GpuTraits
 from argosy.compiler.schedule.gpu import ScheduleGpu
 from argosy.compiler.targets.record import TargetRecord
 from argosy.compiler.targets.webgpu.fixups import FIXUPS
-from argosy.compiler.targets.webgpu.schemes import DTYPES, LARGEST_BINDING
+from argosy.compiler.targets.webgpu.schemes import DTYPES, HALVES, LARGEST_BINDING
 
 HOST = "wasm32-unknown-unknown-wasm"
 
@@ -33,9 +35,17 @@ def webgpu_traits(f16: bool) -> GpuTraits:
 
 def webgpu_target(scheme: str) -> TargetRecord:
     """Return the record for models stored by `scheme`, one of `DTYPES`, which says what they compute and cache in."""
+    return _record("webgpu", DTYPES[scheme])
+
+
+def webgpu_f32_target(scheme: str) -> TargetRecord:
+    """Return the record of adapters without 16-bit floats; weights that are stored in them are widened when loaded."""
+    return dataclasses.replace(_record("webgpu-f32", "float32"), widens=scheme in HALVES)
+
+
+def _record(name: str, dtype: str) -> TargetRecord:
     from argosy.compiler.targets.webgpu.package import package
 
-    dtype = DTYPES[scheme]
     halves = dtype == "float16"
     traits = webgpu_traits(halves)
     config = {
@@ -44,7 +54,7 @@ def webgpu_target(scheme: str) -> TargetRecord:
         "host": {"kind": "llvm", "mtriple": HOST, "vector-width": 128},
     }
     return TargetRecord(
-        name="webgpu",
+        name=name,
         device="webgpu",
         tvm_target=tvm.target.Target(config),
         triple=HOST,

@@ -6,7 +6,7 @@ import { FileStore } from "./store.js";
 
 /** The version of the artefact format that this package reads. */
 export const ABI = 1;
-export const TARGET = "webgpu";
+export const DEVICE = "webgpu";
 const MANIFEST = "argosy-manifest.json";
 /** Where files are, relative to the base URL: as `argosy build` writes them, or as model hubs serve them. */
 const LAYOUTS = ["", "resolve/main/"];
@@ -26,8 +26,9 @@ export interface Shard extends Source {
   tensors: TensorRecord[];
 }
 
-/** The manifest's entry for the library. */
+/** The manifest's entry for the library that was chosen for this GPU. */
 export interface LibraryRecord extends Source {
+  target: string;
   features: string[];
   weightsLayout: string;
   specDigest: string;
@@ -72,8 +73,16 @@ export function manifestPlaces(url: URL): URL[] {
   return LAYOUTS.map((layout) => new URL(MANIFEST, new URL(layout, url)));
 }
 
-/** Fetch and check the lists of the artefact at `url`; take them from `store` if the network fails. */
-export async function openArtefact(url: URL, store: FileStore, signal?: AbortSignal): Promise<Artefact> {
+/**
+ * Fetch and check the lists of the artefact at `url`; take them from `store` if the network fails. The artefact's library
+ * is the one that makes the most of a GPU with `features`.
+ */
+export async function openArtefact(
+  url: URL,
+  store: FileStore,
+  features: ReadonlySet<string>,
+  signal?: AbortSignal,
+): Promise<Artefact> {
   const [base, manifest] = await readManifest(url, store, signal);
   const files = new Map(manifest.entries("files"));
   const source = (name: string): Source => {
@@ -85,7 +94,7 @@ export async function openArtefact(url: URL, store: FileStore, signal?: AbortSig
     const bytes = await fetchFile(source(name), store, { signal });
     return new Reader(parsed(bytes, name), name, BROKEN);
   };
-  const library = libraryOf(manifest, source);
+  const library = libraryOf(manifest, features, source);
   const [chat, cache] = await Promise.all([json("mlc-chat-config.json"), json("tensor-cache.json")]);
   const weights = manifest.child("weights");
   if (weights.sha256("layout") !== library.weightsLayout) {
@@ -95,7 +104,7 @@ export async function openArtefact(url: URL, store: FileStore, signal?: AbortSig
   const shards = cache.children("records").map((shard) => shardOf(shard, source));
   return {
     base,
-    name: library.file.replace(/-webgpu\.wasm$/, ""),
+    name: library.file.replace(new RegExp(`-${library.target}\\.wasm$`), ""),
     library,
     shards,
     weightBytes: shards.reduce((sum, shard) => sum + shard.bytes, 0),
@@ -151,26 +160,49 @@ function manifestIn(bytes: Uint8Array): Reader | null {
   return manifest;
 }
 
-function libraryOf(manifest: Reader, source: (name: string) => Source): LibraryRecord {
+function libraryOf(manifest: Reader, features: ReadonlySet<string>, source: (name: string) => Source): LibraryRecord {
   for (const stage of ["weights", "config"]) {
     if (!isObject(manifest.values[stage])) {
       const hint = "run the same `argosy build` again: it resumes where it stopped";
       throw new ArgosyError(`the artefact is half-built: its ${stage} stage is not complete`, hint);
     }
   }
-  const libraries = new Map(manifest.entries("libraries"));
-  const library = libraries.get(TARGET);
+  const libraries = manifest.entries("libraries");
+  const [library] = libraries
+    .filter(([target, library]) => deviceOf(target, library) === DEVICE)
+    .map(([target, library]) => ({ target, library, features: library.child("target").texts("features") }))
+    .sort((one, other) => preference(other.features, features) - preference(one.features, features));
   if (!library) {
-    const held = [...libraries.keys()].join(", ") || "none";
+    const held = libraries.map(([target]) => target).join(", ") || "none";
     const hint = "run `argosy build --target webgpu` for the same model and scheme";
-    throw new ArgosyError(`the artefact holds no library for \`${TARGET}\`; it holds ${held}`, hint);
+    throw new ArgosyError(`the artefact holds no library for \`${DEVICE}\`; it holds ${held}`, hint);
   }
   return {
-    ...source(library.fileName("file")),
-    features: library.child("target").texts("features"),
-    weightsLayout: library.sha256("weights_layout"),
-    specDigest: library.text("spec_digest"),
+    ...source(library.library.fileName("file")),
+    target: library.target,
+    features: library.features,
+    weightsLayout: library.library.sha256("weights_layout"),
+    specDigest: library.library.text("spec_digest"),
   };
+}
+
+/** The kind of device that a library is for; manifests of older versions do not say. */
+function deviceOf(target: string, library: Reader): unknown {
+  const described = library.values["target"];
+  return (isObject(described) && described["device"]) || target;
+}
+
+/** Rank a library that needs the features `needed`: the more of the GPU it uses the better; those it cannot run come last. */
+function preference(needed: readonly string[], present: ReadonlySet<string>): number {
+  return needed.every((feature) => present.has(feature)) ? needed.length : -needed.length;
+}
+
+/**
+ * Whether `library` reads a tensor that is stored in 16-bit floats in 32-bit ones. Shaders without the feature `shader-f16`
+ * have no others.
+ */
+export function isWidened(tensor: Pick<TensorRecord, "dtype">, library: Pick<LibraryRecord, "features">): boolean {
+  return tensor.dtype === "float16" && !library.features.includes("shader-f16");
 }
 
 function shardOf(shard: Reader, source: (name: string) => Source): Shard {

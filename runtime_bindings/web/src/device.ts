@@ -1,5 +1,5 @@
 /** Request a GPU device that can run a model, or explain what is missing. */
-import type { Artefact } from "./artefact.js";
+import { type Artefact, isWidened } from "./artefact.js";
 import { ArgosyError, oneLine } from "./errors.js";
 
 const OTHER_BROWSER = "use a current Chrome, Edge or Safari, or Firefox on Windows or macOS";
@@ -89,8 +89,8 @@ export async function findAdapter(): Promise<GPUAdapter> {
 export function checkAdapter(adapter: GPUAdapter, artefact: Artefact): void {
   const { features } = artefact.library;
   if (features.includes("shader-f16") && !adapter.features.has("shader-f16")) {
-    const message = "this browser's GPU cannot compute in 16-bit floats (shader-f16), which this model needs";
-    throw new ArgosyError(message, `use another browser, or build the model with \`--quantization ${inFloat32(artefact)}\``);
+    const message = "this browser's GPU cannot compute in 16-bit floats (shader-f16), and the artefact has no library without";
+    throw new ArgosyError(message, "run `argosy build --target webgpu` again, which adds one, or use another browser");
   }
   for (const feature of features) {
     if (!adapter.features.has(feature)) {
@@ -98,7 +98,10 @@ export function checkAdapter(adapter: GPUAdapter, artefact: Artefact): void {
       throw new ArgosyError(`this browser's GPU lacks \`${feature}\`, which this model needs`, hint);
     }
   }
-  const tensors = artefact.shards.flatMap((shard) => shard.tensors);
+  const tensors = artefact.shards.flatMap((shard) => shard.tensors).map((tensor) => ({
+    name: tensor.name,
+    nbytes: tensor.nbytes * (isWidened(tensor, artefact.library) ? 2 : 1),
+  }));
   const largest = tensors.reduce((a, b) => (b.nbytes > a.nbytes ? b : a), { name: "", nbytes: 0 });
   checkBinding(adapter.limits, largest.nbytes, `the tensor \`${largest.name}\``, "use a smaller model or scheme");
 }
@@ -127,11 +130,6 @@ function describe(adapter: GPUAdapter): string {
   const info: Partial<GPUAdapterInfo> = adapter.info ?? {};
   const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ");
   return name || (info.isFallbackAdapter ? "software rendering on the CPU" : "not named by the browser");
-}
-
-/** Name the scheme that stores the same weights and computes in 32-bit floats. */
-function inFloat32(artefact: Artefact): string {
-  return artefact.config.quantization.replace("f16", "f32");
 }
 
 export function mebibytes(bytes: number): string {

@@ -1,6 +1,6 @@
 /** Load a compiled library on a GPU: its functions, shaders and metadata. */
 import * as tvmjs from "@mlc-ai/web-runtime";
-import { ABI, type Artefact, type TensorRecord } from "./artefact.js";
+import { ABI, type Artefact, isWidened, type TensorRecord } from "./artefact.js";
 import type { Gpu } from "./device.js";
 import { ArgosyError, oneLine, orTooLarge } from "./errors.js";
 import { parsedText, Reader } from "./records.js";
@@ -178,7 +178,8 @@ function checkParams(params: Metadata["params"], artefact: Artefact): void {
   for (const shard of artefact.shards) for (const tensor of shard.tensors) stored.set(tensor.name, tensor);
   for (const { name, shape, dtype } of params) {
     const tensor = stored.get(name);
-    const there = tensor ? `${tensor.dtype} [${tensor.shape}]` : "missing";
+    const loaded = tensor && isWidened(tensor, artefact.library) ? "float32" : tensor?.dtype;
+    const there = tensor ? `${loaded} [${tensor.shape}]` : "missing";
     if (there !== `${dtype} [${shape}]`) {
       const message = `the tensor \`${name}\` is ${there} in the weights, but the library takes ${dtype} [${shape}]`;
       throw new ArgosyError(message, REBUILD);

@@ -31,7 +31,7 @@ export async function loadModel(url: string | URL, options: LoadOptions = {}): P
   signal?.throwIfAborted();
   const adapter = await findAdapter();
   const store = await FileStore.open(options.cache ?? true);
-  const artefact = await openArtefact(artefactUrl(url), store, signal);
+  const artefact = await openArtefact(artefactUrl(url), store, adapter.features, signal);
   checkAdapter(adapter, artefact);
   const gpu = await openDevice(adapter, artefact.library.features);
   const loading = new Loading(artefact, gpu, store, options);
@@ -104,7 +104,7 @@ class Loading {
 
   private async weights(library: Promise<Library>): Promise<Weights> {
     const stage = new Stage("weights", this.artefact.weightBytes, this.options.onProgress);
-    const weights = library.then((loaded) => new Weights(loaded));
+    const weights = library.then((loaded) => new Weights(loaded, this.artefact.library));
     weights.catch(() => undefined); // reported to whoever awaits it
     await inParallel(this.artefact.shards, WIDTH, async (shard) => {
       const bytes = await fetchFile(shard, this.store, this.fetching(stage));

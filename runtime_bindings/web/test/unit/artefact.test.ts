@@ -64,8 +64,9 @@ function serve(folder = "", change: (lists: Record<string, Json>) => void = () =
   for (const [name, data] of files) site.files.set(`${folder}${name}`, data);
 }
 
-const open = async (signal?: AbortSignal): ReturnType<typeof openArtefact> =>
-  openArtefact(base, await FileStore.open(true), signal);
+const HALVES = new Set(["shader-f16"]);
+const open = async (features: ReadonlySet<string> = HALVES): ReturnType<typeof openArtefact> =>
+  openArtefact(base, await FileStore.open(true), features);
 
 describe("an artefact", () => {
   test.each(["", "resolve/main/"])("is found below `%s`", async (folder) => {
@@ -112,6 +113,28 @@ describe("an artefact", () => {
   test.each(spoiled.filter(([name]) => name !== "two digests"))("with %s is refused", async (_, change, message) => {
     serve("", change);
     await expect(open()).rejects.toMatchObject({ message: expect.stringMatching(message), hint: expect.stringMatching(/./) });
+  });
+
+  const alternative = (features: string[], device: string): Json => ({
+    file: "m-webgpu-f32.wasm", weights_layout: LAYOUT, spec_digest: "b".repeat(64), target: { features, device },
+  });
+
+  test.each([
+    [["shader-f16"], [], "m-webgpu.wasm"],
+    [[], [], "m-webgpu-f32.wasm"],
+    [["shader-f16", "subgroups"], ["shader-f16", "subgroups"], "m-webgpu-f32.wasm"],
+    [["shader-f16"], ["subgroups"], "m-webgpu.wasm"],
+    [[], ["shader-f16", "subgroups"], "m-webgpu.wasm"],
+  ])("has a library for a GPU with %j and one that needs %j", async (present, needed, file) => {
+    serve("", ({ manifest }) => {
+      Object.assign(manifest!["libraries"] as Json, {
+        "webgpu-f32": alternative(needed, "webgpu"),
+        cpu: alternative([], "cpu"),
+      });
+      manifest!["files"] = { "m-webgpu-f32.wasm": { bytes: 4, sha256: LAYOUT } };
+    });
+    const artefact = await open(new Set(present));
+    expect([artefact.library.file, artefact.name]).toEqual([file, "m"]);
   });
 
   test("of a new build drops the files of the old one", async () => {
@@ -176,7 +199,7 @@ describe("a file", () => {
     await fetchFile(await shard(), await FileStore.open(true));
     memory.unreadable = true;
     const store = await FileStore.open(true);
-    expect(await fetchFile((await openArtefact(base, store)).shards[0]!, store)).toHaveLength(4096);
+    expect(await fetchFile((await openArtefact(base, store, HALVES)).shards[0]!, store)).toHaveLength(4096);
   });
 
   test("that is too large for the browser's memory", async () => {
@@ -311,9 +334,16 @@ describe("a GPU", () => {
   test("that is too small for the model", async () => {
     serve();
     const artefact = await open();
-    expect(() => checkAdapter(adapter([], 1 << 30), artefact)).toThrow("cannot compute in 16-bit floats");
+    const refused = "cannot compute in 16-bit floats (shader-f16), and the artefact has no library without";
+    expect(() => checkAdapter(adapter([], 1 << 30), artefact)).toThrow(refused);
     expect(() => checkAdapter(adapter(["shader-f16"], 1024), artefact)).toThrow("`w` takes 0.0 MiB, but this GPU's");
     expect(() => checkAdapter(adapter(["shader-f16"], 4096), artefact)).not.toThrow();
     expect(() => checkAdapter(adapter(["shader-f16"], 4096), { ...artefact, shards: [] })).not.toThrow();
+    const [shard] = artefact.shards;
+    const halves = { ...artefact, shards: [{ ...shard!, tensors: [{ ...shard!.tensors[0]!, dtype: "float16" }] }] };
+    expect(() => checkAdapter(adapter(["shader-f16"], 4096), halves)).not.toThrow();
+    const wide = { ...halves, library: { ...halves.library, features: [] } }; // twice as large in 32-bit floats
+    expect(() => checkAdapter(adapter([], 4096), wide)).toThrow("`w` takes 0.0 MiB, but this GPU's");
+    expect(() => checkAdapter(adapter([], 8192), wide)).not.toThrow();
   });
 });
