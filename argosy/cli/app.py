@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from argosy.cli.base import ArgosyCommand, no_color_option
-from argosy.cli.failures import guarded
+from argosy.cli.failures import broken_pipe_kept, guarded
 from argosy.support.env import check_environment
 from argosy.support.errors import UsageError
 from argosy.support.text import did_you_mean
@@ -62,6 +62,14 @@ class RootCommand(click.Group):
         """Run the command line and exit with its exit code."""
         extra["standalone_mode"] = False
         sys.exit(guarded(lambda: super(RootCommand, self).main(args, prog_name, **extra)))
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with broken_pipe_kept():  # of help pages
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with broken_pipe_kept():
+            return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         ArgosyCommand.write_examples(EXAMPLES, formatter)

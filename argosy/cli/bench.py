@@ -111,7 +111,7 @@ def _show(report: dict[str, Any]) -> None:
 
     console.data(setting(report))
     for table in tables(report):
-        console.data("\n" + console.styled(table.title, bold=True))
+        console.data("\n", console.styled(table.title, bold=True))
         console.table(table.headings, table.rows)
         for note in table.notes:
             console.data(note)

@@ -117,7 +117,7 @@ def command(
         raise UsageError("`--json` needs a prompt", "--prompt TEXT, or a pipe: echo TEXT | argosy chat DIR --json")
     directory = find_artefact(artefact)
     if prompt == "-":
-        prompt = sys.stdin.read().strip("\n")
+        prompt = console.read_text(sys.stdin).strip("\n")
     run_only(ctx)
     from argosy.cli.talk import Talk
     from argosy.runtime_bindings.chat.module import ChatModule

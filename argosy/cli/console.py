@@ -1,31 +1,93 @@
-"""Print data to stdout and messages to stderr, with colours only on a terminal."""
+"""Print data to stdout and messages to stderr, with colours only on a terminal.
+
+Text may come from a model, a manifest or an argument. None of it reaches a terminal with characters that steer one
+(`visible`), and none ends a command because the terminal's encoding lacks a character (`prepare_streams`).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 import click
 
 from argosy.support import env
+from argosy.support.errors import UsageError
+
+_CONTROLS = (*range(32), *range(127, 160))
+# What the text of a model becomes on a terminal: control characters but newline and tab are shown as U+FFFD, and a
+# carriage return, which would write over the line, is left out.
+_ANSWER = {code: "\ufffd" for code in _CONTROLS if chr(code) not in "\n\t"} | {ord("\r"): None}
 
 
-def say(text: str = "") -> None:
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A text, and how `click.style` shows it on a terminal that has colours."""
+
+    text: str
+    style: dict[str, Any]
+
+
+def styled(text: str, **style: Any) -> Styled:
+    """Return `text` with the keywords of `click.style`, for `say` and `data`."""
+    return Styled(text, style)
+
+
+def say(*parts: str | Styled) -> None:
     """Print a message to stderr."""
-    click.echo(text, err=True)
+    _echo(parts, sys.stderr, visible)
 
 
-def data(text: str) -> None:
-    """Print a line of data to stdout."""
-    click.echo(text)
+def data(*parts: str | Styled) -> None:
+    """Print a line of data to stdout; in a pipe it stays as it is."""
+    _echo(parts, sys.stdout, visible if _is_terminal(sys.stdout) else str)
 
 
-def data_json(value: object) -> None:
-    """Print a JSON document to stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def data_json(value: object, indent: int | None = 2) -> None:
+    """Print a JSON document to stdout, with escapes only for characters that its encoding lacks."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(value, indent=indent)
+    if _is_terminal(sys.stdout):  # JSON escapes what is below U+0020 only
+        text = "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    click.echo(text.replace("\x7f", "\\u007f"), color=True)
+
+
+def visible(text: str) -> str:
+    """Escape every character but newline and tab that is not printable: control characters, marks that turn the
+    direction of writing, halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_visible_line(text: str) -> str:
+    """Escape like `visible`, newlines and tabs too."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def answer_text(piece: str) -> str:
+    """Return a piece of a model's answer as stdout takes it: without controls on a terminal, as it is elsewhere."""
+    return piece.translate(_ANSWER) if _is_terminal(sys.stdout) else piece
+
+
+def _echo(parts: Sequence[str | Styled], stream: TextIO, clean: Any) -> None:
+    colours = _Colors.wanted and _is_terminal(stream)
+    shown = [
+        clean(part) if isinstance(part, str)
+        else click.style(clean(part.text), **part.style) if colours else clean(part.text)
+        for part in parts
+    ]  # fmt: skip
+    click.echo("".join(shown), file=stream, color=True)
 
 
 class _Colors:
@@ -46,14 +108,72 @@ def wants_color() -> bool:
     return _Colors.wanted
 
 
-def styled(text: str, **style: Any) -> str:
-    """Apply `click.style` to `text`, unless colours are off."""
-    return click.style(text, **style) if _Colors.wanted else text
-
-
 def is_terminal() -> bool:
     """Return whether stdin is a terminal."""
-    return sys.stdin is not None and sys.stdin.isatty()
+    return _is_terminal(sys.stdin)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def prepare_streams() -> None:
+    """Make the standard streams safe to use: open, able to print every character, and strict about what they read.
+
+    A stream that this process was started without is connected to the null device, so that no file that is opened later
+    takes its place. Characters that an encoding lacks are replaced by `?` on stdout, and escaped on stderr.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            with contextlib.suppress(OSError):
+                setattr(sys, name, _null_stream(descriptor, mode))
+        elif isinstance(stream, io.TextIOWrapper):
+            errors = {"stdin": "strict", "stdout": "replace", "stderr": "backslashreplace"}[name]
+            if name == "stdin" or stream.errors in ("strict", "surrogateescape"):
+                stream.reconfigure(errors=errors)
+
+
+def _null_stream(descriptor: int, mode: str) -> TextIO:
+    """Open the null device in the place of a standard stream."""
+    opened = os.open(os.devnull, os.O_RDWR)
+    if opened != descriptor:
+        os.dup2(opened, descriptor, inheritable=True)
+        os.close(opened)
+    return io.TextIOWrapper(open(descriptor, f"{mode}b", closefd=False), encoding="utf-8")
+
+
+def discard_output() -> None:
+    """Connect both output streams to the null device, so that what is left in them cannot fail once more at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def read_text(stream: TextIO, what: str = "stdin") -> str:
+    """Read all of a stream of text, without a byte order mark. Raises UsageError for bytes that are no text."""
+    with text_expected(stream, what):
+        return stream.read().removeprefix("\ufeff")
+    raise AssertionError  # for type checkers: the block never swallows an error
+
+
+@contextlib.contextmanager
+def text_expected(stream: TextIO, what: str = "stdin") -> Any:
+    """Raise UsageError for bytes that are no text in the encoding of `stream`, which is read inside the block."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        encoding = error.encoding
+        raise UsageError(
+            f"{what} is not text in `{encoding}`: it has the byte `0x{error.object[error.start]:02x}`",
+            f"convert it first: iconv -f ENCODING -t {encoding}",
+        ) from None
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -62,14 +182,16 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(no_color=not wants_color(), highlight=False)
-    if not console.is_terminal:
-        console.width = 400
+    on_terminal = _is_terminal(sys.stdout)
+    width = shutil.get_terminal_size().columns if on_terminal else 400
+    drawn = io.StringIO()
+    console = Console(
+        file=drawn, width=width, force_terminal=on_terminal, no_color=not wants_color(), highlight=False
+    )
     made = Table(box=None, pad_edge=False, header_style="bold" if wants_color() else "")
     for heading in headings:
         made.add_column(heading, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    with console.capture() as capture:
-        console.print(made)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+        made.add_row(*(Text(visible(cell)) for cell in row))
+    console.print(made)
+    click.echo("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()), color=True)

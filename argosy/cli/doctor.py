@@ -32,14 +32,16 @@ def command(ctx: click.Context, as_json: bool) -> None:
         console.data_json({"running": running, "building": building, "checks": rows})
     else:
         for check in checks:
-            console.data(_line(check))
+            console.data(*_line(check))
         can = "built and run" if building else "run but not built" if running else "neither built nor run"
         console.data(f"\nmodels can be {can} on this machine")
     ctx.exit(0 if building else 1)
 
 
-def _line(check: Check) -> str:
+def _line(check: Check) -> list[str | console.Styled]:
     color = "green" if check.ok else "yellow" if check.needed_for == "nothing" else "red"
     word = "ok" if check.ok else "absent" if check.needed_for == "nothing" else "missing"
-    line = f"{console.styled(f'{word:<8}', fg=color)} {check.name:<16} {check.detail}"
-    return line if check.ok or check.remedy is None else f"{line}\n{'':<25} {console.styled(check.remedy, bold=True)}"
+    line: list[str | console.Styled] = [console.styled(f"{word:<8}", fg=color), f" {check.name:<16} {check.detail}"]
+    if check.ok or check.remedy is None:
+        return line
+    return [*line, f"\n{'':<25} ", console.styled(check.remedy, bold=True)]

@@ -6,17 +6,19 @@ hint: <how to mend it>
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
-from argosy.cli.console import styled
+from argosy.cli import console
 from argosy.support import env
 from argosy.support.errors import ArgosyError
 from argosy.support.text import one_line
@@ -26,8 +28,33 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 
+class ReaderGoneError(Exception):
+    """A broken pipe, in a form that click does not take for a failure of its own."""
+
+
+@contextlib.contextmanager
+def broken_pipe_kept() -> Iterator[None]:
+    """Raise ReaderGoneError for a BrokenPipeError of the block."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
+
+
 def guarded(action: Callable[[], object]) -> int:
     """Run `action` and return its exit code: that of `ctx.exit`, that of the error, or 0."""
+    try:
+        return _reported(action)
+    except BrokenPipeError:  # the reader of an error message is gone as well
+        console.discard_output()
+        return BROKEN_PIPE
+    except OSError as error:  # stderr cannot be written to
+        console.discard_output()
+        return 1 if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF) else DEFECT
+
+
+def _reported(action: Callable[[], object]) -> int:
+    """Run `action`, report what ends it, and return the exit code."""
     try:
         code = action()
         sys.stdout.flush()
@@ -35,22 +62,22 @@ def guarded(action: Callable[[], object]) -> int:
     except ArgosyError as error:
         code = report(error.message, error.hint, error.exit_code)
         if _debug_wanted():
-            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+            console.say("".join(traceback.format_exception(error)).rstrip("\n"))
         return code
     except click.UsageError as error:
         return _usage(error)
     except click.ClickException as error:
         return report(_sentence(error.format_message()), None, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
+        console.say("stopped")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader is gone; discard what Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, ReaderGoneError):
+        console.discard_output()
         return BROKEN_PIPE
     except MemoryError:
         return report("out of memory", "close other programs, or use a smaller model or scheme", 1)
     except OSError as error:
+        console.discard_output()
         return _system(error)
     except Exception as error:
         return _defect(error)
@@ -58,9 +85,9 @@ def guarded(action: Callable[[], object]) -> int:
 
 def report(message: str, hint: str | None, code: int) -> int:
     """Print an error and return `code`."""
-    click.echo(styled("error: ", fg="red", bold=True) + message, err=True)
+    console.say(console.styled("error: ", fg="red", bold=True), console.one_visible_line(message))
     if hint:
-        click.echo(styled("hint: ", fg="cyan") + hint, err=True)
+        console.say(console.styled("hint: ", fg="cyan"), console.one_visible_line(hint))
     return code
 
 
@@ -98,15 +125,15 @@ def _defect(error: Exception) -> int:
     message = f"this is a defect in argosy: {type(error).__name__}: {one_line(error, 200)}"
     if _debug_wanted():
         code = report(message, None, DEFECT)
-        click.echo(text, err=True, nl=False)
+        console.say(text.rstrip("\n"))
         return code
     command_line = f"command: {' '.join(sys.argv)}\n"
     try:
         handle, path = tempfile.mkstemp(prefix="argosy-", suffix=".log")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(command_line + text)
     except OSError:
-        click.echo(text, err=True, nl=False)
+        console.say(text.rstrip("\n"))
         return report(message, None, DEFECT)
     return report(message, f"the details are in {Path(path)}; please report it with that file", DEFECT)
 

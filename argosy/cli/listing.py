@@ -32,7 +32,7 @@ def command(kind: str | None, as_json: bool) -> None:
         return
     for number, (name, rows) in enumerate(found.items()):
         if not kind:
-            console.data(("\n" if number else "") + console.styled(name, bold=True))
+            console.data("\n" if number else "", console.styled(name, bold=True))
         if rows:
             console.table(list(rows[0]), ([*row.values()] for row in rows))
         else:

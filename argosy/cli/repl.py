@@ -101,9 +101,10 @@ def pipe_reader(stream: TextIO) -> Read:
     lines: Iterator[str] = iter(stream)
 
     def read(prompt: str) -> str:
-        line = next(lines, None)
+        with console.text_expected(stream):
+            line = next(lines, None)
         if line is None:
             raise EOFError
-        return line.rstrip("\r\n")
+        return line.rstrip("\r\n").removeprefix("\ufeff")
 
     return read

@@ -197,10 +197,10 @@ def _summarize(report: BuildReport, model: str) -> None:
     if report.complete:
         use = "web" if _for_browsers(report) else "chat"
         then = shlex.join(["argosy", use, str(report.directory)])
-        console.say(f"\nnext: {console.styled(then, bold=True)}")
+        console.say("\nnext: ", console.styled(then, bold=True))
     else:
         missing = build_command(model, ",".join(report.targets), report.scheme, report.directory)
-        console.say(f"\nnot complete yet, next: {console.styled(missing, bold=True)}")
+        console.say("\nnot complete yet, next: ", console.styled(missing, bold=True))
 
 
 def _for_browsers(report: BuildReport) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,9 +26,6 @@ ENDINGS = {
 }
 LOOPING = "stopped: it says the same over and over; ask in other words, or try --temperature or --repetition-penalty"
 
-# The text of a model must not control the terminal: control characters but newline and tab are shown as U+FFFD.
-_VISIBLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
 
 class Talk:
     """A model, with the settings for its answers."""
@@ -50,14 +46,14 @@ class Talk:
         with cancelled_by_ctrl_c(self.model):
             for piece in self.model.generate(prompt, generation_config=self.settings, stream=True):
                 if not self.as_json and piece:
-                    sys.stdout.write(piece.translate(_VISIBLE) if sys.stdout.isatty() else piece)
+                    sys.stdout.write(console.answer_text(piece))
                     sys.stdout.flush()
                 if loops is not None and loops.add(piece):
                     self.model.cancel()
         reply = self.model.last
         assert reply is not None
         if self.as_json:
-            console.data(json.dumps(self._record(reply), ensure_ascii=False))
+            console.data_json(self._record(reply), indent=None)
         else:
             click.echo(nl=not reply.text.endswith("\n"))
             if reply.finish_reason in ENDINGS:

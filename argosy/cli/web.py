@@ -64,10 +64,8 @@ def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: 
 def _announce(server: WebServer, name: str, as_json: bool) -> None:
     """Print the server's address to stdout."""
     if as_json:
-        import json
-
         line = {"url": server.url, "host": server.host, "port": server.port, "artefact": name}
-        console.data(json.dumps(line))
+        console.data_json(line, indent=None)
         return
     console.data(server.url)
     console.say(f"serves {name} to browsers on this machine; Ctrl-C ends it")

@@ -173,8 +173,71 @@ def test_colours_only_where_they_are_wanted() -> None:
     assert "\x1b[" not in terminal(["biuld"], ARGOSY_NO_COLOR="1")
 
 
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of bash in which `argosy` is this tree's program."""
+    program = f"argosy() {{ {sys.executable} -m argosy \"$@\"; }}\n"
+    variables = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", program + line], capture_output=True, env=variables)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE on Windows")
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m argosy.cli list | true; echo ${{PIPESTATUS[0]}}"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert result.stderr == "" and result.stdout.strip() in ("0", "1", "141")
+    gone = "| true; echo ${PIPESTATUS[0]}"
+    result = shell(f"argosy list schemes {gone}; argosy biuld 2>&1 {gone}")
+    assert result.stderr == b""
+    assert result.stdout.split() in ([b"141", b"141"], [b"0", b"141"], [b"141", b"2"], [b"0", b"2"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/full on Windows")
+def test_streams_that_are_closed_or_full_end_nothing_with_a_traceback() -> None:
+    listed = "argosy list models"
+    result = shell(f"{listed} >&-; echo $?; {listed} 2>&- <&- | wc -l; {listed} >/dev/full; echo $?")
+    assert result.stdout.split() == [b"0", b"2", b"1"]
+    assert result.stderr.decode().splitlines()[0] == "error: the system refused: no space left on device"
+    assert shell("argosy biuld 2>/dev/full").returncode == 1
+
+
+def test_characters_that_a_stream_lacks_are_replaced() -> None:
+    result = shell("argosy chat 'é日本'; argosy list kinds-é", PYTHONIOENCODING="ascii", ARGOSY_DIST="built")
+    lines = result.stderr.decode("ascii").splitlines()
+    assert lines[0] == r"error: no artefact `\xe9\u65e5\u672c` in `built`" and r"`kinds-\xe9`" in lines[2]
+
+
+def test_json_stays_json_where_a_stream_lacks_characters(tmp_path: Path) -> None:
+    (tmp_path / "é日本" / "x").mkdir(parents=True)
+    (tmp_path / "é日本" / "x" / "argosy-manifest.json").touch()
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        result = shell("argosy list artefacts --json", PYTHONIOENCODING=encoding, ARGOSY_DIST="é日本")
+        assert json.loads(result.stdout.decode(encoding))[0]["name"] == "é日本/x"
+
+
+HOSTILE = "a\x1b[31mb\x9b2Jc\u202ed\x07\r"
+
+
+def test_no_escape_sequence_reaches_stderr() -> None:
+    result = invoke("chat", f"{HOSTILE}\nhint: x", ARGOSY_DIST=f"no{HOSTILE}")
+    text = one_sentence(result, 1)
+    assert not set(text) & set("\x1b\x9b\u202e\x07\r") and "\\x1b[31m" in text
+
+
+def test_a_defect_with_escape_sequences_is_shown_without(capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(ZeroDivisionError(HOSTILE)) == 70
+    text = capsys.readouterr().err
+    assert "\x1b" not in text
+    Path(re.search(r"(/\S+\.log);", text)[1]).unlink()  # type: ignore[index]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+def test_no_escape_sequence_of_a_manifest_reaches_a_terminal(tmp_path: Path) -> None:
+    from argosy.dist.manifest import Manifest, write_manifest
+
+    (tmp_path / "built" / "x").mkdir(parents=True)
+    write_manifest(tmp_path / "built" / "x", Manifest(HOSTILE, HOSTILE, "0" * 64))
+    listed = ["list", "artefacts"]
+    for args in (listed, [*listed, "--json"], ["inspect", "x"], ["chat", "x", "-p", "hi"]):
+        text = terminal(args, ARGOSY_DIST="built", NO_COLOR="1").replace("\r\n", "\n")
+        assert not set(text) & set("\x1b\x9b\u202e\x07\r"), args
+
+
+def test_the_program_is_a_module_too() -> None:
+    assert shell("argosy --version").stdout.startswith(b"argosy ")

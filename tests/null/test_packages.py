@@ -36,6 +36,7 @@ ALLOWED = {
     "argosy.dist": {"argosy.support"},
     "argosy.runtime_bindings": {"argosy.support", "argosy.dist"},
     "argosy": {"argosy.support", "argosy.runtime_bindings"},
+    "argosy.__main__": {"argosy.cli"},
     "argosy.mlc_template": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
     "argosy.web": {"argosy.support", "argosy.dist"},
     "argosy.inspection": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
