@@ -77,6 +77,11 @@ class Answer:
         self._last = event
 
     @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._pieces)
+
+    @property
     def error(self) -> ArgosyError | None:
         """The error that ended the answer, if one did."""
         return None if self._last is None else self._last.error
@@ -87,7 +92,7 @@ class Answer:
         last = self._last
         assert last is not None and last.finish is not None and last.stats is not None, "the answer has not ended"
         return Reply(
-            "".join(self._pieces),
+            self.text,
             "stop" if self.stopped else last.finish,
             tuple(self._tokens),
             tuple(self._logprobs),

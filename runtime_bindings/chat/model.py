@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Generator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from argosy.dist.artefact import Artefact, open_artefact
-from argosy.runtime_bindings.chat.answer import Answer
+from argosy.dist.store import find_artefact
 from argosy.runtime_bindings.chat.generation import GenerationConfig, model_defaults
 from argosy.runtime_bindings.chat.shared_engine import SharedEngine
 from argosy.runtime_bindings.chat.stats import ChatStats
@@ -20,15 +21,17 @@ from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.library_runner import LibraryRunner
 from argosy.runtime_bindings.engine.loading import load_library, load_weights
 from argosy.runtime_bindings.engine.memory import memory_use
-from argosy.runtime_bindings.engine.request import Request, RequestStats
-from argosy.runtime_bindings.engine.tvm_runtime import configure_threads
+from argosy.runtime_bindings.engine.request import RequestStats
+from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, limit_threads
 from argosy.support.errors import RequestError, UsageError
+from argosy.support.text import one_line
 
 
 class LoadedModel:
     """A model in memory: its artefact, tokenizer, chat template, and an engine over its library and weights.
 
-    Make as many `ChatModule`s over one as there are conversations; they may be used in different threads.
+    Make as many `ChatModule`s over one as there are conversations; they may be used in different threads. It is closed
+    as a context manager, by `close`, or when nobody holds it any more.
     """
 
     def __init__(
@@ -36,16 +39,33 @@ class LoadedModel:
     ) -> None:
         self.artefact = artefact
         self.tokenizer = tokenizer
-        self.engine = SharedEngine(Engine(runner))
+        self.engine = SharedEngine(Engine(runner), prepare=partial(limit_threads, threads))
         self.default_config: GenerationConfig = model_defaults(artefact.config)
         self.threads = threads
         self.load_seconds = load_seconds
-        self._runner = runner
+        self._loaded: LibraryRunner | None = runner
+
+    def __repr__(self) -> str:
+        state = f"a window of {self.context_window} tokens" if self._loaded and not self.engine.closed else "closed"
+        return f"<LoadedModel {self.artefact.name}, {state}>"
+
+    def close(self) -> None:
+        """End all answers with the reason "cancelled", and free weights and KV cache."""
+        self.engine.close()
+        self._loaded = None
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     @classmethod
     def load(
         cls,
-        directory: str | Path,
+        model: str | os.PathLike[str],
         device: str = "cpu",
         *,
         threads: int | None = None,
@@ -54,7 +74,7 @@ class LoadedModel:
         max_batch: int = 1,
         cache_packed: bool = False,
     ) -> LoadedModel:
-        """Load the artefact in `directory`.
+        """Load an artefact, of which `model` is the name or the directory.
 
         `target` chooses one of its libraries; by default it is the one that suits this machine best.
         `context_window_size` may be smaller than the model was built for, to save memory. Up to `max_batch` answers
@@ -70,7 +90,7 @@ class LoadedModel:
         """
         check_device(device)
         started = time.perf_counter()
-        artefact = open_artefact(directory)
+        artefact = open_artefact(artefact_directory(model))
         tokenizer = load_tokenizer(artefact)
         count = configure_threads(threads)
         library = load_library(artefact, target, device)
@@ -81,6 +101,13 @@ class LoadedModel:
         weights = load_weights(artefact, library, cache_packed)
         runner = LibraryRunner(library, weights, max_batch=max_batch, context_window=context_window_size)
         return cls(artefact, tokenizer, runner, count, time.perf_counter() - started)
+
+    @property
+    def _runner(self) -> LibraryRunner:
+        if self._loaded is None or self.engine.closed:
+            self._loaded = None  # the last conversation may have closed the engine
+            raise RequestError(f"`{self.artefact.name}` is closed", "load it again")
+        return self._loaded
 
     @property
     def context_window(self) -> int:
@@ -111,30 +138,10 @@ class LoadedModel:
             )
         return [bos]
 
-    def stream(self, request: Request, answer: Answer, cancelled: Callable[[], bool]) -> Generator[str, None, None]:
-        """Compute `answer`, and yield its text as it becomes certain, in pieces that may be empty.
-
-        The answer ends early once `cancelled` returns true, or when the generator is closed. After any other exception
-        it has not ended, and the request is forgotten.
-        """
-        identity = self.engine.add(request)
-        try:
-            while not answer.ended:
-                ends = cancelled() or answer.stopped
-                event = self.engine.cancel(identity) if ends else self.engine.advance(identity)
-                if event is not None:
-                    yield answer.add(event)
-        except GeneratorExit:
-            if not answer.ended:
-                answer.close(self.engine.cancel(identity))
-            raise
-        except BaseException:
-            self.engine.cancel(identity)
-            raise
-
     def stats(self, answer: RequestStats, context_tokens: int) -> ChatStats:
         """Return the figures of this model and process, with those of an answer and its conversation."""
-        library, runner = self._runner.library, self._runner
+        runner = self._runner
+        library = runner.library
         return ChatStats(
             answer, memory_use(), runner.weight_bytes, runner.kv_bytes, context_tokens, self.context_window,
             self.load_seconds, self.threads, library.file, library.target, library.metadata.activations,
@@ -142,8 +149,8 @@ class LoadedModel:
         )  # fmt: skip
 
 
-def loaded_model(model: LoadedModel | str | Path, **options: Any) -> LoadedModel:
-    """Return a loaded model as it is, and load one from a directory with `options`.
+def loaded_model(model: LoadedModel | str | os.PathLike[str], **options: Any) -> LoadedModel:
+    """Return a loaded model as it is, and load one by its name or directory with `options`.
 
     Raises UsageError if `options` are set, other than to their defaults, for a model that is loaded.
     """
@@ -160,3 +167,12 @@ def _check_range(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         allowed = f"it must be from {low} to {high}, for which the model was built"
         raise UsageError(f"`{name}={value!r}` is not allowed, {allowed}")
+
+
+def artefact_directory(model: object) -> Path:
+    """Return the directory of an artefact, given that or a name that `find_artefact` knows."""
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(
+            f"`{one_line(model)}` is not a model, it must be the name or the directory of an artefact, or a LoadedModel"
+        )
+    return find_artefact(os.fsdecode(model))

@@ -1,154 +1,195 @@
-"""Let conversations in several threads drive one engine."""
+"""Let conversations in several threads and event loops drive one engine."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
 
+from argosy.runtime_bindings.chat.worker import Worker
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.request import Event, Request, RequestStats
 from argosy.support.errors import RequestError
 
 MAX_UNREAD = 4096
-T = TypeVar("T")
+_CANCELLED = Event(-1, finish="cancelled", stats=RequestStats())
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A request that has not ended for its reader, and the events that the reader has not taken yet."""
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What a reader holds of its request, also before the engine has it: its id and sequence there, and the events that
+    the reader has not taken yet."""
 
-    sequence: int | None
+    request: int | None = None
+    sequence: int | None = None
     events: deque[Event] = field(default_factory=deque)
 
 
 class SharedEngine:
-    """An engine that is stepped by whichever of its readers needs an event.
+    """An engine that makes a step whenever one of its readers needs an event.
 
-    A step advances the requests of all readers; their events wait for them. Threads use the engine in the order in
-    which they came, so that each waits for a step of another one and never for a whole answer. No lock is held between
-    two calls, so callbacks may call back.
+    A step advances the requests of all readers; their events wait for them. All steps are made by one thread, the
+    engine's own, in the order in which they were asked for, so a reader waits for a step of another one and never for
+    a whole answer. Any thread may make any call, a callback and a finaliser included.
 
-    `cancel` and `close_sequence` may also be called by finalisers, which the garbage collector runs at any point, even
-    within a step of the same thread: they are then postponed to the end of that step.
-
-    TVM keeps a thread pool for every thread that computes. Only one of them computes at a time, so the pools do not
-    compete for cores: the workers of all others sleep.
+    An interrupted reader loses nothing: its event is there when it asks again. TVM keeps a thread pool for every thread
+    that computes, and here that is one.
     """
 
-    def __init__(self, engine: Engine, max_unread: int = MAX_UNREAD) -> None:
-        """`max_unread`: the number of events that nobody reads at which a request that waits for them gives up."""
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, max_unread: int = MAX_UNREAD, prepare: Callable[[], object] = lambda: None
+    ) -> None:
+        """`max_unread`: the number of events that nobody reads at which a request that waits for them gives up.
+        `prepare` is called first, in the thread that will make the steps."""
+        self._engine: Engine | None = engine
         self._max_unread = max_unread
-        self._requests: dict[int, _Pending] = {}
-        self._lock = threading.RLock()  # held while the engine is in use
-        self._next_in_line = threading.Lock()  # held by the first of the threads that wait for `_lock`
-        self._this_thread = threading.local()
-        self._postponed: deque[Callable[[], object]] = deque()
+        self._tickets: dict[int, Ticket] = {}  # of the requests that the engine serves
+        self._worker = Worker("argosy-engine")
+        self._worker.call(prepare)
+
+    def __repr__(self) -> str:
+        return f"<SharedEngine, {'closed' if self.closed else f'{len(self._tickets)} requests'}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine cannot be used: it was closed, or belongs to the process that this one was forked from."""
+        return self._worker.ended
 
     def open_sequence(self) -> int:
         """Open a sequence that outlives its requests, and return its id."""
-        with self._turn():
-            return self._engine.open_sequence()
+        return self._worker.call(lambda: self._use().open_sequence())
 
     def close_sequence(self, sequence: int) -> None:
-        """Free an open sequence, and cancel a request that uses it."""
-        self._soon(lambda: self._close_sequence(sequence))
+        """Free an open sequence, and end a request that uses it for its reader."""
+        self._soon(partial(self._close_sequence, sequence))
 
     def count_cached_tokens(self, sequence: int) -> int:
         """Return the number of tokens of an open sequence that are in the KV cache."""
-        with self._turn():
-            return len(self._engine.cached_tokens(sequence))
+        return self._worker.call(lambda: len(self._use().cached_tokens(sequence)))
 
-    def add(self, request: Request) -> int:
-        """Queue a request, and return its id. Raises RequestError or ContextFullError if the model cannot serve it."""
-        with self._turn():
-            identity = self._engine.add(request)
-            self._requests[identity] = _Pending(request.sequence)
-            return identity
+    def add(self, request: Request, ticket: Ticket | None = None) -> Ticket:
+        """Queue a request, and return the ticket to read it with. Raises RequestError or ContextFullError if the model
+        cannot serve it.
 
-    def advance(self, request: int) -> Event | None:
+        A reader that may be interrupted passes its ticket, with which it can cancel the request in any case. A request
+        that still uses the sequence was left behind by an interrupted reader: it is cancelled.
+        """
+        ticket = Ticket() if ticket is None else ticket
+        self._worker.call(partial(self._add, request, ticket))
+        return ticket
+
+    async def add_async(self, request: Request, ticket: Ticket) -> None:
+        """Do what `add` does, without blocking the event loop."""
+        await self._worker.call_async(partial(self._add, request, ticket))
+
+    def advance(self, ticket: Ticket) -> Event | None:
         """Return the next event of a request, or None if one step of the engine brought none.
 
         Raises RequestError if the request waits for another one that runs without a reader, and might never end.
         """
-        pending = self._requests[request]
-        if not pending.events:
-            with self._turn():
-                if not pending.events:  # else another reader has made the step meanwhile
-                    self._step()
-        if not pending.events:
-            self._check_readers()
-            return None
-        event = pending.events.popleft()
-        if event.finish is not None:
-            del self._requests[request]
-        return event
+        if not ticket.events:
+            self._worker.call(partial(self._step_for, ticket))
+        return self._take(ticket)
 
-    def cancel(self, request: int) -> Event:
+    async def advance_async(self, ticket: Ticket) -> Event | None:
+        """Do what `advance` does, without blocking the event loop."""
+        if not ticket.events:
+            await self._worker.call_async(partial(self._step_for, ticket))
+        return self._take(ticket)
+
+    def cancel(self, ticket: Ticket) -> Event:
         """End a request, and return the event that ended it."""
-        return self._soon(lambda: self._cancel(request)) or Event(request, finish="cancelled", stats=RequestStats())
+        return self._soon(partial(self._cancel, ticket)) or _CANCELLED
 
-    # -- inside, with the engine in use by this thread
+    async def cancel_async(self, ticket: Ticket) -> Event:
+        """Do what `cancel` does, without blocking the event loop."""
+        return await self._worker.call_async(partial(self._cancel, ticket)) or _CANCELLED
 
-    def _step(self) -> None:
-        for event in self._engine.step():
-            pending = self._requests.get(event.request)
-            if pending is not None:
-                pending.events.append(event)
+    def cancel_soon(self, ticket: Ticket) -> Event:
+        """End a request after the step under way, without waiting for that; the event has no figures."""
+        self._worker.post(partial(self._cancel, ticket))
+        return _CANCELLED
 
-    def _cancel(self, request: int) -> Event | None:
-        pending = self._requests.pop(request, None)
-        unread = () if pending is None else pending.events
-        return self._engine.cancel(request) or next((event for event in unread if event.finish is not None), None)
+    def close(self, unless_shared: bool = False) -> None:
+        """End all requests for their readers, and let go of the model; with `unless_shared` only if no sequence is
+        open. A second time does nothing."""
+        self._soon(partial(self._close, unless_shared))
 
-    def _close_sequence(self, sequence: int) -> None:
-        for request, pending in list(self._requests.items()):
-            event = self._engine.cancel(request) if pending.sequence == sequence else None
-            if event is not None:
-                pending.events.append(event)
-        self._engine.close_sequence(sequence)
+    # -- in the caller's thread
 
-    # -- turns
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until the threads that came before have used the engine, and use it."""
-        if self._in_use_here:
-            raise RequestError("the model is computing, and only `cancel` may be called meanwhile")
-        self._this_thread.uses = True
-        try:
-            # A thread that comes back at once queues up behind the one that waits: `_lock` alone would be its again.
-            with self._next_in_line:
-                self._lock.acquire()
-            try:
-                yield
-            finally:
-                while self._postponed:
-                    self._postponed.popleft()()
-        finally:
-            with suppress(RuntimeError):  # interrupted before it was acquired
-                self._lock.release()
-            self._this_thread.uses = False
-
-    @property
-    def _in_use_here(self) -> bool:
-        return getattr(self._this_thread, "uses", False)
-
-    def _soon(self, call: Callable[[], T]) -> T | None:
-        """Make a call in a turn, or postpone it if this thread is in the middle of one."""
-        if self._in_use_here:
-            self._postponed.append(call)
-            return None
-        with self._turn():
-            return call()
-
-    def _check_readers(self) -> None:
-        if any(len(pending.events) >= self._max_unread for pending in list(self._requests.values())):
+    def _take(self, ticket: Ticket) -> Event | None:
+        if ticket.events:
+            return ticket.events.popleft()
+        if any(len(other.events) >= self._max_unread for other in list(self._tickets.values())):
             raise RequestError(
                 "`generate` waits for another answer of this model, and nobody reads that one",
                 "read it to its end, close its iterator, or load the model with a larger max_batch",
             )
+        return None
+
+    def _soon(self, call: Callable[[], Event | None]) -> Event | None:
+        """Make a call, or only ask for it within a step, where a finaliser may run. After the end, do nothing."""
+        if self._worker.is_here:
+            self._worker.post(call)
+            return None
+        return None if self._worker.ended else self._worker.call(call)
+
+    # -- in the worker's thread
+
+    def _use(self) -> Engine:
+        if self._engine is None:
+            raise RequestError("the model is closed", "load it again")
+        return self._engine
+
+    def _add(self, request: Request, ticket: Ticket) -> None:
+        engine = self._use()
+        if request.sequence is not None:
+            self._end_requests(engine, request.sequence)
+        ticket.sequence = request.sequence
+        ticket.request = engine.add(request)
+        self._tickets[ticket.request] = ticket
+
+    def _step_for(self, ticket: Ticket) -> None:
+        if ticket.events:  # another reader's step brought some meanwhile
+            return
+        if ticket.request not in self._tickets:
+            ticket.events.append(_CANCELLED)
+            return
+        for event in self._use().step():
+            reader = self._tickets.get(event.request)
+            if reader is not None:
+                reader.events.append(event)
+                if event.finish is not None:
+                    del self._tickets[event.request]
+
+    def _cancel(self, ticket: Ticket) -> Event | None:
+        if self._engine is not None and ticket.request in self._tickets:
+            del self._tickets[ticket.request]
+            event = self._engine.cancel(ticket.request)
+        else:
+            event = next((event for event in ticket.events if event.finish is not None), None)
+        ticket.events.clear()
+        return event
+
+    def _close_sequence(self, sequence: int) -> None:
+        if self._engine is not None:
+            self._end_requests(self._engine, sequence)
+            self._engine.close_sequence(sequence)
+
+    def _close(self, unless_shared: bool) -> None:
+        if self._engine is None or (unless_shared and self._engine.open_sequences):
+            return
+        for ticket in list(self._tickets.values()):
+            self._end_requests(self._engine, ticket.sequence)
+        self._engine = None
+        self._worker.close()
+
+    def _end_requests(self, engine: Engine, sequence: int | None) -> None:
+        """Cancel the requests that use a sequence, and leave their last events for their readers."""
+        for request, ticket in list(self._tickets.items()):
+            if ticket.sequence == sequence:
+                del self._tickets[request]
+                event = engine.cancel(request)
+                if event is not None:
+                    ticket.events.append(event)

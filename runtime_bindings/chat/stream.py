@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
+from argosy.runtime_bindings.chat.answer_stream import AnswerStream
 from argosy.support.errors import UsageError
 
 
@@ -27,6 +28,9 @@ class StreamToStdout:
     def __init__(self, callback_interval: int = 2) -> None:
         self.callback_interval = checked_interval(callback_interval)
 
+    def __repr__(self) -> str:
+        return f"StreamToStdout(callback_interval={self.callback_interval})"
+
     def __call__(self, delta: str, stopped: bool) -> None:
         sys.stdout.write(delta + ("\n" if stopped else ""))
         sys.stdout.flush()
@@ -35,22 +39,32 @@ class StreamToStdout:
 class StreamIterator:
     """A callback that yields the pieces of an answer in one thread while `generate` runs in another.
 
-    Where one thread is enough, `ChatModule.generate(..., stream=True)` is simpler and starts no thread pool of its own.
+    Several threads may iterate at once, and share the pieces. For the next answer, iterate again once it has begun.
+    Where one thread is enough, `ChatModule.stream` is simpler.
     """
 
     def __init__(self, callback_interval: int = 2) -> None:
         self.callback_interval = checked_interval(callback_interval)
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"StreamIterator(callback_interval={self.callback_interval})"
 
     def __call__(self, delta: str, stopped: bool) -> None:
+        if self._stopped:  # the next answer
+            self._pieces = queue.SimpleQueue()
+        self._stopped = stopped
         if delta:
             self._pieces.put(delta)
         if stopped:
             self._pieces.put(None)
 
     def __iter__(self) -> Iterator[str]:
-        while (piece := self._pieces.get()) is not None:
+        pieces = self._pieces
+        while (piece := pieces.get()) is not None:
             yield piece
+        pieces.put(None)  # for other threads, and for whoever iterates again
 
 
 def checked_interval(interval: int) -> int:
@@ -60,26 +74,29 @@ def checked_interval(interval: int) -> int:
     return interval
 
 
-def deliver(pieces: Generator[str, None, None], callback: ProgressCallback | None) -> None:
-    """Exhaust `pieces`, and pass them to `callback` every `callback_interval` tokens.
+def deliver(pieces: AnswerStream, callback: ProgressCallback | None) -> None:
+    """Read an answer to its end, and pass it to `callback` every `callback_interval` tokens.
 
-    The last call has `stopped` set, also after an error. An error in the callback is thrown into the generator, which
-    cancels its request, and is raised again.
+    The last call has `stopped` set, also after an error. An error in the callback ends the answer, and is raised again.
     """
     interval = 1 if callback is None else checked_interval(getattr(callback, "callback_interval", 1))
-    gathered = ""
+    gathered, tokens = "", 0
     try:
-        for number, piece in enumerate(pieces, start=1):
-            gathered += piece
-            if callback is not None and gathered and number % interval == 0:
+        while (piece := pieces.advance()) is not None:
+            gathered, tokens = gathered + piece, tokens + 1
+            if callback is not None and gathered and tokens % interval == 0:
                 gathered, ready = "", gathered
                 callback(ready, False)
-    except BaseException as error:
-        with suppress(type(error)):
-            pieces.throw(error)
-        if callback is not None:
-            with suppress(Exception):
-                callback("", True)
+    except BaseException:
+        pieces.abandon()
+        stop_callback(callback)
         raise
     if callback is not None:
         callback(gathered, True)
+
+
+def stop_callback(callback: ProgressCallback | None) -> None:
+    """Make the last call to `callback` after an error, whose own errors do not count."""
+    if callback is not None:
+        with suppress(Exception):
+            callback("", True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from argosy.runtime_bindings.engine.device import Logits
 from argosy.runtime_bindings.engine.request import Active, Event, FinishReason, Request, check_request
@@ -17,7 +19,8 @@ class Engine:
     """Serves requests with one model: schedule, run, postprocess.
 
     An exception out of `step`, KeyboardInterrupt included, leaves every request as it was before that step: it can be
-    stepped again, or cancelled. Not thread-safe; TVM keeps a thread pool for each thread that computes, so use one.
+    stepped again, or cancelled. A call while another thread is in one raises RequestError. `SharedEngine` lets threads
+    take turns.
     """
 
     def __init__(
@@ -33,21 +36,32 @@ class Engine:
         self._open: dict[int, list[int]] = {}  # sequences of open_sequence and their tokens, least recently used first
         self._next_sequence = 0
         self._next_request = 0
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<Engine, {len(self._active)} requests, {len(self._open)} open sequences>"
 
     # -- sequences and requests
 
     def open_sequence(self) -> int:
         """Open a sequence that outlives its requests, so that the next one reuses what they have in common."""
-        sequence = self._new_sequence()
-        self._open[sequence] = []
-        return sequence
+        with self._exclusive():
+            sequence = self._new_sequence()
+            self._open[sequence] = []
+            return sequence
 
     def close_sequence(self, sequence: int) -> None:
         """Forget a sequence, and cancel the request that uses it."""
-        for active in [active for active in self._active.values() if active.sequence == sequence]:
-            self.cancel(active.id)
-        del self._open[sequence]
-        self._store.remove(sequence)
+        with self._exclusive():
+            for active in [active for active in self._active.values() if active.sequence == sequence]:
+                self._finish(active, "cancelled")
+            del self._open[sequence]
+            self._store.remove(sequence)
+
+    @property
+    def open_sequences(self) -> int:
+        """The number of sequences that are open."""
+        return len(self._open)
 
     def cached_tokens(self, sequence: int) -> tuple[int, ...]:
         """Return the tokens of an open sequence that the store holds."""
@@ -55,24 +69,26 @@ class Engine:
 
     def add(self, request: Request) -> int:
         """Queue a request and return its id. Raises RequestError or ContextFullError if the model cannot do it."""
-        check_request(request, self._runner.limits)
-        if request.sequence is None:
-            sequence, tokens, reused = self._new_sequence(), list(request.prompt), 0
-        else:
-            sequence = request.sequence
-            tokens = self._take(sequence)
-            reused = self._keep_common_prefix(sequence, tokens, request.prompt)
-        identity, self._next_request = self._next_request, self._next_request + 1
-        sampling = self._sampler.begin(request.sampling)
-        active = Active(identity, request, sampling, sequence, tokens, self._clock(), reused_tokens=reused)
-        self._active[identity] = active
-        self._scheduler.add(active)
-        return identity
+        with self._exclusive():
+            check_request(request, self._runner.limits, self._store.capacity)
+            sampling = self._sampler.begin(request.sampling)
+            if request.sequence is None:
+                sequence, tokens, reused = self._new_sequence(), list(request.prompt), 0
+            else:
+                sequence = request.sequence
+                tokens = self._take(sequence)
+                reused = self._keep_common_prefix(sequence, tokens, request.prompt)
+            identity, self._next_request = self._next_request, self._next_request + 1
+            active = Active(identity, request, sampling, sequence, tokens, self._clock(), reused_tokens=reused)
+            self._active[identity] = active
+            self._scheduler.add(active)
+            return identity
 
     def cancel(self, request: int) -> Event | None:
         """End a request; None if it has already ended."""
-        active = self._active.get(request)
-        return None if active is None else self._finish(active, "cancelled")
+        with self._exclusive():
+            active = self._active.get(request)
+            return None if active is None else self._finish(active, "cancelled")
 
     @property
     def has_work(self) -> bool:
@@ -83,14 +99,15 @@ class Engine:
 
     def step(self) -> list[Event]:
         """Run one forward pass: a token of every running request, and pieces of the prompts that wait."""
-        work = self._scheduler.schedule()
-        if work is None:
-            return []
-        if isinstance(work, Full):
-            return self._make_room(work.request)
-        started = self._clock()
-        logits = self._runner.forward(work.batch)
-        return self._postprocess(work, logits, started)
+        with self._exclusive():
+            work = self._scheduler.schedule()
+            if work is None:
+                return []
+            if isinstance(work, Full):
+                return self._make_room(work.request)
+            started = self._clock()
+            logits = self._runner.forward(work.batch)
+            return self._postprocess(work, logits, started)
 
     def _postprocess(self, work: Work, logits: Logits, started: float) -> list[Event]:
         """Sample for every request whose tokens are all computed, and book the time."""
@@ -144,6 +161,16 @@ class Engine:
         return []
 
     # -- bookkeeping
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other threads out. Raises RequestError if one is in."""
+        if not self._lock.acquire(blocking=False):
+            raise RequestError("the engine is in use in another thread", "share it by a SharedEngine")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _finish(
         self, active: Active, reason: FinishReason, sample: Sample | None = None, error: ArgosyError | None = None

@@ -117,8 +117,9 @@ class Active:
         )  # fmt: skip
 
 
-def check_request(request: Request, limits: RunnerLimits) -> None:
-    """Raise RequestError for what the model cannot do, ContextFullError for a prompt that is too long."""
+def check_request(request: Request, limits: RunnerLimits, capacity: int) -> None:
+    """Raise RequestError for what the model cannot do, ContextFullError for a prompt that is too long for its context
+    window, or for a KV cache that holds `capacity` tokens."""
     if not request.prompt:
         raise refuse("prompt", [], "at least one token")
     unknown = next((token for token in request.prompt if not 0 <= token < limits.vocab_size), None)
@@ -135,4 +136,9 @@ def check_request(request: Request, limits: RunnerLimits) -> None:
         raise ContextFullError(
             f"the prompt has `{len(request.prompt)}` tokens, and the context window holds {limits.context_window}",
             "shorten it, or build with a larger --context-window",
+        )
+    if len(request.prompt) > capacity:
+        raise ContextFullError(
+            f"the prompt has `{len(request.prompt)}` tokens, and the KV cache holds {capacity}",
+            "shorten it, or load the model with a larger KV cache",
         )

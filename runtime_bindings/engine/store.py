@@ -13,6 +13,11 @@ from argosy.support.errors import ContextFullError
 class SequenceStore(Protocol):
     """Sequences, and the memory that holds what the model remembers of their tokens. Callers choose the ids."""
 
+    @property
+    def capacity(self) -> int:
+        """The tokens that a sequence can have if there is no other."""
+        ...
+
     def add(self, sequence: int) -> None:
         """Add an empty sequence."""
 
@@ -45,6 +50,8 @@ class KVStore:
 
     Lengths and free pages are read from the cache each time, so that they hold after an interrupt as well. The cache's
     own check for pages comes too late: it counts a step's tokens before it finds no page for them.
+
+    Not thread-safe, as is the cache: an `Engine` keeps threads apart.
     """
 
     def __init__(self, state: Any, page_size: int) -> None:
@@ -59,22 +66,32 @@ class KVStore:
         self._end = function("vm.builtin.kv_state_end_forward")
         self._length = function("vm.builtin.attention_kv_cache_get_sequence_length")
         self._free_pages = function("vm.builtin.attention_kv_cache_get_num_available_pages")
+        self._clear = function("vm.builtin.kv_state_clear")
         self._shape = load_tvm().runtime.ShapeTuple
+        self._sequences: set[int] = set()
+        self._capacity = self.free_pages() * page_size
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
 
     def add(self, sequence: int) -> None:
         self._add(self.state, sequence)
+        self._sequences.add(sequence)
 
     def fork(self, parent: int, child: int, length: int) -> None:
         assert 0 <= length <= self.length(parent), (parent, length)
         if length == 0:
-            self._add(self.state, child)  # the cache cannot fork an empty block
+            self.add(child)  # the cache cannot fork an empty block
             return
         if length % self.page_size and not self.free_pages():
             raise ContextFullError("a fork needs a page of the KV cache, and `0` are free", "end another request")
         self._fork(self.state, parent, child, length)
+        self._sequences.add(child)
 
     def remove(self, sequence: int) -> None:
         self._remove(self.state, sequence)
+        self._sequences.discard(sequence)
 
     def truncate(self, sequence: int, length: int) -> int:
         held = self.length(sequence)
@@ -106,7 +123,7 @@ class KVStore:
         """Run a forward pass that appends `counts[i]` tokens to `sequences[i]` within this context.
 
         If the pass is cut off, the sequences are cut back to what they were: their pages hold keys for some layers
-        and garbage for others.
+        and garbage for others. If not even that works, all sequences become empty.
         """
         assert self.fits(list(zip(sequences, counts, strict=True))), "the scheduler must ask fits() first"
         before = [self.length(sequence) for sequence in sequences]
@@ -115,6 +132,15 @@ class KVStore:
             yield
             self._end(self.state)
         except BaseException:
-            for sequence, length in zip(sequences, before, strict=True):
-                self.truncate(sequence, length)
+            try:
+                for sequence, length in zip(sequences, before, strict=True):
+                    self.truncate(sequence, length)
+            except Exception:
+                self._empty()
             raise
+
+    def _empty(self) -> None:
+        """Drop what the cache holds, and keep the sequences, of no token."""
+        self._clear(self.state)
+        for sequence in self._sequences:
+            self._add(self.state, sequence)

@@ -98,3 +98,10 @@ def configure_threads(threads: int | None) -> int:
             "the first ChatModule of a process sets their number",
         )
     return int(count())
+
+
+def limit_threads(threads: int) -> None:
+    """Give the calling thread a pool of at most `threads` workers. TVM has a pool for every thread that computes."""
+    tvm = load_tvm()
+    if tvm.get_global_func("runtime.NumThreads")() > threads:
+        tvm.get_global_func("runtime.config_threadpool")(1, threads)

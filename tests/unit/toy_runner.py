@@ -35,6 +35,10 @@ class ToyStore:
         self.grain = grain
         self.content: dict[int, list[int]] = {}
 
+    @property
+    def capacity(self) -> int:
+        return self.pages * PAGE
+
     def add(self, sequence: int) -> None:
         assert sequence not in self.content
         self.content[sequence] = []
