@@ -10,7 +10,7 @@ from threading import Barrier, Thread
 import pytest
 from test_engine_loop import GREEDY, ToyRunner, greedy_reference, prompt_of
 
-from argosy.runtime_bindings.chat.shared_engine import SharedEngine
+from argosy.runtime_bindings.chat.shared_engine import SharedEngine, Ticket
 from argosy.runtime_bindings.engine.batch import Batch
 from argosy.runtime_bindings.engine.device import HostLogits
 from argosy.runtime_bindings.engine.engine import Engine
@@ -22,10 +22,10 @@ def request(length: int, max_tokens: int, sequence: int | None = None) -> Reques
     return Request(prompt=prompt_of(length), sampling=GREEDY, max_tokens=max_tokens, sequence=sequence)
 
 
-def read(engine: SharedEngine, identity: int) -> Iterator[int]:
+def read(engine: SharedEngine, ticket: Ticket) -> Iterator[int]:
     """The tokens of a request, to its end."""
     while True:
-        event = engine.advance(identity)
+        event = engine.advance(ticket)
         if event is not None and event.token is not None:
             yield event.token
         if event is not None and event.finish is not None:
@@ -96,18 +96,26 @@ def test_threads_get_what_each_would_get_alone(batch: int) -> None:
 
 
 def test_a_waiting_thread_is_the_next_to_use_the_engine() -> None:
-    """A reader that steps without a pause lets it in, where a plain lock would be the reader's again and again."""
-    engine = SharedEngine(Engine(ToyRunner(window=4000)))
-    sequence, identity = engine.open_sequence(), engine.add(request(3, 1000))
+    """A reader that steps without a pause lets it in."""
+    runner = ToyRunner(window=4000)
+    engine = SharedEngine(Engine(runner))
+    sequence, ticket = engine.open_sequence(), engine.add(request(3, 1000))
+    original = runner.forward
     steps: list[int] = []
     for _ in range(10):
         waiter = Thread(target=engine.count_cached_tokens, args=(sequence,), daemon=True)
-        with engine._turn():
+
+        def forward(batch: Batch, waiter: Thread = waiter) -> HostLogits:
             waiter.start()
             time.sleep(0.01)
+            return original(batch)
+
+        runner.forward = forward  # type: ignore[method-assign]
+        engine.advance(ticket)
+        runner.forward = original  # type: ignore[method-assign]
         steps.append(0)
         while waiter.is_alive():
-            engine.advance(identity)
+            engine.advance(ticket)
             steps[-1] += 1
     assert sorted(steps)[5] <= 3, steps
 
