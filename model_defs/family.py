@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from argosy.model_defs.components.parts import Slot
 from argosy.model_defs.config import Config
+from argosy.model_defs.derived import Buffer
 from argosy.model_defs.networks.decoder_spec import DecoderSpec
 from argosy.model_defs.parameters import Source
 
@@ -19,7 +20,8 @@ class Names:
     merged:  modules that the checkpoint already stores merged (`qkv_proj`, `gate_up_proj`).
     adapt:   module (`qkv_proj`, ...) -> adapter of its tensors, see `parameters.ADAPTERS`.
     prefix:  the other spellings of the front of a name: (as `rename` leaves it, as the checkpoint may have it).
-    ignored: patterns (`fnmatch`) of tensors that are left out: derived tables, and what the family's notice mentions.
+    derived: patterns (`fnmatch`) of buffers that the config determines, left out after comparing their values.
+    ignored: patterns of tensors that are left out as the family's notice says.
     split:   parameter (`q_norm`, ...) -> the names in place of it, one for each head.
     """
 
@@ -27,6 +29,7 @@ class Names:
     merged: frozenset[str] = frozenset()
     adapt: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[tuple[str, str], ...] = ()
+    derived: Mapping[str, Buffer] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     split: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,6 +56,10 @@ class Names:
         for ours, theirs in self.rename:
             name = name.replace(ours, theirs)
         return name
+
+    def spelled(self, name: str, present: frozenset[str]) -> str:
+        """Return our parameter's `name` as a checkpoint that holds the tensors `present` spells it."""
+        return self.placed(self._theirs(name), present)
 
     def placed(self, name: str, present: frozenset[str]) -> str:
         """Return `name` with its front as a checkpoint that holds the tensors `present` spells it."""

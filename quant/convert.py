@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from argosy.support.layout import TensorInfo
 from argosy.support.progress import Progress
 from argosy.support.text import one_line
 
-HEAD = "lm_head"
-TIED_HEADS = ("lm_head.weight", "embed_out.weight")  # left out if there is no `lm_head`: copies of the embedding
 NAMES_SHOWN = 5
 STAGE = "convert weights"
 
@@ -39,10 +36,10 @@ def _tensor_name(parameter: StoredParameter, suffix: str) -> str:
     return parameter.name if parameter.kind == "plain" else f"{parameter.name}.{suffix}"
 
 
-def check_sources(parameters: Sequence[StoredParameter], checkpoint: TensorSource, ignorable: Sequence[str]) -> None:
+def check_sources(parameters: Sequence[StoredParameter], checkpoint: TensorSource, ignorable: Collection[str]) -> None:
     """Check that every source is in the checkpoint with its shape, and that only `ignorable` ones are left over.
 
-    `ignorable` are `fnmatch` patterns of tensors that carry nothing, such as causal masks (`model_defs.read.Model`).
+    `ignorable` are the names of tensors that carry nothing, such as causal masks (`model_defs.read.Model`).
     Raises CheckpointError naming the tensors.
     """
     sources = [source for p in parameters for source in p.sources]
@@ -64,9 +61,7 @@ def check_sources(parameters: Sequence[StoredParameter], checkpoint: TensorSourc
             f"tensors have other shapes than the config says: {_listed(wrong)}",
             "config and weights must come from the same model",
         )
-    patterns = (*ignorable, *(() if any(p.name == HEAD for p in parameters) else TIED_HEADS))
-    unused = sorted(present - {s.name for s in sources})
-    extra = [name for name in unused if not any(fnmatchcase(name, pattern) for pattern in patterns)]
+    extra = sorted(present.difference((s.name for s in sources), ignorable))
     if extra:
         raise CheckpointError(
             f"the checkpoint holds tensors that this architecture has no use for: {_listed(_quoted(extra))}",
@@ -92,7 +87,7 @@ def convert(
     sink: Sink,
     progress: Progress,
     *,
-    ignorable: Sequence[str],
+    ignorable: Collection[str],
 ) -> None:
     """Pass every tensor of `expected_tensors(parameters, plan)`, in that order, to `sink` as a C-contiguous array.
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class BuildRecipe:
     """A build request with every choice made and every input opened.
 
-    `options` are those that the request sets and that only some targets take. `ignorable` are prefixes of tensors that
-    the checkpoint may hold and the model does not use; `digest` is the checkpoint's.
+    `options` are those that the request sets and that only some targets take. `ignorable` are names of tensors that
+    the checkpoint holds and the model does not use; `digest` is the checkpoint's.
     """
 
     name: str
@@ -77,7 +77,7 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     check_sources(model.parameters, checkpoint, model.ignorable)
     plan = choose_formats(model.parameters, scheme, checkpoint)
     sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(model.parameters, plan)}
-    notes = (*((model.notice,) if model.notice else ()), *plan.notes, *check_tensors(targets, sizes))
+    notes = (*model.notices, *plan.notes, *check_tensors(targets, sizes))
     return BuildRecipe(
         name=name, checkpoint=checkpoint, config=checkpoint.config, spec=model.spec,
         parameters=model.parameters, plan=plan, scheme=scheme, rounding=request.rounding, targets=targets,

@@ -17,6 +17,7 @@ from argosy.support.errors import CheckpointError
 from argosy.support.text import one_line
 
 BlockKind = Literal["Q4_0", "Q4_1", "Q8_0"]
+PIECE = 1 << 20  # bytes of a tensor that are compared at a time
 SAMPLE = 4096  # bytes the digest covers at the beginning, the middle and the end of each tensor
 
 
@@ -80,6 +81,12 @@ class Checkpoint(ABC):
 
         Raises CheckpointError for an unknown name and for a file that ends early.
         """
+
+    def equal(self, one: str, other: str) -> bool:
+        """Return whether two tensors have the same shape and the same values."""
+        if self.shape(one) != self.shape(other):
+            return False
+        return np.array_equal(self.read(one), self.read(other))
 
     def read_blocks(self, name: str) -> Blocks | None:
         """Read the blocks of `name`; None unless it is stored in Q4_0, Q4_1 or Q8_0 blocks along its last axis."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.base import BlockKind, Blocks, Checkpoint
+from argosy.model_defs.checkpoint.base import PIECE, BlockKind, Blocks, Checkpoint
 from argosy.model_defs.checkpoint.gguf_config import config_from
 from argosy.model_defs.checkpoint.gguf_file import GgufFile, GgufTensor
 from argosy.model_defs.checkpoint.gguf_names import Translated, row_order, spelling_of, translate
@@ -17,7 +17,6 @@ from argosy.support.bounded_file import AGAIN, path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 
-COMPARED = 1 << 20  # bytes compared at a time
 BLOCK_KINDS: dict[str, BlockKind] = {"Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q8_0": "Q8_0"}
 
 
@@ -128,8 +127,8 @@ def _is_tied(file: GgufFile) -> bool:
         return output is None
     if (output.kind, output.shape) != (embedding.kind, embedding.shape):
         return False
-    for at in range(0, output.size, COMPARED):
-        size = min(COMPARED, output.size - at)
+    for at in range(0, output.size, PIECE):
+        size = min(PIECE, output.size - at)
         if file.file.read(output.start + at, size) != file.file.read(embedding.start + at, size):
             return False
     return True

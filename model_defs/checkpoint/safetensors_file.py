@@ -7,12 +7,13 @@ https://github.com/huggingface/safetensors
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.base import sample_ranges
+from argosy.model_defs.checkpoint.base import PIECE, sample_ranges
 from argosy.model_defs.checkpoint.storage import open_file, parse_object
 from argosy.support.bounded_file import AGAIN, BoundedFile, Cursor
 from argosy.support.errors import CheckpointError, UnsupportedModelError
@@ -83,6 +84,12 @@ class SafetensorsFile:
         """Read raw bytes from the beginning, the middle and the end of `name`."""
         entry = self.entries[name]
         return b"".join(self.file.read(entry.start + at, n) for at, n in sample_ranges(entry.size, size))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield the raw bytes of `name`, `PIECE` at a time."""
+        entry = self.entries[name]
+        for at in range(0, entry.size, PIECE):
+            yield self.file.read(entry.start + at, min(PIECE, entry.size - at))
 
 
 def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from argosy.model_defs.checkpoint.base import sample_ranges
+from argosy.model_defs.checkpoint.base import PIECE, sample_ranges
 from argosy.model_defs.checkpoint.storage import open_file
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
@@ -68,12 +69,20 @@ class TorchFile:
 
     def sample(self, name: str, size: int) -> bytes:
         """Read raw bytes from the beginning, the middle and the end of `name`."""
+        return b"".join(self._raw(name, at, n) for at, n in sample_ranges(self.tensors[name].nbytes, size))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield the raw bytes of `name`, `PIECE` at a time."""
+        for at in range(0, self.tensors[name].nbytes, PIECE):
+            yield self._raw(name, at, PIECE)
+
+    def _raw(self, name: str, at: int, size: int) -> bytes:
+        """Read at most `size` raw bytes of `name` from `at` on, in whole values."""
         import torch
 
         flat = self.tensors[name].reshape(-1)
         width = flat.element_size()
-        parts = (flat[at // width : (at + n) // width] for at, n in sample_ranges(flat.numel() * width, size))
-        return b"".join(part.clone().view(torch.uint8).numpy().tobytes() for part in parts)
+        return flat[at // width : (at + size) // width].clone().view(torch.uint8).numpy().tobytes()
 
 
 def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:

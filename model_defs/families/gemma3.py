@@ -32,7 +32,6 @@ FAMILY = Family(
             "multi_modal_projector.*",
             "model.vision_tower.*",
             "model.multi_modal_projector.*",
-            "language_model.lm_head.weight",
         ),
     ),
     notice="`gemma3` also sees images; its vision tower is left out, this library reads text only",

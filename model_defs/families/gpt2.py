@@ -60,7 +60,7 @@ NAMES = Names(
     merged=frozenset({"qkv_proj"}),
     adapt=dict.fromkeys(("qkv_proj", "o_proj", "up_proj", "down_proj"), "transpose"),
     prefix=(("transformer.", ""),),
-    ignored=("*h.*.attn.bias", "*h.*.attn.masked_bias"),
+    derived={"*h.*.attn.bias": "causal_mask", "*h.*.attn.masked_bias": "masked_value"},
 )
 
 TINY = {

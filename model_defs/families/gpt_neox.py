@@ -49,7 +49,7 @@ NAMES = Names(
     merged=frozenset({"qkv_proj"}),
     adapt={"qkv_proj": "interleaved_qkv"},
     prefix=(("embed_out", "lm_head"),),
-    ignored=("*.attention.bias", "*.attention.masked_bias"),
+    derived={"*.attention.bias": "causal_mask", "*.attention.masked_bias": "masked_value"},
 )
 
 TINY = {

@@ -352,23 +352,12 @@ def test_names_from_a_file_stay_on_their_line() -> None:
     assert len(message) < 250
 
 
-def test_known_buffers_are_passed_over() -> None:
-    patterns = ("*.rotary_emb.inv_freq", "*.attn.bias", "*.attention.masked_bias")
-    buffers = (
-        "model.layers.0.self_attn.rotary_emb.inv_freq",
-        "h.0.attn.bias",
-        "gpt_neox.layers.0.attention.masked_bias",
-    )
-    check_sources(MODEL, FakeCheckpoint(shapes={**SHAPES, **dict.fromkeys(buffers, (2,))}), patterns)
-    with pytest.raises(CheckpointError, match=r"`h\.0\.attn\.bias`"):
-        check_sources(MODEL, FakeCheckpoint(shapes={**SHAPES, "h.0.attn.bias": (2,)}), ())
-
-
-def test_the_copy_of_a_tied_head_is_passed_over_only_if_tied() -> None:
-    copied = FakeCheckpoint(shapes={**SHAPES, "lm_head.weight": (40, K)})
-    assert refused(copied).endswith("`lm_head.weight`")
-    tied = {name: shape for name, shape in SHAPES.items() if name != "head"}
-    check_sources(MODEL[:-1], FakeCheckpoint(shapes={**tied, "lm_head.weight": (40, K)}), ())
+def test_only_the_named_tensors_are_passed_over() -> None:
+    names = ("h.0.attn.bias", "lm_head.weight")
+    check_sources(MODEL, FakeCheckpoint(shapes={**SHAPES, **dict.fromkeys(names, (2,))}), names)
+    for left, ignorable in (("h.1.attn.bias", names), ("h.0.attn.bias", ()), ("h.0.attn.bias", ("*.bias",))):
+        with pytest.raises(CheckpointError, match=f"no use for: `{left}`"):
+            check_sources(MODEL, FakeCheckpoint(shapes={**SHAPES, left: (2,)}), ignorable)
 
 
 def test_a_bad_weight_is_named_as_the_checkpoint_names_it() -> None:
