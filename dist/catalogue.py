@@ -62,7 +62,7 @@ def resolve_model(text: str) -> ResolvedModel:
     path = Path(os.path.expanduser(text))
     if text and os.path.exists(path):
         return _from_artefact(path) if is_artefact(path) else ResolvedModel(str(path), path, "path")
-    looks_like_path = text.startswith((".", "/", "~")) or text.endswith(".gguf") or text.count("/") > 1
+    looks_like_path = text.startswith((".", "/", "~")) or text.lower().endswith(".gguf") or text.count("/") > 1
     if looks_like_path or not text:
         raise CheckpointError(f"there is no checkpoint `{text}`", _ALLOWED)
     if _HUB_ID.fullmatch(text):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from argosy.model_defs.checkpoint.gguf_file import GgufFile, MetadataValue
-from argosy.model_defs.checkpoint.gguf_metadata import Metadata
+from argosy.model_defs.checkpoint.gguf_metadata import Metadata, is_no_token
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 
@@ -52,6 +52,9 @@ def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, obje
         head_dim,
         meta.integer("context_length"),
     )
+    window = meta.values.get(f"{architecture}.attention.sliding_window")
+    if type(window) is int and window >= shape.positions:
+        meta.get("attention.sliding_window")  # hides nothing, so a family without windows may pass over it
     if "token_embd.weight" not in file.tensors:
         raise CheckpointError("the GGUF file has no tensor `token_embd.weight`", "it may hold only a part of a model")
     config = {
@@ -66,7 +69,7 @@ def config_from(file: GgufFile, architecture: str, tied: bool) -> dict[str, obje
 
 def _token_ids(values: Mapping[str, MetadataValue]) -> dict[str, object]:
     ids = {f"{name}_token_id": values.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")}
-    return {key: value for key, value in ids.items() if type(value) is int}
+    return {key: value for key, value in ids.items() if type(value) is int and not is_no_token(value)}
 
 
 def _common(meta: Metadata, shape: Dimensions, file: GgufFile, model_type: str) -> dict[str, object]:
@@ -86,6 +89,7 @@ def _common(meta: Metadata, shape: Dimensions, file: GgufFile, model_type: str) 
 
 
 def _rms(meta: Metadata) -> dict[str, object]:
+    meta.get("attention.layer_norm_epsilon")  # of the other kind of norm, which the model lacks
     return {"rms_norm_eps": meta.number("attention.layer_norm_rms_epsilon")}
 
 
@@ -112,9 +116,12 @@ def _rope(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object
 def _rope_scaling(meta: Metadata, shape: Dimensions) -> dict[str, object] | None:
     """Return the `rope_scaling` that the metadata describe, without factors that are stored as tensors."""
     kind = meta.get("rope.scaling.type")
-    factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 1.0))
-    original = meta.integer("rope.scaling.original_context_length", shape.positions)
-    attention_factor = meta.number("rope.scaling.attn_factor", 1.0)
+    key = "rope.scale_linear" if meta.is_off("rope.scaling.factor") else "rope.scaling.factor"
+    factor = 1.0 if meta.is_off(key) else meta.number(key)
+    original = shape.positions
+    if not meta.is_off("rope.scaling.original_context_length"):
+        original = meta.integer("rope.scaling.original_context_length")
+    attention_factor = 1.0 if meta.is_off("rope.scaling.attn_factor") else meta.number("rope.scaling.attn_factor")
     meta.only("rope.scaling.yarn_ext_factor", 1.0)
     meta.only("rope.scaling.yarn_attn_factor", 1.0)
     yarn = {"beta_fast": meta.number("rope.scaling.yarn_beta_fast", 32.0)}
@@ -184,13 +191,14 @@ def _gemma3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, obje
         every = meta.integer("attention.sliding_window_pattern", GEMMA3_PATTERN)
         local = [(i + 1) % every != 0 for i in range(shape.layers)]
     largest = shape.layers == GEMMA3_LARGEST
+    slides = meta.get("attention.sliding_window") is None or not meta.is_off("attention.sliding_window")
     config = {
         **_common(meta, shape, file, "gemma3_text"),
         **_rms(meta),
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": shape.hidden // shape.heads if largest else shape.head_dim,
-        "sliding_window": meta.integer("attention.sliding_window"),
-        "layer_types": ["sliding_attention" if one else "full_attention" for one in local],
+        "sliding_window": meta.integer("attention.sliding_window") if slides else None,
+        "layer_types": ["sliding_attention" if slides and one else "full_attention" for one in local],
         "rope_local_base_freq": meta.number("rope.freq_base_swa", 10000.0),
         "attention_bias": False,
     }
@@ -198,7 +206,7 @@ def _gemma3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, obje
     if "gemma3.rope.freq_base" not in file.metadata:
         config["rope_theta"] = 1000000.0
     for key in ("final_logit_softcapping", "attn_logit_softcapping"):
-        if meta.get(key) is not None:
+        if not meta.is_off(key):
             config[key] = meta.number(key)
     return config
 
@@ -207,16 +215,17 @@ def _phi3(meta: Metadata, shape: Dimensions, file: GgufFile) -> dict[str, object
     config = {**_common(meta, shape, file, "phi3"), **_rms(meta)}
     rotary = meta.integer("rope.dimension_count", shape.head_dim)
     factors = [_rope_factors(file, f"rope_factors_{name}.weight", rotary // 2) for name in ("short", "long")]
-    original = meta.integer("rope.scaling.original_context_length", shape.positions)
+    original = shape.positions
+    if not meta.is_off("rope.scaling.original_context_length"):
+        original = meta.integer("rope.scaling.original_context_length")
     if None not in factors:
         scaling: dict[str, object] = {"rope_type": "longrope", "short_factor": factors[0], "long_factor": factors[1]}
-        if meta.get("rope.scaling.attn_factor") is not None:
+        if not meta.is_off("rope.scaling.attn_factor"):
             scaling["attention_factor"] = meta.number("rope.scaling.attn_factor")
         config |= {"rope_scaling": scaling, "original_max_position_embeddings": original}
     elif factors != [None, None] or meta.get("rope.scaling.type") == "longrope":
         raise CheckpointError("the GGUF file lacks rope factors, long or short", "convert it again with llama.cpp")
-    window = meta.get("attention.sliding_window")
-    if window not in (None, 0):
+    if not meta.is_off("attention.sliding_window"):
         config["sliding_window"] = meta.integer("attention.sliding_window")
     return config
 

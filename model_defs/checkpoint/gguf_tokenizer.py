@@ -10,6 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from argosy.model_defs.checkpoint.gguf_file import MetadataValue
+from argosy.model_defs.checkpoint.gguf_metadata import is_no_token
 from argosy.model_defs.checkpoint.pre_tokenizers import pre_tokenizer_named
 from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, merges_of_scores, sentencepiece_bpe
 from argosy.support.errors import CheckpointError, UnsupportedModelError
@@ -132,7 +133,7 @@ def _numbers(values: Mapping[str, MetadataValue], key: str, count: int, default:
 def _token_id(values: Mapping[str, MetadataValue], key: str, tokens: Tokens) -> int | None:
     """Return the id at `key`, or None."""
     value = values.get(PREFIX + key)
-    if value is None:
+    if value is None or is_no_token(value):
         return None
     if type(value) is not int or not 0 <= value < len(tokens.texts) or tokens.texts[value] not in tokens.ids:
         raise CheckpointError(f"`{PREFIX}{key}` is `{one_line(value)}`, which is not a token", DAMAGED)

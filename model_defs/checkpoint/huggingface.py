@@ -12,7 +12,7 @@ import numpy as np
 from argosy.model_defs.checkpoint.base import Checkpoint
 from argosy.model_defs.checkpoint.hf_tokenizer import TOKENIZER_INPUTS, tokenizer_files
 from argosy.model_defs.checkpoint.safetensors_file import SafetensorsFile
-from argosy.model_defs.checkpoint.storage import parse_object, read_small
+from argosy.model_defs.checkpoint.storage import gguf_files, parse_object, read_small
 from argosy.model_defs.checkpoint.torch_file import TorchFile
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
@@ -115,7 +115,7 @@ def _weights_hint(path: Path, expected: str) -> str:
     """Say what the directory holds in place of weights."""
     if (path / "adapter_config.json").exists():
         return "it is an adapter: merge it into its base model first (peft: merge_and_unload)"
-    if gguf := sorted(path.glob("*.gguf")):
+    if gguf := gguf_files(path):
         return f"name the GGUF file itself: --model {path_line(gguf[0])}"
     return f"it should hold {expected}"
 

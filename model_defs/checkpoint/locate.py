@@ -7,7 +7,7 @@ from pathlib import Path
 from argosy.model_defs.checkpoint.base import Checkpoint
 from argosy.model_defs.checkpoint.gguf_checkpoint import GgufCheckpoint
 from argosy.model_defs.checkpoint.huggingface import HuggingFaceCheckpoint
-from argosy.model_defs.checkpoint.storage import open_file
+from argosy.model_defs.checkpoint.storage import gguf_files, open_file
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError
 from argosy.support.text import one_line
@@ -27,7 +27,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             return _open_file(path)
         if (path / "config.json").exists():
             return HuggingFaceCheckpoint(path)
-        found = sorted(path.glob("*.gguf"))
+        found = gguf_files(path)
     except (OSError, ValueError) as error:  # a name with a null byte, a link to itself, no permission
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"`{path_line(path)}` cannot be read: {one_line(reason)}", "check the path") from None
@@ -42,7 +42,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 def _open_file(path: Path) -> Checkpoint:
     """Open a checkpoint that is one file."""
     file = open_file(path)
-    if path.suffix in (".safetensors", ".bin", ".json", ".pt", ".pth"):
+    if path.suffix.lower() in (".safetensors", ".bin", ".json", ".pt", ".pth"):
         raise CheckpointError(
             f"`{path_line(path)}` is one file of a checkpoint", f"pass its directory: {path_line(path.parent)}"
         )

@@ -16,6 +16,11 @@ def open_file(path: Path) -> BoundedFile:
     return BoundedFile(path, CheckpointError)
 
 
+def gguf_files(directory: Path) -> list[Path]:
+    """List the GGUF files in a directory, in whichever case their names end."""
+    return sorted(path for path in directory.iterdir() if path.suffix.lower() == ".gguf")
+
+
 def read_small(path: Path, limit: int = JSON_LIMIT) -> bytes:
     """Read a whole text or JSON file, unless it is larger than any genuine one."""
     with open_file(path) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,13 @@ import numpy as np
 import pytest
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize, quantize
-from zoo.file_bytes import F32, STRING, U32, Tensor, array, tiny_gguf, typed
+from zoo.file_bytes import BOOL, F32, I32, I64, STRING, U32, U64, Tensor, array, tiny_gguf, typed
 
 from argosy.model_defs.checkpoint import gguf_file, open_checkpoint
 from argosy.model_defs.checkpoint.gguf_file import UNREADABLE
 from argosy.model_defs.families import FAMILIES
 from argosy.model_defs.read import read_model, read_spec
-from argosy.support.errors import CheckpointError
+from argosy.support.errors import CheckpointError, UnsupportedModelError
 
 READABLE = [kind for kind in GGMLQuantizationType if kind.name not in UNREADABLE]
 ROWS, COLUMNS = 6, 512
@@ -347,3 +348,99 @@ def test_an_unknown_name_is_an_error(tmp_path: Path) -> None:
     for read in (checkpoint.read, checkpoint.shape, checkpoint.stored_type, checkpoint.read_blocks):
         with pytest.raises(CheckpointError, match="no tensor `blk"):
             read("blk.0.ffn_up.weight")
+
+
+NULLS = [(I32, -1), (U32, 2**32 - 1), (I64, -1), (U64, 2**64 - 1)]
+
+
+@pytest.mark.parametrize(("kind", "value"), NULLS)
+@pytest.mark.parametrize("token", ["padding", "bos", "eos", "unknown", "eot"])
+def test_an_id_of_no_token_is_no_token(tmp_path: Path, token: str, kind: int, value: int) -> None:
+    file = tiny_gguf().set(f"tokenizer.ggml.{token}_token_id", typed(kind, value))
+    checkpoint = _opened(tmp_path / "x.gguf", file)
+    files = checkpoint.tokenizer_files()
+    assert f"{token}_token_id" not in checkpoint.config
+    generation, settings = (json.loads(files[name]) for name in ("generation_config.json", "tokenizer_config.json"))
+    assert value not in str(generation).split() and f"{token}_token" not in settings
+
+
+ABSENT = [
+    *(("pooling_type", U32, value) for value in range(5)),
+    ("pooling_type", I32, -1),
+    ("attention.sliding_window", U32, 0),
+    ("attention.sliding_window", U32, 64),  # as long as the context
+    ("rope.scaling.factor", F32, 0.0),
+    ("rope.scale_linear", F32, 0.0),
+    ("rope.scaling.attn_factor", F32, 1.0),
+    ("rope.scaling.original_context_length", U32, 0),
+    ("rope.scaling.yarn_log_multiplier", F32, 0.0),
+    ("logit_scale", F32, 1.0),
+    ("residual_scale", F32, 0.0),
+    ("expert_count", U32, 0),
+    ("expert_shared_count", U32, 0),
+    ("expert_weights_norm", BOOL, False),
+    ("final_logit_softcapping", F32, 0.0),
+    ("attention.clamp_kqv", F32, 0.0),
+    ("attention.layer_norm_epsilon", F32, 1e-5),
+    ("nextn_predict_layers", U32, 0),
+]
+
+
+@pytest.mark.parametrize(("key", "kind", "value"), ABSENT)
+def test_keys_that_say_what_a_model_lacks_change_nothing(tmp_path: Path, key: str, kind: int, value: float) -> None:
+    plain = open_checkpoint_config(tmp_path, tiny_gguf())
+    assert open_checkpoint_config(tmp_path, tiny_gguf().set(f"llama.{key}", typed(kind, value))) == plain
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "value"),
+    [
+        ("attention.sliding_window", U32, 63),
+        ("logit_scale", F32, 0.5),
+        ("expert_shared_count", U32, 1),
+        ("final_logit_softcapping", F32, 30.0),
+        ("nextn_predict_layers", U32, 1),
+        ("attention.sliding_window_pattern", U32, 0),
+        ("rope.scaling.type", STRING, ""),
+    ],
+)
+def test_keys_that_would_change_the_model_are_refused(tmp_path: Path, key: str, kind: int, value: object) -> None:
+    with pytest.raises(UnsupportedModelError):
+        open_checkpoint_config(tmp_path, tiny_gguf().set(f"llama.{key}", typed(kind, value)))
+
+
+def test_scaling_by_zero_or_by_one_is_no_scaling(tmp_path: Path) -> None:
+    file = tiny_gguf().set("llama.rope.scaling.type", typed(STRING, "linear"))
+    ropes = [
+        read_spec(open_checkpoint_config(tmp_path, file.set("llama.rope.scaling.factor", typed(F32, factor)))).ropes
+        for factor in (0.0, 1.0)
+    ]
+    assert ropes[0] == ropes[1] == read_spec(open_checkpoint_config(tmp_path, tiny_gguf())).ropes
+
+
+def test_gemma_without_a_window_sees_everything(tmp_path: Path) -> None:
+    _, tensors = _write_family(tmp_path / "gemma.gguf", "gemma3_text")
+    data = (tmp_path / "gemma.gguf").read_bytes()
+    key = b"gemma3.attention.sliding_window"
+    at = data.index(struct.pack("<Q", len(key)) + key) + 8 + len(key)
+    assert data[at : at + 8] == struct.pack("<II", U32, 24)
+    (tmp_path / "wide.gguf").write_bytes(data[: at + 4] + bytes(4) + data[at + 8 :])
+    spec = read_spec(open_checkpoint(tmp_path / "wide.gguf").config)
+    assert {attention.window for attention in spec.attention} == {None}
+    assert {attention.rope for attention in spec.attention} == {0}
+    assert tensors
+
+
+@pytest.mark.parametrize("name", ["Model.GGUF", "model.Gguf", "model"])
+def test_a_file_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(tiny_gguf().bytes())
+    assert open_checkpoint(tmp_path / name).format == "gguf"
+    if name != "model":  # a directory of files needs one whose name says so
+        assert open_checkpoint(tmp_path).format == "gguf"
+
+
+@pytest.mark.parametrize("name", ["model.SAFETENSORS", "Pytorch_Model.BIN", "Config.JSON"])
+def test_one_file_of_a_checkpoint_is_known_in_capitals(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match="is one file of a checkpoint"):
+        open_checkpoint(tmp_path / name)
