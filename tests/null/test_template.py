@@ -175,17 +175,17 @@ BOMBS = [
 
 @pytest.mark.parametrize("source", BOMBS, ids=lambda source: source[:40])
 def test_template_that_wants_too_much_is_refused_quickly(source: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ArtefactError) as caught:
         ChatTemplate(source).render(MESSAGES)
     assert "\n" not in caught.value.message and len(caught.value.message) < 300
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 2  # half of it in practice
 
 
 def test_template_budget_is_not_refilled_by_another_thread() -> None:
     environment = LimitedEnvironment()
     environment.start()
-    environment._budget.blocks = 1
+    environment.budget.work = 1
     other = Thread(target=environment.start)
     other.start()
     other.join()
