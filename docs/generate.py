@@ -33,6 +33,9 @@ FAMILY_TESTS = ROOT / "tests" / "unit" / "test_families.py"
 OF_MLC = {"q0f32", "q0f16", "q3f16_1", "q4f16_1", "q4f32_1"}  # schemes that mlc-llm has too, with the same layout
 SETTINGS = {  # values of settings other than numbers
     "logit_bias": "token id -> the number to add to its logit; `-inf` bans it",
+    "suppress_tokens": "token ids that are banned",
+    "begin_suppress_tokens": "token ids that are banned at the beginning of an answer",
+    "bad_words_ids": "lists of token ids, none of which is ever completed",
     "logprobs": "true or false: report the log-probability of every token",
     "stop": "a string, or several, before which the answer ends",
     "ignore_eos": "true or false: continue past the model's end of answer",

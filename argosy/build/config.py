@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def _key(recipe: BuildRecipe) -> str:
     return config_key(
-        checkpoint_digest=recipe.digest, scheme=recipe.scheme.name, bounds=dataclasses.asdict(recipe.bounds)
+        checkpoint_digest=recipe.digest,
+        scheme=recipe.scheme.name,
+        bounds=dataclasses.asdict(recipe.bounds),
+        preset=recipe.preset,
     )
 
 
@@ -26,12 +29,12 @@ def _write(recipe: BuildRecipe, directory: BuildDirectory, key: str, request: Bu
     from argosy.mlc_template import conv_template
 
     progress.report("writing config", 0, 1)
-    files = recipe.checkpoint.tokenizer_files()
+    files = recipe.tokenizer_files
     config = make_chat_config(
         model_type=recipe.spec.model_type, quantization=recipe.scheme.name, model_config=recipe.config,
         vocab_size=recipe.spec.vocab_size, context_window_size=recipe.bounds.context_window,
         prefill_chunk_size=recipe.bounds.prefill_chunk, max_batch_size=recipe.bounds.max_batch,
-        tokenizer_files=files,
+        tokenizer_files=files, preset=recipe.preset,
     )  # fmt: skip
     template = conv_template(recipe.spec.model_type, files, config.eos_token_ids)
     directory.publish_config(dataclasses.replace(config, conv_template=template), files, key=key)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class BuildRecipe:
     """A build request with every choice made and every input opened.
 
+    `tokenizer_files` are the checkpoint's, `preset` the settings of answers for a model that recommends none.
     `options` are those that the request sets and that only some targets take. `ignorable` are names of tensors that
     the checkpoint holds and the model does not use; `digest` is the checkpoint's.
     """
@@ -34,6 +35,8 @@ class BuildRecipe:
     name: str
     checkpoint: Checkpoint
     config: dict[str, object]
+    tokenizer_files: Mapping[str, bytes]
+    preset: Mapping[str, object]
     spec: DecoderSpec
     parameters: tuple[Parameter, ...]
     plan: StoragePlan
@@ -54,7 +57,8 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     Raises ArgosyError for whatever cannot be built.
     """
     from argosy.compiler.bounds import bounds_for
-    from argosy.dist.catalogue import resolve_model
+    from argosy.dist.catalogue import CATALOGUE, resolve_model
+    from argosy.dist.chat_config import model_settings
     from argosy.model_defs.checkpoint import open_checkpoint
     from argosy.model_defs.read import read_model, read_spec
     from argosy.quant.convert import check_sources, expected_tensors
@@ -77,12 +81,15 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     check_sources(model.parameters, checkpoint, model.ignorable)
     plan = choose_formats(model.parameters, scheme, checkpoint)
     sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(model.parameters, plan)}
-    notes = (*model.notices, *plan.notes, *check_tensors(targets, sizes))
+    files = checkpoint.tokenizer_files()
+    preset = CATALOGUE[resolved.name].preset if resolved.kind == "catalogue" else {}
+    _, unused = model_settings(files, checkpoint.config, preset, model.spec.vocab_size, bounds.context_window)
+    notes = (*model.notices, *plan.notes, *unused, *check_tensors(targets, sizes))
     return BuildRecipe(
-        name=name, checkpoint=checkpoint, config=checkpoint.config, spec=model.spec,
-        parameters=model.parameters, plan=plan, scheme=scheme, rounding=request.rounding, targets=targets,
-        options=options,
-        bounds=bounds, directory=request.output or output_root() / artefact_name(name, scheme.name),
+        name=name, checkpoint=checkpoint, config=checkpoint.config, tokenizer_files=files, preset=preset,
+        spec=model.spec, parameters=model.parameters, plan=plan, scheme=scheme, rounding=request.rounding,
+        targets=targets, options=options, bounds=bounds,
+        directory=request.output or output_root() / artefact_name(name, scheme.name),
         ignorable=model.ignorable, digest=checkpoint.digest(), notes=notes,
     )  # fmt: skip
 

@@ -81,6 +81,7 @@ def tokenizer_files(
         "bos_token_id": special["bos_token"],
         "eos_token_id": list(dict.fromkeys(end for end in ends if end is not None)),
         "pad_token_id": special["pad_token"],
+        **_sampling(values),
     }
     return {
         "tokenizer.json": WRITERS[str(model)](values, tokens, added, before, after),
@@ -89,6 +90,16 @@ def tokenizer_files(
     }
 
 
+SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+    "general.sampling.penalty_last_n": "repeat_last_n",
+    "general.sampling.mirostat": "mirostat",
+    "general.sampling.xtc_probability": "xtc_probability",
+}
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
@@ -174,6 +185,13 @@ def _chat_template(values: Mapping[str, MetadataValue]) -> dict[str, object]:
     if not isinstance(template, str):
         raise CheckpointError("`tokenizer.chat_template` is not text", DAMAGED)
     return {"chat_template": template}
+
+
+def _sampling(values: Mapping[str, MetadataValue]) -> dict[str, object]:
+    """Return the settings of answers that the file recommends, under the names of transformers."""
+    found = {name: values[key] for key, name in SAMPLING.items() if key in values}
+    # floats are stored as float32: 0.95 is meant, where 0.949999988 is read
+    return {name: float(str(np.float32(v))) if isinstance(v, float) else v for name, v in found.items()}
 
 
 def _write_byte_level(

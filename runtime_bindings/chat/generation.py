@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,16 +45,8 @@ class GenerationConfig(SamplingParams):
 
 
 def model_defaults(config: ChatConfig) -> GenerationConfig:
-    """Return the settings that the model's makers recommend, from the artefact's chat configuration."""
-    return GenerationConfig(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        min_p=config.min_p,
-        presence_penalty=config.presence_penalty,
-        frequency_penalty=config.frequency_penalty,
-        repetition_penalty=config.repetition_penalty,
-    )
+    """Return the settings of the artefact: those that the model's makers recommend, or else the defaults."""
+    return GenerationConfig(**dataclasses.asdict(config.sampling))
 
 
 def resolve(given: GenerationConfig | Mapping[str, Any] | None, defaults: GenerationConfig) -> GenerationConfig:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from argosy.runtime_bindings.engine.bans import Bans
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.workspace import Workspace
 
@@ -20,6 +21,7 @@ class Penalties:
         bias = params.logit_bias
         self._biased = np.fromiter(bias.keys(), dtype=np.int64, count=len(bias))
         self._bias = np.fromiter(bias.values(), dtype=np.float64, count=len(bias)).astype(np.float32)
+        self._bans = Bans(params)
         self._seen = Seen(params.repeat_last_n)
 
     def apply(
@@ -30,11 +32,13 @@ class Penalties:
         If the steps do nothing, return `logits` itself and None.
         """
         params = self._params
-        if not len(self._biased) and not params.penalises:
+        banned = self._bans.ids(history)
+        if not len(self._biased) and not len(banned) and not params.penalises:
             return logits, None
-        adjusted, changed = space.floats("adjusted", len(logits)), self._biased
+        adjusted, changed = space.floats("adjusted", len(logits)), np.concatenate([self._biased, banned])
         np.copyto(adjusted, logits)
         adjusted[self._biased] += self._bias
+        adjusted[banned] = -np.inf
         if params.penalises:
             ids, counts = self._seen.counts(history)
             values = adjusted[ids]

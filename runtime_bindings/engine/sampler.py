@@ -218,5 +218,6 @@ def not_finite() -> ArgosyError:
     """Return the error for logits that hold NaN or infinity only."""
     return ArgosyError(
         "the model's logits hold no finite number to choose from (`nan` or every token banned)",
-        "lift the bans in logit_bias; if there are none, the weights or the library are broken: build them again",
+        "lift the bans (logit_bias, suppress_tokens, bad_words_ids, no_repeat_ngram_size); if there are none, the "
+        "weights or the library are broken: build them again",
     )

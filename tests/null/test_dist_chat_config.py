@@ -15,6 +15,7 @@ from argosy.dist.chat_config import (
     tokenizer_info,
     write_chat_config,
 )
+from argosy.dist.recommended import RecommendedSettings
 from argosy.support.errors import ArtefactError
 
 GENERATION = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1, "eos_token_id": [2, 7],
@@ -62,8 +63,10 @@ def test_round_trip(tmp_path: Path, generation: dict[str, object] | None) -> Non
 
 def test_defaults_where_the_model_says_nothing() -> None:
     config = make()
-    assert (config.temperature, config.top_p, config.top_k, config.eos_token_ids) == (1.0, 1.0, 0, (2,))
-    assert make(GREEDY).temperature == 1.0  # the sampling settings of greedy models are meaningless
+    assert config.eos_token_ids == (2,) and config.sampling == RecommendedSettings()
+    assert (config.sampling.temperature, config.sampling.top_p, config.sampling.min_p) == (0.7, 0.95, 0.05)
+    assert config.sampling.max_tokens == 1024
+    assert make(GREEDY).sampling == RecommendedSettings(temperature=0.0)  # its other values are not meant for use
     assert make({"temperature": "hot", "eos_token_id": "x"}).eos_token_ids == (2,)
 
 
@@ -79,7 +82,7 @@ def test_a_config_of_mlc_is_read(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / CHAT_CONFIG_NAME).write_text(json.dumps(stored))
     config = read_chat_config(tmp_path)
-    assert (config.vocab_size, config.eos_token_ids, config.top_k) == (128256, (128001, 128008, 128009), 0)
+    assert (config.vocab_size, config.eos_token_ids, config.sampling.top_k) == (128256, (128001, 128008, 128009), 0)
     (tmp_path / CHAT_CONFIG_NAME).write_text(json.dumps({**stored, "conv_template": "llama-2", "tokenizer_info": {}}))
     assert read_chat_config(tmp_path).conv_template is None
 
@@ -89,7 +92,11 @@ def test_a_config_of_mlc_is_read(tmp_path: Path) -> None:
     [
         ({"vocab_size": 0}, "`vocab_size` is `0`, not at least 1"), ({"vocab_size": None}, "`vocab_size` is `None`"),
         ({"context_window_size": "2k"}, "`context_window_size` is `'2k'`"), ({"temperature": "hot"}, "not a number"),
-        ({"temperature": float("nan")}, "not a number"), ({"top_p": True}, "not a number"),
+        ({"temperature": float("nan")}, "not a number"), ({"top_p": 0}, "`top_p` is `0`, not a number above 0"),
+        ({"top_k": -1}, "`top_k` is `-1`, not a whole number from 0"), ({"stop": "a"}, "not a list"),
+        ({"bad_words_ids": [[]]}, "not lists of whole"), ({"suppress_tokens": [True]}, "not a list of whole"),
+        ({"max_tokens": 0}, "`max_tokens` is `0`"), ({"repeat_last_n": 10**30}, "not a whole number from -1"),
+        ({"top_p": True}, "not a number"),
         ({"eos_token_id": "2"}, "`eos_token_id` is `'2'`"), ({"eos_token_id": ["2"]}, "list of whole numbers"),
         ({"tokenizer_files": "tokenizer.json"}, "not a list"), ({"model_config": []}, "not an object"),
         ({"tokenizer_files": ["../../etc/passwd"]}, r"`tokenizer_files\[0\]` is .* not a plain file name"),

@@ -218,6 +218,22 @@ def test_sampler_at_temperature_zero_takes_the_largest_and_the_lower_id_of_two()
     assert Sampler(greedy.replace(logit_bias={1: -math.inf})).sample(logits, ()).token == 2
 
 
+def test_sampler_bans_for_the_first_token_end_with_it() -> None:
+    """Even if a context that slides has the same length once more."""
+    sampler = Sampler(SamplingParams(temperature=0, suppress_tokens=[2], begin_suppress_tokens=[4]))
+    logits = np.arange(5, dtype=np.float32)
+    histories = ([1], [1], [1, 3], [1])
+    assert [sampler.sample(logits, history).token for history in histories] == [3, 3, 4, 4]
+
+
+def test_sampler_bans_what_would_complete_a_sequence() -> None:
+    sampler = Sampler(SamplingParams(temperature=0, bad_words_ids=[[3, 1, 4], [9]], no_repeat_ngram_size=2))
+    logits = np.arange(10, dtype=np.float32) / 100
+    logits[4] = 9
+    histories = ([3, 1], [1, 3, 1, 4, 1], [3, 3, 1], [1])
+    assert [sampler.sample(logits, history).token for history in histories] == [8, 8, 8, 4]
+
+
 def test_sampler_repeats_itself_with_a_seed_and_differs_without() -> None:
     logits = np.zeros(1000, np.float32)
     params = SamplingParams(temperature=1, top_p=1.0, seed=7, min_p=0)
@@ -306,6 +322,13 @@ def test_sampler_refuses_logits_that_say_nothing(params: SamplingParams) -> None
         ("logit_bias", {5: math.inf}, "finite bias"),
         ("logit_bias", {5: None}, "finite bias"),
         ("logit_bias", [5], "table"),
+        ("temperature", 10**400, "from 0 to 100"),
+        ("suppress_tokens", 5, "list of at most"),
+        ("suppress_tokens", [-1], "token ids"),
+        ("begin_suppress_tokens", [True], "token ids"),
+        ("bad_words_ids", [[]], "none of them empty"),
+        ("bad_words_ids", [[1, None]], "token ids"),
+        ("no_repeat_ngram_size", -1, "whole number from 0"),
     ],
 )
 def test_sampler_parameters_out_of_range_are_refused(field: str, value: object, allowed: str) -> None:

@@ -232,6 +232,8 @@ def test_engine_one_broken_request_spares_the_others() -> None:
         ({"on_context_full": "burst"}, RequestError, "stop or slide"),
         ({"on_context_full": "slide", "protect": 64}, RequestError, "protect"),
         ({"sampling": SamplingParams(logit_bias={VOCAB: 1.0})}, RequestError, "logit_bias"),
+        ({"sampling": SamplingParams(suppress_tokens=[VOCAB])}, RequestError, "suppress_tokens"),
+        ({"sampling": SamplingParams(bad_words_ids=[[1, VOCAB]])}, RequestError, "bad_words_ids"),
     ],
 )
 def test_engine_refuses_requests_that_the_model_cannot_do(

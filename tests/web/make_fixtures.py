@@ -47,6 +47,14 @@ def sampler_cases() -> list[dict[str, Any]]:
         {"temperature": 1.0, "top_p": 0.9, "repeat_last_n": 2, "frequency_penalty": 2.0},
         {"temperature": 1.0, "top_p": 0.9, "repeat_last_n": -1, "presence_penalty": -2.0},
         {"temperature": 1.0, "top_p": 0.9, "logprobs": True, "top_logprobs": 3},
+        {"temperature": 1.0, "top_p": 0.95, "no_repeat_ngram_size": 2, "repetition_penalty": 1.2, "repeat_last_n": -1},
+        {"temperature": 0.0, "no_repeat_ngram_size": 1, "logit_bias": {3: 50.0}},
+        {"temperature": 0.7, "suppress_tokens": [0, 5, 5], "begin_suppress_tokens": [2, 8], "logprobs": True},
+        {
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "bad_words_ids": [[1], [9, 7, 4], [3, 9, 7, 6], [9, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]],
+        },
     ]
     random = np.random.default_rng(7)
     shapes = {

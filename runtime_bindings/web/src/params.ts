@@ -18,12 +18,15 @@ export const RANGES = {
 export const INTEGER_RANGES = {
   top_k: [0, 2 ** 31 - 1],
   repeat_last_n: [-1, 2 ** 31 - 1],
+  no_repeat_ngram_size: [0, 2 ** 31 - 1],
   top_logprobs: [0, 100],
   max_tokens: [1, 2 ** 31 - 1],
 } as const satisfies Record<string, readonly [number, number]>;
 
 const MAX_SEED = 2n ** 64n - 1n;
-const MAX_BIASES = 65536;
+const MAX_BANNED = 65536; // tokens; also of `logit_bias`
+const MAX_BAD_WORDS = 4096;
+const MAX_BAD_WORD_TOKENS = 64;
 const MAX_STOPS = 16;
 const MAX_STOP_CHARACTERS = 1000;
 
@@ -38,7 +41,11 @@ export const DEFAULTS: GenerationConfig = {
   presence_penalty: 0,
   frequency_penalty: 0,
   repeat_last_n: 64,
+  no_repeat_ngram_size: 0,
   logit_bias: {},
+  suppress_tokens: [],
+  begin_suppress_tokens: [],
+  bad_words_ids: [],
   seed: null,
   logprobs: false,
   top_logprobs: 0,
@@ -48,20 +55,23 @@ export const DEFAULTS: GenerationConfig = {
   on_context_full: "stop",
 };
 
-/** The model's recommended settings, from the artefact's chat config. */
+const RECOMMENDED = [
+  ...["temperature", "top_p", "top_k", "min_p", "typical_p", "presence_penalty", "frequency_penalty"],
+  ...["repetition_penalty", "repeat_last_n", "no_repeat_ngram_size"],
+] as const;
+
+/** The settings of the artefact: those that the model's makers recommend, or else the defaults. */
 export function modelDefaults(chat: Reader): GenerationConfig {
-  const recommends = ["temperature", "top_p", "top_k", "min_p"].some((name) => chat.values[name] !== undefined);
-  const others = recommends ? { temperature: 1, top_p: 1, min_p: 0 } : DEFAULTS;
-  const config = {
-    ...DEFAULTS,
-    temperature: chat.number("temperature", others.temperature),
-    top_p: chat.number("top_p", others.top_p),
-    top_k: chat.number("top_k", 0),
-    min_p: chat.number("min_p", others.min_p),
-    presence_penalty: chat.number("presence_penalty", 0),
-    frequency_penalty: chat.number("frequency_penalty", 0),
-    repetition_penalty: chat.number("repetition_penalty", 1),
-  };
+  const given = (name: string): boolean => (chat.values[name] ?? null) !== null;
+  const chosen = ["temperature", "top_p", "top_k", "min_p", "typical_p"].some(given);
+  const otherwise = chosen ? { ...DEFAULTS, temperature: 1, top_p: 1, min_p: 0 } : DEFAULTS;
+  const config: GenerationConfig = { ...DEFAULTS };
+  for (const name of RECOMMENDED) config[name] = chat.number(name, otherwise[name]);
+  if (!given("repeat_last_n") && config.repetition_penalty !== 1) config.repeat_last_n = -1;
+  config.max_tokens = chat.number("max_tokens", DEFAULTS.max_tokens as number);
+  for (const name of ["suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "stop"] as const) {
+    if (given(name)) config[name] = chat.values[name] as never; // checked below
+  }
   check(config);
   return config;
 }
@@ -77,15 +87,22 @@ export function resolve(asked: GenerateOptions, defaults: GenerationConfig): Gen
   }
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   const config: GenerationConfig = { ...defaults, ...Object.fromEntries(given) };
-  if (typeof config.stop === "string") config.stop = [config.stop];
+  if (typeof settings.stop === "string") config.stop = [settings.stop];
   check(config);
   return config;
 }
 
-/** Refuse a bias for a token that the model does not have. */
+/** Refuse a bias or a ban of a token that the model does not have. */
 export function checkVocabulary(config: GenerationConfig, vocabSize: number): void {
-  for (const token of Object.keys(config.logit_bias)) {
-    if (Number(token) >= vocabSize) throw refuse("logit_bias", token, `keyed by token ids below the model's ${vocabSize}`);
+  const named = {
+    logit_bias: Object.keys(config.logit_bias).map(Number),
+    suppress_tokens: config.suppress_tokens,
+    begin_suppress_tokens: config.begin_suppress_tokens,
+    bad_words_ids: config.bad_words_ids.flat(),
+  };
+  for (const [name, tokens] of Object.entries(named)) {
+    const unknown = tokens.find((token) => token >= vocabSize);
+    if (unknown !== undefined) throw refuse(name, unknown, `made of token ids below the model's ${vocabSize}`);
   }
 }
 
@@ -104,6 +121,9 @@ function check(config: GenerationConfig): void {
   }
   checkSeed(config.seed);
   checkBias(config.logit_bias);
+  checkTokens("suppress_tokens", config.suppress_tokens, MAX_BANNED);
+  checkTokens("begin_suppress_tokens", config.begin_suppress_tokens, MAX_BANNED);
+  checkBadWords(config.bad_words_ids);
   checkStops(config.stop);
   for (const name of ["logprobs", "ignore_eos"] as const) {
     if (typeof config[name] !== "boolean") throw refuse(name, config[name], "true or false");
@@ -126,8 +146,8 @@ function checkSeed(seed: unknown): void {
 
 function checkBias(bias: unknown): void {
   const entries = typeof bias === "object" && bias !== null ? Object.entries(bias as object) : null;
-  if (!entries || entries.length > MAX_BIASES) {
-    throw refuse("logit_bias", typeof bias, `a table of at most ${MAX_BIASES} token ids and biases`);
+  if (!entries || entries.length > MAX_BANNED) {
+    throw refuse("logit_bias", typeof bias, `a table of at most ${MAX_BANNED} token ids and biases`);
   }
   for (const [token, value] of entries) {
     if (!/^\d{1,9}$/.test(token)) throw refuse("logit_bias", token, "keyed by token ids, whole numbers from 0");
@@ -135,6 +155,21 @@ function checkBias(bias: unknown): void {
       throw refuse("logit_bias", value, "a finite bias, or -Infinity to ban the token");
     }
   }
+}
+
+function checkTokens(name: string, tokens: unknown, most: number): void {
+  if (!Array.isArray(tokens) || tokens.length > most) throw refuse(name, tokens, `a list of at most ${most} token ids`);
+  for (const token of tokens) {
+    if (!Number.isSafeInteger(token) || token < 0) throw refuse(name, token, "made of token ids, whole numbers from 0");
+  }
+}
+
+function checkBadWords(words: unknown): void {
+  const name = "bad_words_ids";
+  if (!Array.isArray(words) || words.length > MAX_BAD_WORDS || words.some((word) => word?.length === 0)) {
+    throw refuse(name, words, `at most ${MAX_BAD_WORDS} lists of token ids, none of them empty`);
+  }
+  for (const word of words) checkTokens(name, word, MAX_BAD_WORD_TOKENS);
 }
 
 function checkStops(stops: unknown): void {

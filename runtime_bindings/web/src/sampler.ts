@@ -1,4 +1,5 @@
 /** Sample a token from its logits, with log-probabilities on request. */
+import { Bans } from "./bans.js";
 import { ArgosyError } from "./errors.js";
 import { Random } from "./random.js";
 import { argmax, draw, exponentials, heaviest, largest, largestOf, leaders, ROUNDING } from "./selection.js";
@@ -14,15 +15,17 @@ export interface Sample {
 /** Samples the tokens of one answer, with its own generator, so that a seed always gives the same answer. */
 export class Sampler {
   private readonly random: Random;
+  private readonly bans: Bans;
 
   constructor(private readonly params: SamplingParams) {
     this.random = new Random(params.seed);
+    this.bans = new Bans(params);
   }
 
   /** Sample from `logits` (vocab,), unchanged; `history` is prompt and answer so far, for the penalties. */
   sample(logits: Float32Array, history: readonly number[]): Sample {
     const { params } = this;
-    const adjusted = adjust(logits, params, history);
+    const adjusted = adjust(logits, params, history, this.bans.ids(history));
     let token: number;
     if (params.temperature === 0) {
       token = argmax(adjusted);
@@ -38,16 +41,22 @@ export class Sampler {
 }
 
 /** Apply steps 1 and 2 of `SamplingParams`; returns `logits` itself if they do nothing. */
-export function adjust(logits: Float32Array, params: SamplingParams, history: readonly number[]): Float32Array {
+export function adjust(
+  logits: Float32Array,
+  params: SamplingParams,
+  history: readonly number[],
+  banned: ReadonlySet<number>,
+): Float32Array {
   const biases = Object.entries(params.logit_bias);
   const { repetition_penalty: repetition, frequency_penalty: frequency, presence_penalty: presence } = params;
   const penalises = (repetition !== 1 || presence !== 0 || frequency !== 0) && params.repeat_last_n !== 0;
-  if (!biases.length && !penalises) return logits;
+  if (!biases.length && !banned.size && !penalises) return logits;
   const adjusted = logits.slice();
   for (const [token, bias] of biases) {
     const id = Number(token);
     adjusted[id] = (adjusted[id] as number) + bias;
   }
+  for (const id of banned) adjusted[id] = -Infinity;
   if (!penalises) return adjusted;
   const seen = params.repeat_last_n < 0 ? history : history.slice(-params.repeat_last_n);
   for (const [token, count] of counts(seen)) {
@@ -121,6 +130,6 @@ export function tokenLogprob(logits: Float32Array, token: number, top: number): 
 function notFinite(): ArgosyError {
   return new ArgosyError(
     "the model's logits have no finite number to sample from (NaN, or every token banned)",
-    "remove bans from logit_bias; without any, the GPU or its driver computes wrongly: try another browser",
+    "remove bans (logit_bias, suppress_tokens, bad_words_ids, no_repeat_ngram_size); without any, the GPU or its driver computes wrongly: try another browser",
   );
 }

@@ -30,7 +30,9 @@ export interface LoadOptions {
 /**
  * How the next token is chosen, in this order:
  *
- * 1. `logit_bias` is added to the logits (token id -> bias; `-Infinity` bans a token).
+ * 1. `logit_bias` is added to the logits (token id -> bias; `-Infinity` bans a token). Banned are also `suppress_tokens`,
+ *    for the first token of an answer `begin_suppress_tokens`, what would complete a sequence of `bad_words_ids`, and
+ *    what would repeat a sequence of `no_repeat_ngram_size` tokens of prompt and answer (0: off).
  * 2. Penalties, over the last `repeat_last_n` tokens of prompt and answer (0: off, -1: all of them).
  * 3. `top_k` keeps the k largest (0: off).
  * 4. `typical_p` keeps the tokens nearest to the entropy that together have this probability (1: off).
@@ -51,7 +53,11 @@ export interface SamplingParams {
   presence_penalty: number;
   frequency_penalty: number;
   repeat_last_n: number;
+  no_repeat_ngram_size: number;
   logit_bias: Readonly<Record<number, number>>;
+  suppress_tokens: readonly number[];
+  begin_suppress_tokens: readonly number[];
+  bad_words_ids: readonly (readonly number[])[];
   /** A whole number from 0 (a bigint above 2^53), or null for a new one each time. */
   seed: number | bigint | null;
   /** Whether to report the log-probability of every token in `last.logprobs`. */
@@ -64,7 +70,7 @@ export interface SamplingParams {
 export interface GenerationConfig extends SamplingParams {
   /** The answer ends with the reason "length" after so many; null: when the model ends it or the context is full. */
   max_tokens: number | null;
-  /** Strings before which the answer ends; they may span tokens. */
+  /** Strings before which the answer ends; they may span tokens. Options take a single one, too. */
   stop: readonly string[];
   /** Continue past the model's end-of-answer token. */
   ignore_eos: boolean;
@@ -73,7 +79,8 @@ export interface GenerationConfig extends SamplingParams {
 }
 
 /** Options of one answer; they override the model's defaults. */
-export interface GenerateOptions extends Partial<GenerationConfig> {
+export interface GenerateOptions extends Partial<Omit<GenerationConfig, "stop">> {
+  stop?: string | readonly string[];
   /** Aborting it ends the answer, like `stop()`. */
   signal?: AbortSignal;
   /** Further variables of the chat template, such as `enable_thinking`. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { Bans } from "../../src/bans.js";
 import { Reader } from "../../src/records.js";
 import { DEFAULTS, modelDefaults, resolve } from "../../src/params.js";
 import { Random } from "../../src/random.js";
@@ -37,7 +38,7 @@ for (const { name, logits: values, cases } of shapes) {
     const logits = Float32Array.from(values);
     test.each(cases.map((recorded) => [JSON.stringify(recorded.params), recorded] as const))("%s", (_, recorded) => {
       const params = resolve(recorded.params, neutral);
-      const adjusted = adjust(logits, params, recorded.history);
+      const adjusted = adjust(logits, params, recorded.history, new Bans(params).ids(recorded.history));
       const expected = logits.slice();
       for (const [id, value] of Object.entries(recorded.changed)) expected[Number(id)] = value;
       adjusted.forEach((value, id) => {
@@ -81,6 +82,26 @@ test("the heaviest run is the one that sorting everything finds", () => {
   }
 });
 
+test("a ban for the first token ends with it, even if a context that slides has that length again", () => {
+  const bans = new Bans({ ...DEFAULTS, begin_suppress_tokens: [4], suppress_tokens: [2] });
+  const banned = [[1, 2], [1, 2], [1, 2, 3], [1, 2]].map((history) => [...bans.ids(history)]);
+  expect(banned).toEqual([[2, 4], [2, 4], [2], [2]]);
+});
+
+test("what the makers recommend is read from the chat config", () => {
+  const read = (values: Record<string, unknown>) => modelDefaults(new Reader(values, "test", ""));
+  expect(read({ top_k: 0, temperature: 0.6 })).toEqual({ ...DEFAULTS, temperature: 0.6, top_p: 1, min_p: 0 });
+  expect(read({ repetition_penalty: 1.1 })).toEqual({ ...DEFAULTS, repetition_penalty: 1.1, repeat_last_n: -1 });
+  expect(read({ repetition_penalty: 1.1, repeat_last_n: 9 }).repeat_last_n).toBe(9);
+  const more = { stop: ["x"], bad_words_ids: [[3, 4]], suppress_tokens: [1], no_repeat_ngram_size: 3, max_tokens: 7 };
+  expect(read(more)).toEqual({ ...DEFAULTS, ...more });
+  expect(() => read({ suppress_tokens: "all" })).toThrow("`suppress_tokens=all` is not allowed");
+});
+
+test("a single stop string is a list of one", () => {
+  expect(resolve({ stop: "a" }, DEFAULTS).stop).toEqual(["a"]);
+});
+
 test("logits without a finite number are refused", () => {
   for (const bad of [NaN, -Infinity]) {
     for (const temperature of [0, 1]) {
@@ -98,6 +119,9 @@ test.each([
   [{ seed: -1 }, "`seed=-1` is not allowed"],
   [{ stop: [""] }, "`stop=` is not allowed, it must be strings of 1 to 1000 characters"],
   [{ logit_bias: { 3: Infinity } }, "`logit_bias=Infinity` is not allowed"],
+  [{ suppress_tokens: [-1] }, "`suppress_tokens=-1` is not allowed, it must be made of token ids"],
+  [{ bad_words_ids: [[]] }, "none of them empty"],
+  [{ no_repeat_ngram_size: -1 }, "a whole number from 0"],
   [{ top_logprobs: 2 }, "0 unless `logprobs` is true"],
   [{ temprature: 1 } as GenerateOptions, "`temprature` is not a generation setting"],
 ] as [GenerateOptions, string][])("%j is refused", (options, message) => {
