@@ -96,9 +96,9 @@ class Checkpoint(ABC):
     def tokenizer_files(self) -> dict[str, bytes]:
         """Return the tokenizer's files by name: always `tokenizer.json` and `tokenizer_config.json`.
 
-        `generation_config.json`, `special_tokens_map.json` and `chat_template.jinja` are included if the checkpoint has
-        them; a GGUF file's chat template is in `tokenizer_config.json`. Raises CheckpointError or UnsupportedModelError
-        if there is no usable tokenizer.
+        These two hold all tokens, also those that other files of the checkpoint add. `generation_config.json` and
+        `chat_template.jinja` are included if the checkpoint has them; a GGUF file's chat template is in
+        `tokenizer_config.json`. Raises CheckpointError or UnsupportedModelError if there is no usable tokenizer.
         """
 
     @abstractmethod

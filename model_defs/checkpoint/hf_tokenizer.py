@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from argosy.model_defs.checkpoint.added_tokens import Sources, class_defaults, declared_numbers, merge_tokens
 from argosy.model_defs.checkpoint.pre_tokenizers import PRE_TOKENIZERS
 from argosy.model_defs.checkpoint.storage import parse_object, read_small
-from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, verify
+from argosy.model_defs.checkpoint.tokenizer_json import byte_level_bpe, verify
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.strict_json import TOKENIZER_MEMORY
 from argosy.support.text import one_line
 
-PASSED = ("generation_config.json", "special_tokens_map.json")
 TOKENIZER_INPUTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,27 +23,34 @@ TOKENIZER_INPUTS = (
     "vocab.json",
     "merges.txt",
     "added_tokens.json",
-    *PASSED,
+    "special_tokens_map.json",
+    "generation_config.json",
 )
-FLAGS = ("special", "lstrip", "rstrip", "normalized", "single_word")
 # Pre-tokenizers of models published as vocab.json and merges.txt, by `tokenizer_class` or `model_type`.
 BYTE_LEVEL = {"GPT2": "gpt-2", "gpt2": "gpt-2", "Qwen2": "qwen2", "qwen2": "qwen2", "Qwen3": "qwen2", "qwen3": "qwen2"}
 
 
 def tokenizer_files(directory: Path, config: Mapping[str, object]) -> dict[str, bytes]:
-    """See `Checkpoint.tokenizer_files`."""
-    settings = _object(directory / "tokenizer_config.json") or {}
+    """See `Checkpoint.tokenizer_files`. What the older files say of tokens is merged into the two that are returned."""
+    sources = Sources(
+        settings=_object(directory / "tokenizer_config.json") or {},
+        special_map=_object(directory / "special_tokens_map.json") or {},
+        numbers=_object(directory / "added_tokens.json") or {},
+    )
     template = _template(directory)
     if template is not None:
-        settings = {**settings, "chat_template": template}
-    out = {"tokenizer.json": _tokenizer(directory, settings, config)}
-    out["tokenizer_config.json"] = (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+        sources.settings["chat_template"] = template
+    tokenizer, settings = _tokenizer(directory, sources, config)
+    out = {"tokenizer.json": tokenizer, "tokenizer_config.json": _written(settings)}
     if template is not None:
         out["chat_template.jinja"] = template.encode("utf-8")
-    for name in PASSED:
-        if (value := _object(directory / name)) is not None:
-            out[name] = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    if (generation := _object(directory / "generation_config.json")) is not None:
+        out["generation_config.json"] = _written(generation)
     return out
+
+
+def _written(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def _object(path: Path) -> dict[str, object] | None:
@@ -63,16 +70,13 @@ def _template(directory: Path) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def _tokenizer(directory: Path, settings: Mapping[str, object], config: Mapping[str, object]) -> bytes:
-    """Read `tokenizer.json`, or build it from older files."""
+def _tokenizer(directory: Path, sources: Sources, config: Mapping[str, object]) -> tuple[bytes, dict[str, object]]:
+    """Read `tokenizer.json`, or build it from older files. Returns it with the merged `tokenizer_config.json`."""
     path = directory / "tokenizer.json"
     if path.exists():
-        data = read_small(path)
-        parse_object(data, f"`{path_line(path)}`", TOKENIZER_MEMORY)
-        verify(data, f"`{path_line(path)}`")
-        return data
+        return _completed(path, sources, config)
     if (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
-        return _from_vocab_and_merges(directory, settings, config)
+        return _from_vocab_and_merges(directory, sources, config)
     hint = "it should hold tokenizer.json"
     if (directory / "tokenizer.model").exists():
         hint = (
@@ -82,8 +86,37 @@ def _tokenizer(directory: Path, settings: Mapping[str, object], config: Mapping[
     raise CheckpointError(f"`{path_line(directory)}` has no `tokenizer.json`", hint)
 
 
-def _from_vocab_and_merges(directory: Path, settings: Mapping[str, object], config: Mapping[str, object]) -> bytes:
+def _completed(path: Path, sources: Sources, config: Mapping[str, object]) -> tuple[bytes, dict[str, object]]:
+    """Read `tokenizer.json`, and add the tokens that only other files have. Prompts are neither cut nor padded."""
+    data, what = read_small(path), f"`{path_line(path)}`"
+    stored = parse_object(data, what, TOKENIZER_MEMORY)
+    before = stored.get("added_tokens")
+    sources.stored = before if isinstance(before, list) else []
+    byte_level = '"ByteLevel"' in json.dumps([stored.get("pre_tokenizer"), stored.get("decoder")])
+    sources.defaults = class_defaults(sources.settings, config, byte_level)
+    merged = merge_tokens(sources, _vocabulary(stored), stored.get("padding"))
+    changes = {"truncation": None, "padding": None, "added_tokens": [token.as_json() for token in merged.added]}
+    if any(stored.get(key) != value for key, value in changes.items()):
+        data = json.dumps({**stored, **changes}, ensure_ascii=False).encode("utf-8")
+    verify(data, what)
+    return data, merged.settings
+
+
+def _vocabulary(tokenizer: Mapping[str, object]) -> dict[str, int]:
+    """Return the vocabulary of a tokenizer, without added tokens; what is malformed in it is left out."""
+    model = tokenizer.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, list):
+        pieces = [piece[0] if isinstance(piece, list) and piece else None for piece in vocabulary]
+        return {piece: number for number, piece in reversed(list(enumerate(pieces))) if isinstance(piece, str)}
+    return {text: n for text, n in vocabulary.items() if type(n) is int} if isinstance(vocabulary, dict) else {}
+
+
+def _from_vocab_and_merges(
+    directory: Path, sources: Sources, config: Mapping[str, object]
+) -> tuple[bytes, dict[str, object]]:
     """Build a byte-level tokenizer from `vocab.json`, `merges.txt` and the special tokens in other files."""
+    settings = sources.settings
     name = str(settings.get("tokenizer_class") or config.get("model_type"))
     name = name.removesuffix("Fast").removesuffix("Tokenizer")
     if name not in BYTE_LEVEL:
@@ -98,11 +131,19 @@ def _from_vocab_and_merges(directory: Path, settings: Mapping[str, object], conf
         raise CheckpointError(f"`{path_line(path)}` does not map tokens to numbers", "download it again")
     if len(set(vocab.values())) != len(vocab):
         raise CheckpointError(f"`{path_line(path)}` gives one number to two tokens", "download it again")
-    added = _added_tokens(directory, settings, vocab)
-    vocab |= {token.content: token.id for token in added}
     merges = _merges(directory / "merges.txt", vocab)
-    before = [added_text(settings.get("bos_token"))] if settings.get("add_bos_token") is True else []
-    return byte_level_bpe(vocab, merges, added, PRE_TOKENIZERS[BYTE_LEVEL[name]], [b for b in before if b in vocab])
+    taken = {number: text for text, number in vocab.items()}
+    for number, text in declared_numbers(sources):
+        if taken.setdefault(number, text) != text:
+            raise CheckpointError(f"token `{one_line(text)}` has the number of another", "download it again")
+        vocab.setdefault(text, number)
+    sources.defaults = class_defaults(settings, config, byte_level=True)
+    merged = merge_tokens(sources, vocab, None)
+    vocab |= {token.content: token.id for token in merged.added}
+    named = {end: merged.settings.get(f"{end}_token") for end in ("bos", "eos") if settings.get(f"add_{end}_token")}
+    before, after = ([token] if isinstance(token := named.get(end), str) else [] for end in ("bos", "eos"))
+    tokenizer = byte_level_bpe(vocab, merges, merged.added, PRE_TOKENIZERS[BYTE_LEVEL[name]], before, after)
+    return tokenizer, merged.settings
 
 
 def _merges(path: Path, vocab: Mapping[str, object]) -> list[str]:
@@ -120,38 +161,3 @@ def _merges(path: Path, vocab: Mapping[str, object]) -> list[str]:
                 "download it again",
             )
     return merges
-
-
-def added_text(token: object) -> str:
-    """Return the text of a special token, which older files write as an object."""
-    if isinstance(token, Mapping):
-        token = token.get("content")
-    return token if isinstance(token, str) else ""
-
-
-def _added_tokens(directory: Path, settings: Mapping[str, object], vocab: Mapping[str, int]) -> list[Added]:
-    """Collect the added tokens of `tokenizer_config.json`, `added_tokens.json` and `special_tokens_map.json`."""
-    found: dict[str, Added] = {}
-    decoder = settings.get("added_tokens_decoder")
-    for key, value in decoder.items() if isinstance(decoder, dict) else ():
-        text = added_text(value)
-        if not key.isascii() or not key.isdigit() or len(key) > 9 or not text:
-            raise CheckpointError(
-                f"`added_tokens_decoder` has the entry `{one_line(key)}`, which is not a token", "download it again"
-            )
-        flags = {flag: isinstance(value, dict) and value.get(flag) is True for flag in FLAGS}
-        found[text] = Added(int(key), text, **flags)
-    for text, i in (_object(directory / "added_tokens.json") or {}).items():
-        if type(i) is not int or not 0 <= i < 1 << 31:
-            raise CheckpointError(f"`added_tokens.json` gives `{one_line(text)}` no number", "download it again")
-        found.setdefault(text, Added(i, text, special=True))
-    named = {**(_object(directory / "special_tokens_map.json") or {}), **settings}
-    for key, value in named.items():
-        text = added_text(value)
-        if key.endswith("_token") and text in vocab:
-            found.setdefault(text, Added(vocab[text], text, special=True))
-    taken = {i: text for text, i in vocab.items()}
-    for token in found.values():
-        if taken.setdefault(token.id, token.content) != token.content:
-            raise CheckpointError(f"token `{one_line(token.content)}` has the number of another", "download it again")
-    return list(found.values())

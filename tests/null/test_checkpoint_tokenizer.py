@@ -241,23 +241,45 @@ def _directory(path: Path, **files: bytes) -> Path:
 
 
 def test_tokenizer_json_passes_unchanged(tmp_path: Path) -> None:
-    _directory(tmp_path, special_tokens_map__json=b'{"bos_token": "a"}', generation_config__json=b'{"eos_token_id": 2}')
+    """A file that declares all tokens itself."""
+    _directory(tmp_path, generation_config__json=b'{"eos_token_id": 2}')
     files = open_checkpoint(tmp_path).tokenizer_files()
     assert files["tokenizer.json"] == (tmp_path / "tokenizer.json").read_bytes()
-    assert json.loads(files["special_tokens_map.json"]) == {"bos_token": "a"}
     assert json.loads(files["generation_config.json"]) == {"eos_token_id": 2}
-    assert json.loads(files["tokenizer_config.json"]) == {}
+    assert json.loads(files["tokenizer_config.json"]) == {"added_tokens_decoder": {}}
+
+
+def test_older_files_are_merged_into_the_two_that_are_written(tmp_path: Path) -> None:
+    _directory(tmp_path, special_tokens_map__json=b'{"bos_token": "a"}', added_tokens__json=b'{"<end>": 3}')
+    files = open_checkpoint(tmp_path).tokenizer_files()
+    assert sorted(files) == ["tokenizer.json", "tokenizer_config.json"]
+    added = json.loads(files["tokenizer.json"])["added_tokens"]
+    assert [(token["id"], token["content"], token["special"]) for token in added] == [
+        (0, "a", True),
+        (3, "<end>", False),
+    ]
+    settings = json.loads(files["tokenizer_config.json"])
+    assert settings["bos_token"] == "a" and list(settings["added_tokens_decoder"]) == ["0", "3"]
+
+
+def test_truncation_and_padding_are_not_written(tmp_path: Path) -> None:
+    tokenizer = json.loads(tiny_directory().files["tokenizer.json"])
+    tokenizer["truncation"] = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    tokenizer["padding"] = {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}
+    _directory(tmp_path, tokenizer__json=json.dumps(tokenizer).encode())
+    written = json.loads(open_checkpoint(tmp_path).tokenizer_files()["tokenizer.json"])
+    assert written == {**tokenizer, "truncation": None, "padding": None}
 
 
 def test_the_template_file_comes_first(tmp_path: Path) -> None:
     _directory(
         tmp_path,
-        tokenizer_config__json=b'{"chat_template": "old", "bos_token": "a"}',
+        tokenizer_config__json=b'{"chat_template": "old"}',
         chat_template__jinja="neu \u00fc".encode(),
         chat_template__json=b'{"chat_template": "older"}',
     )
     files = open_checkpoint(tmp_path).tokenizer_files()
-    assert json.loads(files["tokenizer_config.json"]) == {"chat_template": "neu \u00fc", "bos_token": "a"}
+    assert json.loads(files["tokenizer_config.json"]) == {"chat_template": "neu \u00fc", "added_tokens_decoder": {}}
     assert files["chat_template.jinja"].decode() == "neu \u00fc"
     (tmp_path / "chat_template.jinja").unlink()
     files = open_checkpoint(tmp_path).tokenizer_files()
