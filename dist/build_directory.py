@@ -49,9 +49,11 @@ if TYPE_CHECKING:
 class BuildDirectory:
     """A locked output directory and its manifest."""
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, found: Manifest | None = None) -> None:
+        """`found` is the manifest that was there before."""
         self.directory = directory
         self.manifest = manifest
+        self.found = found
 
     def is_current(self, stage: StageRecord | None, key: str) -> bool:
         """Return whether `stage` was made with `key`, and its files are complete and unaltered."""
@@ -120,13 +122,13 @@ def open_build_directory(
         remove_leftovers(directory)
         _refuse_foreign(directory)
         fresh = Manifest(model=model, quantization=quantization, checkpoint_digest=checkpoint_digest)
-        manifest = fresh
+        manifest, found = fresh, None
         with contextlib.suppress(ArtefactError):
             found = read_manifest(directory, keys=keys)
             manifest = dataclasses.replace(
                 fresh, weights=found.weights, config=found.config, libraries=found.libraries, files=found.files
             )
-        yield BuildDirectory(directory, manifest)
+        yield BuildDirectory(directory, manifest, found)
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -120,7 +120,8 @@ StageRecord: TypeAlias = "WeightsRecord | ConfigRecord | LibraryRecord"
 class Manifest:
     """The record of an artefact directory.
 
-    `model` is the argument of `argosy build --model`: a name, a Hugging Face id, or a path.
+    `model` names the checkpoint for `argosy build --model`: a name, a Hugging Face id, or an absolute path. `options`
+    are the options of the build that are not the defaults, by name; None if they are not known.
     """
 
     model: str
@@ -132,6 +133,7 @@ class Manifest:
     config: ConfigRecord | None = None
     libraries: dict[str, LibraryRecord] = dataclasses.field(default_factory=dict)
     files: dict[str, FileRecord] = dataclasses.field(default_factory=dict)
+    options: dict[str, str] | None = None
 
     def with_files(self, directory: Path, names: Iterable[str]) -> Manifest:
         """Return the manifest with the present sizes and digests of the files `names` in `directory`."""
@@ -157,7 +159,7 @@ class Manifest:
 
     def build_command(self, directory: Path, target: str) -> str:
         """Return the command that builds the artefact in `directory` again."""
-        return build_command(self.model, target, self.quantization, directory)
+        return build_command(self.model, target, self.quantization, directory, self.options)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -241,11 +243,19 @@ def _parse(directory: Path, fields: Fields, hint: str | None) -> Manifest:
         config=None if fields.values.get("config") is None else _config(fields.child("config")),
         libraries={target: _library(library) for target, library in fields.items("libraries")},
         files={name: _file(file) for name, file in fields.items("files")},
+        options=_options(fields),
     )
     for name in manifest.used_files():
         if name not in manifest.files:
             raise fields.error("files", f"has no digest of `{name}`")
     return manifest
+
+
+def _options(fields: Fields) -> dict[str, str] | None:
+    if fields.values.get("options") is None:
+        return None
+    options = fields.child("options")
+    return {name: options.text(name) for name in options.values}
 
 
 def _file(fields: Fields) -> FileRecord:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from argosy.support import env
@@ -60,8 +61,17 @@ def _is_checkout(directory: Path) -> bool:
     return (directory / "dist" / "build_directory.py").is_file() and (directory / "pyproject.toml").is_file()
 
 
-def artefact_name(model: str, quantization: str) -> str:
+# Build option -> what precedes its value in the name of a directory.
+_MARKS = {
+    "rounding": "", "context-window": "ctx", "prefill-chunk": "chunk", "max-batch": "batch", "activations": "",
+    "kv": "kv",
+}  # fmt: skip
+
+
+def artefact_name(model: str, quantization: str, options: Mapping[str, str] | None = None) -> str:
     """Name the directory of a model (a name, an id or a path) in a scheme, such as `smollm2-135m-q4f16_1`.
+
+    `options` are those of the build that are not the defaults; each adds a part, such as `-ctx2048`.
 
     Raises UsageError if no character of the model's name is safe in a file name.
     """
@@ -69,7 +79,13 @@ def artefact_name(model: str, quantization: str) -> str:
     if not slug:
         hint = "name the directory with `--output DIR`, or rename the model in Latin letters"
         raise UsageError(f"no directory can be named after the model `{model}`", hint)
-    return f"{slug}-{quantization}"
+    parts = (f"-{mark}{options[name]}" for name, mark in _MARKS.items() if options and name in options)
+    return f"{slug}-{quantization}{''.join(parts)}"
+
+
+def option_words(options: Mapping[str, str]) -> list[str]:
+    """Return options as words of a command line, such as `--context-window 2048`."""
+    return [word for name in _MARKS if name in options for word in (f"--{name}", options[name])]
 
 
 def library_name(model: str, quantization: str, target: str, suffix: str) -> str:
@@ -83,19 +99,22 @@ def model_slug(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+]+", "-", last).strip("-.")[:80]
 
 
-def build_command(model: str, target: str, quantization: str, directory: Path | None = None) -> str:
+def build_command(
+    model: str, target: str, quantization: str, directory: Path | None = None, options: Mapping[str, str] | None = None
+) -> str:
     """Return the `argosy build` command with these arguments, quoted for a shell.
 
     `--output` is left out if `directory` is the default one.
     """
     words = ["argosy", "build", "--model", model, "--target", target, "--quantization", quantization]
-    if directory is not None and not _is_usual(directory, model, quantization):
+    words += option_words(options or {})
+    if directory is not None and not _is_usual(directory, model, quantization, options):
         words += ["--output", str(directory)]
     return shlex.join(words)
 
 
-def _is_usual(directory: Path, model: str, quantization: str) -> bool:
+def _is_usual(directory: Path, model: str, quantization: str, options: Mapping[str, str] | None) -> bool:
     """Return whether `directory` is where `argosy build` writes by default."""
     if not model_slug(model):
         return False
-    return directory.resolve() == (output_root() / artefact_name(model, quantization)).resolve()
+    return directory.resolve() == (output_root() / artefact_name(model, quantization, options)).resolve()

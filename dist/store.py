@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -76,6 +77,17 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
 def known_artefacts(roots: Iterable[Path] | None = None) -> list[Path]:
     """List the artefacts below `roots`, by default below all `artefact_roots`."""
     return [artefact for root in (artefact_roots() if roots is None else roots) for artefact in list_artefacts(root)]
+
+
+def shortest_name(artefact: Path, target: str = "cpu") -> str:
+    """Return the shortest text that finds an artefact: its model's name, its own, or its path."""
+    manifest = manifest_of(artefact)
+    names = [model_slug(manifest.model) if manifest else "", artefact.name]
+    for name in filter(None, names):
+        with contextlib.suppress(ArtefactError):
+            if find_artefact(name, target).resolve() == artefact.resolve():
+                return name
+    return str(artefact)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -8,6 +8,7 @@ whose inputs have not changed is skipped. The directory's manifest records a ste
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from argosy.build.library import library_step
 from argosy.build.recipe import BuildRecipe, prepare
 from argosy.build.request import ROUNDINGS, STAGES, BuildRequest, Stage
 from argosy.build.steps import BuildReport, BuildStep, StageReport, run_step
+from argosy.build.variant import difference, merged_options, refusal
 from argosy.build.weights import WEIGHTS
 from argosy.dist.build_directory import open_build_directory
 from argosy.dist.manifest import sign_manifest
@@ -42,12 +44,19 @@ def build(
     from them.
     """
     started = time.perf_counter()
-    recipe = prepare(request)
-    reports = []
+    recipe = prepare(request, whole=set(stages) == set(STAGES))
+    reports, notes = [], recipe.notes
     keys = trusted_keys() if sign_with is None else (sign_with.get_public_key(),)
     with open_build_directory(
         recipe.directory, model=recipe.name, quantization=recipe.scheme.name, checkpoint_digest=recipe.digest, keys=keys
     ) as directory:
+        found = directory.found
+        differs = found and difference(found, recipe.name, recipe.digest, recipe.variant, stages, recipe.directory)
+        if differs and request.output is None and not request.force:
+            raise refusal(differs, recipe.directory)
+        notes += (f"{differs}: it was replaced",) if differs else ()
+        options = merged_options(found, recipe.variant, stages)
+        directory.manifest = dataclasses.replace(directory.manifest, options=options)
         for step in _steps(stages, recipe.targets):
             reports.append(run_step(step, recipe, directory, request, progress))
         manifest = directory.manifest
@@ -56,7 +65,7 @@ def build(
             sign_manifest(recipe.directory, sign_with)
     return BuildReport(
         recipe.directory, recipe.name, recipe.scheme.name, recipe.targets, tuple(reports),
-        time.perf_counter() - started, complete, recipe.notes,
+        time.perf_counter() - started, complete, notes,
     )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from argosy.build.request import ROUNDINGS, BuildRequest
-from argosy.compiler.targets import check_options, check_scheme, check_targets, check_tensors, with_companions
+from argosy.build.variant import chosen_options
+from argosy.compiler.targets import TARGETS, check_options, check_scheme, check_targets, check_tensors, with_companions
 from argosy.dist.naming import artefact_name, output_root
 from argosy.support.errors import UsageError
 from argosy.support.user_files import absolute
@@ -28,8 +29,8 @@ class BuildRecipe:
     """A build request with every choice made and every input opened.
 
     `tokenizer_files` are the checkpoint's, `preset` the settings of answers for a model that recommends none.
-    `options` are those that the request sets and that only some targets take. `ignorable` are names of tensors that
-    the checkpoint holds and the model does not use; `digest` is the checkpoint's.
+    `options` are those that the request sets and that only some targets take, `variant` all that are not the defaults.
+    `ignorable` are names of tensors that the checkpoint holds and the model does not use; `digest` is the checkpoint's.
     """
 
     name: str
@@ -44,6 +45,7 @@ class BuildRecipe:
     rounding: str
     targets: tuple[str, ...]
     options: Mapping[str, str]
+    variant: dict[str, str]
     bounds: Bounds
     directory: Path
     ignorable: tuple[str, ...]
@@ -51,9 +53,10 @@ class BuildRecipe:
     notes: tuple[str, ...]
 
 
-def prepare(request: BuildRequest) -> BuildRecipe:
+def prepare(request: BuildRequest, whole: bool = True) -> BuildRecipe:
     """Resolve, open and check everything; write nothing.
 
+    By default a `whole` build with options has a directory of its own. Single stages have one that they share.
     Raises ArgosyError for whatever cannot be built.
     """
     from argosy.compiler.bounds import bounds_for
@@ -77,6 +80,7 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     checkpoint = open_checkpoint(resolved.path)
     longest = read_spec(checkpoint.config)
     bounds = bounds_for(longest, request.context_window, request.prefill_chunk, request.max_batch)
+    variant = chosen_options(request, bounds, longest, scheme.name, [TARGETS[target] for target in targets])
     model = read_model(checkpoint, bounds.context_window)  # some rope scalings depend on the window
     check_sources(model.parameters, checkpoint, model.ignorable)
     plan = choose_formats(model.parameters, scheme, checkpoint)
@@ -88,8 +92,8 @@ def prepare(request: BuildRequest) -> BuildRecipe:
     return BuildRecipe(
         name=name, checkpoint=checkpoint, config=checkpoint.config, tokenizer_files=files, preset=preset,
         spec=model.spec, parameters=model.parameters, plan=plan, scheme=scheme, rounding=request.rounding,
-        targets=targets, options=options, bounds=bounds,
-        directory=request.output or output_root() / artefact_name(name, scheme.name),
+        targets=targets, options=options, variant=variant, bounds=bounds,
+        directory=request.output or output_root() / artefact_name(name, scheme.name, variant if whole else None),
         ignorable=model.ignorable, digest=checkpoint.digest(), notes=notes,
     )  # fmt: skip
 

@@ -82,7 +82,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Sign the artefact with this secret key (see `argosy sign`). What the key has not signed before is built "
         "anew.",
     ),
-    "force": click.option("--force", is_flag=True, help="Redo what is up to date as well."),
+    "force": click.option(
+        "--force", is_flag=True, help="Redo what is up to date as well, and replace a build with other options.",
+    ),
     "debug_dump": click.option(
         "--debug-dump", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
         help="Write the IR after each phase and pass, timings, and the generated source to DIR.",
@@ -104,6 +106,15 @@ def options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 def run(stages: Sequence[Stage], as_json: bool, sign: Path | None = None, **choices: Any) -> None:
     """Build `stages` with the choices of the command line, and print a report."""
+    report = build_stages(stages, sign, **choices)
+    if as_json:
+        console.data_json(dataclasses.asdict(report) | {"directory": str(report.directory)})
+    else:
+        _summarize(report)
+
+
+def build_stages(stages: Sequence[Stage], sign: Path | None = None, **choices: Any) -> BuildReport:
+    """Build `stages` with the choices of the command line, with progress and notes on stderr."""
     from argosy.support.interrupts import ctrl_c_deferred
 
     with ctrl_c_deferred():  # NumPy starts threads
@@ -116,10 +127,7 @@ def run(stages: Sequence[Stage], as_json: bool, sign: Path | None = None, **choi
         report = build(request, Stopping(progress, signals), stages, key)
     for note in report.notes:
         console.say(f"note: {note}")
-    if as_json:
-        console.data_json(dataclasses.asdict(report) | {"directory": str(report.directory)})
-    else:
-        _summarize(report, request.model)
+    return report
 
 
 @dataclasses.dataclass(slots=True)
@@ -172,8 +180,9 @@ def stoppable() -> Iterator[Signals]:
             signal.signal(number, handler)
 
 
-def _summarize(report: BuildReport, model: str) -> None:
-    from argosy.dist.naming import build_command
+def _summarize(report: BuildReport) -> None:
+    from argosy.dist.manifest import read_manifest
+    from argosy.dist.store import shortest_name
     from argosy.support.text import human_size, human_time
 
     rows = [
@@ -196,10 +205,11 @@ def _summarize(report: BuildReport, model: str) -> None:
     console.table(("stage", "time", "size", "files"), rows)
     if report.complete:
         use = "web" if _for_browsers(report) else "chat"
-        then = shlex.join(["argosy", use, str(report.directory)])
+        then = shlex.join(["argosy", use, shortest_name(report.directory, "webgpu" if use == "web" else "cpu")])
         console.say("\nnext: ", console.styled(then, bold=True))
     else:
-        missing = build_command(model, ",".join(report.targets), report.scheme, report.directory)
+        manifest = read_manifest(report.directory)
+        missing = manifest.build_command(report.directory, ",".join(report.targets))
         console.say("\nnot complete yet, next: ", console.styled(missing, bold=True))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from argosy.build import BuildRequest, build, prepare
 from argosy.dist.artefact import Artefact, open_artefact
-from argosy.dist.naming import artefact_name, artefact_roots, output_root
+from argosy.dist.naming import artefact_roots
 from argosy.dist.store import known_artefacts
 from argosy.support.errors import ArgosyError, ArtefactError, UsageError
 from argosy.support.progress import Progress, Unit
@@ -45,8 +45,7 @@ def _usable(directory: Path, digest: str) -> Artefact | None:
 
 def _build(model: str, digest: str, progress: Progress) -> Artefact:
     """Build `model` without quantization; its checkpoint must still have this digest."""
-    output = output_root() / artefact_name(model, UNQUANTIZED)
-    request = BuildRequest(model=model, quantization=UNQUANTIZED, kv="f32", output=output)
+    request = BuildRequest(model=model, quantization=UNQUANTIZED, kv="f32")
     if prepare(request).digest != digest:
         raise UsageError(
             f"`{model}` is no longer the checkpoint that the artefact was built from",

@@ -40,7 +40,7 @@ class Place:
     @property
     def reference(self) -> Path:
         """Return where `eval` builds the reference."""
-        return self.root / "tiny-q0f32"
+        return self.root / "tiny-q0f32-kvf32"
 
 
 @pytest.fixture(scope="module")
