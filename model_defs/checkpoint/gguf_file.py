@@ -26,7 +26,7 @@ MetadataValue = int | float | bool | str | np.ndarray | list[str]
 
 VERSIONS = (2, 3)
 STRING_LIMIT = 16 << 20  # bytes; the longest genuine string is a chat template
-TEXTS_LIMIT = 1 << 22  # strings in one array; the largest vocabularies have 262144 tokens and twice as many merges
+TEXTS_LIMIT = 1 << 21  # strings in all arrays; the largest vocabularies have 262144 tokens and twice as many merges
 HEADER_LIMIT = 1 << 28  # bytes of metadata and descriptions together
 COUNT_LIMIT = 1 << 16  # tensors, and metadata values; the largest models have a few thousand tensors
 ALIGNMENT_LIMIT = 1 << 20
@@ -128,16 +128,18 @@ def _preamble(cursor: Cursor) -> tuple[int, int]:
 def _metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
     """Read the metadata."""
     out: dict[str, MetadataValue] = {}
+    texts = TEXTS_LIMIT
     for _ in range(count):
         key = cursor.text("a metadata key", STRING_LIMIT)
         if key in out:
             raise cursor.file.wrong(f"has the metadata key `{one_line(key)}` twice")
-        out[key] = _value(cursor, cursor.integer(4), key)
+        value = out[key] = _value(cursor, cursor.integer(4), key, texts)
+        texts -= len(value) if isinstance(value, list) else 0
     return out
 
 
-def _value(cursor: Cursor, kind: int, key: str) -> MetadataValue:
-    """Read one metadata value; arrays of numbers become numpy arrays, arrays of strings lists."""
+def _value(cursor: Cursor, kind: int, key: str, texts: int) -> MetadataValue:
+    """Read one metadata value; arrays of numbers become numpy arrays, arrays of at most `texts` strings lists."""
     if kind in SCALARS:
         return cursor.scalar(SCALARS[kind])
     if kind == STRING:
@@ -148,8 +150,8 @@ def _value(cursor: Cursor, kind: int, key: str) -> MetadataValue:
     label = f"a length of `{one_line(key)}`"
     if item == STRING:
         length = cursor.count(label, 8)
-        if length > TEXTS_LIMIT:
-            raise cursor.file.wrong(f"claims {label} of `{length}` strings, more than the {TEXTS_LIMIT} allowed")
+        if length > texts:
+            raise cursor.file.wrong(f"claims {label} of `{length}` strings, more than the {texts} allowed")
         label = f"an item of `{one_line(key)}`"
         return [cursor.text(label, STRING_LIMIT) for _ in range(length)]
     if item not in SCALARS:

@@ -17,6 +17,8 @@ import numpy as np
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 
+MOST_HEADS = 4096
+
 Change = Literal["none", "rope_q", "rope_k", "ungrouped_qkv", "transposed", "plus_one", "stacked_heads"]
 
 OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -158,6 +160,8 @@ def translate(spelling: Spelling, source: str, shape: tuple[int, ...], layers: i
             if change == "transposed" and leaf == "bias":
                 change = "none"
             if change == "stacked_heads":
+                if shape[0] > MOST_HEADS:
+                    raise CheckpointError(f"`{one_line(source)}` is made for `{shape[0]}` heads", "the file is damaged")
                 return tuple(Translated(f"{name.format(i)}.{leaf}", source, change, i) for i in range(shape[0]))
             return (Translated(f"{name}.{leaf}", source, change),)
     raise UnsupportedModelError(

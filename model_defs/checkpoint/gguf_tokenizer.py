@@ -18,6 +18,9 @@ from argosy.support.text import one_line
 
 PREFIX = "tokenizer.ggml."
 DAMAGED = "download it or convert it again"
+MOST_TOKENS = 1 << 19  # the largest vocabularies have 262144
+MOST_ADDED = 1 << 16  # control and user-defined tokens; gemma has 6400
+MOST_MERGES = 4  # for each token; genuine vocabularies have 1 to 3
 LONGEST_PIECE = 1024  # characters; finding the merges of a piece takes quadratic time
 # Tokens that end an answer, even if the file names only one of them as the end of sequence.
 ENDS_OF_TURN = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
@@ -112,6 +115,8 @@ def _tokens(values: Mapping[str, MetadataValue], rows: int) -> Tokens:
     texts = _texts(values, "tokens")
     if len(texts) > rows:
         raise CheckpointError(f"the GGUF file has `{len(texts)}` tokens, but an embedding of {rows} rows", DAMAGED)
+    if len(texts) > MOST_TOKENS:
+        raise CheckpointError(f"the GGUF file has `{len(texts)}` tokens, more than the {MOST_TOKENS} allowed", DAMAGED)
     kinds = _numbers(values, "token_type", len(texts), TokenKind.NORMAL)
     scores = _numbers(values, "scores", len(texts), 0.0)
     ids: dict[str, int] = {}
@@ -166,6 +171,9 @@ def _frame_flags(values: Mapping[str, MetadataValue], model: str) -> tuple[bool,
 def _added(tokens: Tokens, architecture: str, model: str) -> list[Added]:
     """List the added tokens: control tokens are special, user-defined ones are text that must not be split."""
     strips = architecture == "phi3" and model == "llama"  # they absorb the space after them
+    kinds = (TokenKind.CONTROL, TokenKind.USER_DEFINED, TokenKind.UNKNOWN)
+    if (count := sum(kind in kinds for kind in tokens.kinds)) > MOST_ADDED:
+        raise CheckpointError(f"the GGUF file has `{count}` added tokens, more than the {MOST_ADDED} allowed", DAMAGED)
     return [
         Added(
             i,
@@ -174,7 +182,7 @@ def _added(tokens: Tokens, architecture: str, model: str) -> list[Added]:
             rstrip=strips and tokens.kinds[i] == TokenKind.CONTROL and text not in PHI3_KEEPS_SPACE,
         )
         for text, i in tokens.ids.items()
-        if tokens.kinds[i] in (TokenKind.CONTROL, TokenKind.USER_DEFINED, TokenKind.UNKNOWN)
+        if tokens.kinds[i] in kinds
     ]
 
 
@@ -199,6 +207,8 @@ def _write_byte_level(
 ) -> bytes:
     """Build the tokenizer of model `gpt2`: byte-level BPE with the merges in the file."""
     merges = _texts(values, "merges")
+    if len(merges) > MOST_MERGES * len(tokens.texts):
+        raise CheckpointError(f"the GGUF file has `{len(merges)}` merges for {len(tokens.texts)} tokens", DAMAGED)
     for merge in merges:
         left, space, right = merge.partition(" ")
         if not space or " " in right or not {left, right, left + right} <= tokens.ids.keys():

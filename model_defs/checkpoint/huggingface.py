@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -130,6 +131,7 @@ def _open_shards(path: Path, index: str, reader: Callable[[Path], TensorFile]) -
     for name in weight_map.values():
         if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
             raise CheckpointError(f"{what} names the shard `{one_line(name)}`, which is not a plain file name", hint)
+    _check_listed(path, set(weight_map.values()), what, hint)
     shards = {name: reader(path / name) for name in sorted(set(weight_map.values()))}
     held = {name: frozenset(shard.names()) for name, shard in shards.items()}
     for tensor, name in weight_map.items():
@@ -138,3 +140,13 @@ def _open_shards(path: Path, index: str, reader: Callable[[Path], TensorFile]) -
                 f"{what} says that `{one_line(name)}` holds `{one_line(tensor)}`, but it does not", hint
             )
     return tuple(shards.values())
+
+
+def _check_listed(path: Path, listed: set[str], what: str, hint: str) -> None:
+    """Check that the index names all shards of its set: those of `model-00001-of-00003` with the same front and end."""
+    pattern = re.compile(r"(.+-)\d{5}(-of-\d{5}\.\w+)")
+    sets = {match.groups() for name in listed if (match := pattern.fullmatch(name))}
+    for file in sorted(path.iterdir()):
+        match = pattern.fullmatch(file.name)
+        if match and match.groups() in sets and file.name not in listed:
+            raise CheckpointError(f"{what} does not name `{one_line(file.name)}`, which belongs to its shards", hint)

@@ -108,11 +108,18 @@ def _entries(file: BoundedFile) -> dict[str, StoredTensor]:
     if not 2 <= length <= HEADER_LIMIT or 8 + length > file.size:
         raise file.wrong(f"claims a header of `{length}` bytes, but has only {file.size}")
     header = parse_object(cursor.take(length), f"the header of `{file.name}`")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None)
+    if metadata is not None and not _are_texts(metadata):
+        raise file.wrong(f"has the `__metadata__` `{one_line(metadata)}`, which is not a table of texts")
     where = f"in `{file.name}`"
     entries = {name: _entry(name, value, 8 + length, where) for name, value in header.items()}
     _check_layout(entries, 8 + length, file)
     return entries
+
+
+def _are_texts(value: object) -> bool:
+    """Return whether `value` is an object whose values are texts."""
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _entry(name: str, value: object, base: int, where: str) -> StoredTensor:

@@ -10,6 +10,10 @@ from argosy.model_defs.checkpoint.pre_tokenizers import PreTokenizer
 from argosy.support.errors import CheckpointError
 from argosy.support.text import one_line
 
+DAMAGED = "download it or convert it again"
+LETTERS = 1 << 22  # characters of all pieces; a vocabulary of 262144 has 1.8 million
+MERGED = 6  # characters of the merges for each character of the pieces; genuine vocabularies have 2 to 3
+LETTERS_OF_FEW = 1 << 12  # in vocabularies that are too small to have a usual share
 SPACE = "\u2581"  # how sentencepiece writes a space
 
 
@@ -90,16 +94,26 @@ def merges_of_scores(vocab: Mapping[str, int], scores: Mapping[str, float], part
     """List the merges that a sentencepiece vocabulary implies, best first.
 
     A piece is merged from any two `parts` that add up to it; pieces with higher scores come first. `scores` holds the
-    pieces that may be merged.
+    pieces that may be merged. Raises CheckpointError for pieces that are longer or overlap more than those of words do.
     """
+    letters = sum(map(len, scores))
+    if letters > LETTERS:
+        raise CheckpointError(f"the vocabulary has `{letters}` characters, more than {LETTERS}", DAMAGED)
+    limit = MERGED * (letters + LETTERS_OF_FEW)
     found = []
+    merged = 0
     for piece, score in scores.items():
+        rank = -score
         for cut in range(1, len(piece)):
             left, right = piece[:cut], piece[cut:]
             if left in parts and right in parts:
-                found.append((-score, vocab[piece], vocab[left], vocab[right], left, right))
+                found.append((rank, vocab[piece], vocab[left], vocab[right]))
+                merged += len(piece)
+        if merged > limit:
+            raise CheckpointError(f"the pieces of the vocabulary overlap too much, as in `{one_line(piece)}`", DAMAGED)
     found.sort()
-    return [f"{left} {right}" for *_, left, right in found]
+    texts = {i: text for text, i in vocab.items()}
+    return [f"{texts[left]} {texts[right]}" for *_, left, right in found]
 
 
 def verify(text: bytes, what: str) -> None:

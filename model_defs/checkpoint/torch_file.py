@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 AGAIN = "download or copy the file again, or use a safetensors checkpoint"
+OLDEST = (2, 10)  # in older ones, two faults let a file run code despite `weights_only`
 TYPES = {
     "torch.float32": "F32",
     "torch.float16": "F16",
@@ -93,6 +95,12 @@ def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"`{path_line(path)}` is a PyTorch file, and reading it needs torch", "pip install 'argosy[torch]'"
         ) from None
+    if _release(torch.__version__) < OLDEST:
+        raise CheckpointError(
+            f"`{path_line(path)}` is a PyTorch file, and torch `{one_line(torch.__version__)}` can be made to run code "
+            "that a file brings",
+            f"pip install --upgrade 'torch>={OLDEST[0]}.{OLDEST[1]}', or use a safetensors checkpoint",
+        )
     try:
         if archive:
             _check_archive(path)
@@ -108,6 +116,12 @@ def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
         reason = one_line(str(error).split("\n")[0], 120).rstrip(".") or type(error).__name__
         raise CheckpointError(f"`{path_line(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
     return _checked(loaded, path)
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Return the major and minor number of a version such as "2.13.0+cpu"."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _check_archive(path: Path) -> None:

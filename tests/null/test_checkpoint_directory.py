@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,20 @@ class TestBin:
         path = _directory(tmp_path / "m")
         torch.save({"other": torch.ones(1)}, path / "pytorch_model.bin")
         assert open_checkpoint(path).format == "safetensors"
+
+    @pytest.mark.parametrize("version", ["2.9.1", "1.13.1+cu117", "2.6.0a0+git", "unknown"])
+    def test_a_torch_that_could_be_made_to_run_code_is_refused(
+        self, torch, tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = _directory(tmp_path / "m", without="model.safetensors")
+        torch.save({"w": torch.ones(1)}, path / "pytorch_model.bin")
+        monkeypatch.setattr(torch, "__version__", version)
+        with pytest.raises(CheckpointError, match=f"torch `{re.escape(version)}` can be made to run code") as caught:
+            open_checkpoint(path)
+        assert "pip install --upgrade 'torch>=2.10'" in caught.value.hint
+        for fine in ("2.10.0", "2.13.0+cpu", "3.0.0"):
+            monkeypatch.setattr(torch, "__version__", fine)
+            assert open_checkpoint(path).names() == ("w",)
 
 
 WITHOUT_TORCH = """

@@ -166,6 +166,8 @@ def _safetensors_files() -> Iterator[tuple[str, bytes, str]]:
     yield "header-binary", safetensors(b'{"\xff": 1}', data), "not UTF-8"
     yield "header-nested", safetensors(b'{"a":' + b"[" * 100_000, data), "nested too deeply"
     yield "header-twice", safetensors(b'{"a": 1, "a": 2}', data), "twice"
+    for label, value in (("text", ".."), ("list", []), ("number", {"format": 1}), ("null", {"format": None})):
+        yield f"metadata-{label}", safetensors({"__metadata__": value, **header}, data), "not a table of texts"
     yield "entry-list", safetensors({"a": [1]}, data), "not described by"
     yield "entry-incomplete", safetensors({"a": {"dtype": "F32", "shape": [1]}}, data), "not described by"
     yield "entry-extra", changed(stride=[1]), "not described by"
@@ -216,6 +218,13 @@ def _indexes(base: Directory) -> Iterator[Entry]:
     yield "index-null-byte", mapped(z="a\0b"), "not a plain file name"
     yield "index-number", mapped(z=7), "not a plain file name"
     yield "index-newline", mapped(z="no\nsuch.safetensors"), "does not exist"
+    numbered = {f"m-0000{i}-of-00003.safetensors": shard["a.safetensors"] for i in (1, 3)}
+    part = {"weight_map": dict.fromkeys(tiny_header(), "m-00001-of-00003.safetensors")}
+    yield (
+        "index-incomplete",
+        Directory({**index(part).files, **numbered}),
+        "does not name `m-00003-of-00003.safetensors`",
+    )
     both = Directory({**mapped().files, "b.safetensors": shard["a.safetensors"]})
     twice = {"weight_map": {"x.weight": "a.safetensors", "y.weight": "b.safetensors"}}
     yield "index-two-owners", both.set("model.safetensors.index.json", json.dumps(twice).encode()), "in two shards"
