@@ -4,15 +4,21 @@
 
 `prepare` reads headers only and finds every mistake that can be found before work starts. The steps write files; a step
 whose inputs have not changed is skipped. The directory's manifest records a step once its files are complete.
+
+The package itself can be called: `argosy.build("smollm2-135m")` is `build_model("smollm2-135m")`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from argosy.build.call import request_for, shown_progress
 from argosy.build.config import CONFIG
 from argosy.build.library import library_step
 from argosy.build.recipe import BuildRecipe, prepare
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROUNDINGS", "STAGES", "BuildRecipe", "BuildReport", "BuildRequest", "BuildStep", "Stage", "StageReport", "build",
-    "prepare",
+    "build_model", "prepare",
 ]  # fmt: skip
 
 
@@ -77,3 +83,40 @@ def _steps(stages: Sequence[Stage], targets: Sequence[str]) -> Iterator[BuildSte
         yield CONFIG
     if "library" in stages:
         yield from map(library_step, targets)
+
+
+def build_model(
+    model: str | os.PathLike[str],
+    *,
+    target: str | Sequence[str] = "cpu",
+    quantization: str = "q4f16_1",
+    output: str | os.PathLike[str] | None = None,
+    context_window: int | None = None,
+    force: bool = False,
+    progress: bool | Progress = True,
+    **options: Any,
+) -> BuildReport:
+    """Build an artefact as `argosy build` does, and report what was done; the report stands for its directory.
+
+    `model` is a name of the catalogue, a Hugging Face id, or the path of a checkpoint; `target` one target or several.
+    `output` is by default a directory in which the artefact is found by name. `options` are the other fields of
+    `BuildRequest`. Progress appears on stderr unless `progress` is false, or goes to an object with a method `report`.
+
+    Raises ArgosyError for what cannot be built.
+    """
+    request = request_for(
+        model, target, output,
+        {"quantization": quantization, "context_window": context_window, "force": force, **options},
+    )  # fmt: skip
+    with shown_progress(progress) as shown:
+        return build(request, shown)
+
+
+class _CallablePackage(ModuleType):
+    """This package, which is a function as well: `argosy.build` is both to those who type it."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> BuildReport:
+        return build_model(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -49,7 +49,10 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """The outcome of a build. `complete`: the directory has weights, config and a library for each target."""
+    """The outcome of a build. `complete`: the directory has weights, config and a library for each target.
+
+    A report is a path as well, that of the directory: `ChatModule(report)` loads what was built.
+    """
 
     directory: Path
     model: str
@@ -59,6 +62,9 @@ class BuildReport:
     seconds: float
     complete: bool
     notes: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.directory)
 
 
 def run_step(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from argosy.dist.artefact import Artefact, open_artefact
 from argosy.dist.store import find_artefact
@@ -24,7 +26,10 @@ from argosy.runtime_bindings.engine.memory import memory_use
 from argosy.runtime_bindings.engine.request import RequestStats
 from argosy.runtime_bindings.engine.tvm_runtime import configure_threads, limit_threads
 from argosy.support.errors import RequestError, UsageError
-from argosy.support.text import one_line
+from argosy.support.text import did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
 
 
 class LoadedModel:
@@ -73,6 +78,7 @@ class LoadedModel:
         context_window_size: int | None = None,
         max_batch: int = 1,
         cache_packed: bool = False,
+        **unknown: Never,
     ) -> LoadedModel:
         """Load an artefact, of which `model` is the name or the directory.
 
@@ -88,6 +94,7 @@ class LoadedModel:
         Raises TargetError for a device that this runtime does not drive, ArtefactError for an artefact that cannot be
         used here, UsageError for an option out of its range.
         """
+        check_options(unknown, LoadedModel.load)
         check_device(device)
         started = time.perf_counter()
         artefact = open_artefact(artefact_directory(model))
@@ -161,6 +168,13 @@ def loaded_model(model: LoadedModel | str | os.PathLike[str], **options: Any) ->
     if name is not None:
         raise UsageError(f"`{name}` cannot be set for a model that is loaded", f"LoadedModel.load(..., {name}=...)")
     return model
+
+
+def check_options(unknown: Mapping[str, object], function: Callable[..., object]) -> None:
+    """Raise UsageError for the first argument that `function` does not have."""
+    for name in unknown:
+        known = [known for known in inspect.signature(function).parameters if known not in ("self", "unknown")]
+        raise UsageError(f"`{one_line(name)}` is not an option of a model", did_you_mean(name, known))
 
 
 def _check_range(name: str, value: object, low: int, high: int) -> None:

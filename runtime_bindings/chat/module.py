@@ -14,7 +14,7 @@ from argosy.runtime_bindings.chat.claim import Claim
 from argosy.runtime_bindings.chat.conversation import Conversation
 from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.messages import Message
-from argosy.runtime_bindings.chat.model import LoadedModel, loaded_model
+from argosy.runtime_bindings.chat.model import LoadedModel, check_options, loaded_model
 from argosy.runtime_bindings.chat.settings import Generation, GenerationSettings, configuration
 from argosy.runtime_bindings.chat.shared_engine import SharedEngine
 from argosy.runtime_bindings.chat.stats import ChatStats
@@ -23,7 +23,7 @@ from argosy.runtime_bindings.engine.request import Request, RequestStats
 from argosy.support.errors import RequestError
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Never, Unpack
 
 Prompt = str | Sequence[Mapping[str, Any]]
 
@@ -54,6 +54,7 @@ class ChatModule:
         chat: bool = True,
         context_window_size: int | None = None,
         cache_packed: bool = False,
+        **unknown: Never,
     ) -> None:
         """Begin a conversation, with `system` as its system prompt.
 
@@ -61,6 +62,7 @@ class ChatModule:
         `device`, `threads`, `target`, `context_window_size` and `cache_packed` are passed to `LoadedModel.load`, which
         lists the errors.
         """
+        check_options(unknown, ChatModule.__init__)
         self._owns_model = not isinstance(model, LoadedModel)
         self.model = loaded_model(
             model, device=device, threads=threads, target=target, context_window_size=context_window_size,

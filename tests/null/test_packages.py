@@ -35,7 +35,7 @@ ALLOWED = {
     "argosy.compiler": {"argosy.support", "argosy.quant", "argosy.model_defs", "argosy.dist"},
     "argosy.dist": {"argosy.support"},
     "argosy.runtime_bindings": {"argosy.support", "argosy.dist"},
-    "argosy": {"argosy.support", "argosy.runtime_bindings"},
+    "argosy": {"argosy.support", "argosy.runtime_bindings", "argosy.build"},
     "argosy.__main__": {"argosy.cli"},
     "argosy.mlc_template": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
     "argosy.web": {"argosy.support", "argosy.dist"},
