@@ -10,6 +10,7 @@ from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.runtime_bindings.engine.request import Event, FinishReason, RequestStats
 from argosy.runtime_bindings.engine.sampler import TokenLogprob
 from argosy.support.errors import ArgosyError
+from argosy.support.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class Reply:
     logprobs: tuple[TokenLogprob, ...]
     prompt_tokens: int
     stats: RequestStats
+
+    def __repr__(self) -> str:
+        text = repr(one_line(self.text))
+        return f"Reply({text}, finish_reason={self.finish_reason!r}, {len(self.tokens)} tokens)"
 
 
 class Answer:

@@ -185,7 +185,7 @@ def _check_range(name: str, value: object, low: int, high: int) -> None:
 
 def artefact_directory(model: object) -> Path:
     """Return the directory of an artefact, given that or a name that `find_artefact` knows."""
-    if not isinstance(model, str | os.PathLike):
+    if not isinstance(model, str | os.PathLike) or not os.fspath(model):
         raise UsageError(
             f"`{one_line(model)}` is not a model, it must be the name or the directory of an artefact, or a LoadedModel"
         )
