@@ -19,17 +19,13 @@ def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequenc
     None if MLC's form cannot express the template, or if it cannot be read; the runtime reports the latter when the
     model is used for a chat.
     """
-    config = json.loads(files["tokenizer_config.json"])
-    tokenizer = Tokenizer(FastTokenizer.from_str(files["tokenizer.json"].decode()), config)
-    source = select_template(config.get("chat_template"))
-    if source is None and "chat_template.jinja" in files:
-        source = files["chat_template.jinja"].decode()
-    if source is None:
-        return completion_template(stop_token_ids)
+    tokenizer = tokenizer_of(files)
     try:
-        template = ChatTemplate(source, tokenizer.special_tokens)
+        template = template_of(files, tokenizer)
     except ArtefactError:
         return None
+    if template is None:
+        return completion_template(stop_token_ids)
     text = tokenizer.special_tokens.get("bos_token")
     bos = None if text is None else tokenizer.id_of(text)
 
@@ -43,3 +39,17 @@ def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequenc
         stop_strings=[tokenizer.text_of(token) for token in stop_token_ids],
         stop_token_ids=stop_token_ids,
     )
+
+
+def tokenizer_of(files: Mapping[str, bytes]) -> Tokenizer:
+    """Return the tokenizer in `files`."""
+    config = json.loads(files["tokenizer_config.json"])
+    return Tokenizer(FastTokenizer.from_str(files["tokenizer.json"].decode()), config)
+
+
+def template_of(files: Mapping[str, bytes], tokenizer: Tokenizer) -> ChatTemplate | None:
+    """Return the chat template in `files`, or None if there is none. Raises ArtefactError if it cannot be used."""
+    source = select_template(tokenizer.config.get("chat_template"))
+    if source is None and "chat_template.jinja" in files:
+        source = files["chat_template.jinja"].decode()
+    return None if source is None else ChatTemplate(source, tokenizer.special_tokens)

@@ -19,6 +19,7 @@ from argosy.support.files import write_json_atomic
 from argosy.support.strict_json import TOKENIZER_MEMORY, JsonError, parse_json
 
 CHAT_CONFIG_NAME = "mlc-chat-config.json"
+TEXT_CONFIGS = ("decoder", "generator", "text_config")  # where `config.json` describes the text part of a model
 MLC_VERSION = "0.1.0"  # MLC's version of the file format
 
 
@@ -128,8 +129,8 @@ def model_settings(
 
 def _declared(name: str, generation: Mapping[str, object], model_config: Mapping[str, object]) -> tuple[int, ...]:
     """Return the token ids at `name`: of the first of the places where transformers looks that has one."""
-    text = model_config.get("text_config")
-    places = (generation, model_config, text if isinstance(text, dict) else {})
+    inner = next((part for key in TEXT_CONFIGS if isinstance(part := model_config.get(key), dict)), {})
+    places = (generation, model_config, inner)
     return next((ids for place in places if (ids := _token_ids(place.get(name)))), ())
 
 
@@ -207,10 +208,14 @@ def _optional_id(fields: Fields, name: str) -> int | None:
 
 
 def _read_eos(fields: Fields) -> tuple[int, ...]:
-    value = fields.values.get("eos_token_id")
-    if value is None:
-        return ()
-    return fields.integers("eos_token_id") if isinstance(value, list) else (fields.integer("eos_token_id", minimum=0),)
+    """Return the ids at `eos_token_id`, and those that MLC keeps with its template."""
+    value, template = fields.values.get("eos_token_id"), fields.values.get("conv_template")
+    named: tuple[int, ...] = ()
+    if value is not None:
+        several = isinstance(value, list)
+        named = fields.integers("eos_token_id") if several else (fields.integer("eos_token_id", minimum=0),)
+    more = _token_ids(template.get("stop_token_ids")) if isinstance(template, dict) else ()
+    return tuple(dict.fromkeys((*named, *more)))
 
 
 def _read_template(fields: Fields) -> dict[str, object] | None:

@@ -37,7 +37,7 @@ def config_key(*, checkpoint_digest: str, scheme: str, bounds: dict[str, int], p
     """Return the key of the chat config and the tokenizer files; `bounds` are window, chunk and batch sizes."""
     writer = source_digest(
         "argosy.model_defs", "argosy.dist.chat_config", "argosy.dist.recommended", "argosy.dist.sampling",
-        "argosy.dist.conv_template", "argosy.mlc_template",
+        "argosy.dist.conv_template", "argosy.mlc_template", "argosy.turn_end",
         "argosy.runtime_bindings.chat",
     )  # fmt: skip
     return stage_key(

@@ -27,6 +27,7 @@ def _key(recipe: BuildRecipe) -> str:
 def _write(recipe: BuildRecipe, directory: BuildDirectory, key: str, request: BuildRequest, progress: Progress) -> None:
     from argosy.dist.chat_config import make_chat_config
     from argosy.mlc_template import conv_template
+    from argosy.turn_end import ends_of_answers
 
     progress.report("writing config", 0, 1)
     files = recipe.tokenizer_files
@@ -36,8 +37,10 @@ def _write(recipe: BuildRecipe, directory: BuildDirectory, key: str, request: Bu
         prefill_chunk_size=recipe.bounds.prefill_chunk, max_batch_size=recipe.bounds.max_batch,
         tokenizer_files=files, preset=recipe.preset,
     )  # fmt: skip
-    template = conv_template(recipe.spec.model_type, files, config.eos_token_ids)
-    directory.publish_config(dataclasses.replace(config, conv_template=template), files, key=key)
+    ends = ends_of_answers(config.eos_token_ids, files)
+    template = conv_template(recipe.spec.model_type, files, ends)
+    config = dataclasses.replace(config, eos_token_ids=ends, conv_template=template)
+    directory.publish_config(config, files, key=key)
     progress.report("writing config", 1, 1)
 
 

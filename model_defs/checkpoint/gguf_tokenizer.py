@@ -13,6 +13,7 @@ from argosy.model_defs.checkpoint.gguf_file import MetadataValue
 from argosy.model_defs.checkpoint.gguf_metadata import is_no_token
 from argosy.model_defs.checkpoint.pre_tokenizers import pre_tokenizer_named
 from argosy.model_defs.checkpoint.tokenizer_json import Added, byte_level_bpe, merges_of_scores, sentencepiece_bpe
+from argosy.model_defs.checkpoint.turn_tokens import ends_of_turn, is_control
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 
@@ -22,8 +23,6 @@ MOST_TOKENS = 1 << 19  # the largest vocabularies have 262144
 MOST_ADDED = 1 << 16  # control and user-defined tokens; gemma has 6400
 MOST_MERGES = 4  # for each token; genuine vocabularies have 1 to 3
 LONGEST_PIECE = 1024  # characters; finding the merges of a piece takes quadratic time
-# Tokens that end an answer, even if the file names only one of them as the end of sequence.
-ENDS_OF_TURN = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
 PHI3_KEEPS_SPACE = ("<unk>", "<s>", "<|endoftext|>")
 
 
@@ -78,8 +77,9 @@ def tokenizer_files(
             str(token.id): {key: value for key, value in token.as_json().items() if key != "id"} for token in added
         },
     }
-    ends = [special["eos_token"], *(_token_id(values, f"{key}_token_id", tokens) for key in ("eot", "eom"))]
-    ends += [token.id for token in added if token.special and token.content in ENDS_OF_TURN]
+    ends = [special["eos_token"], *(end for key in ENDS for end in _token_ids(values, key, tokens))]
+    by_name = ends_of_turn([token.content for token in added if token.special])
+    ends += [token.id for token in added if token.content in by_name]
     generation = {
         "bos_token_id": special["bos_token"],
         "eos_token_id": list(dict.fromkeys(end for end in ends if end is not None)),
@@ -103,6 +103,7 @@ SAMPLING = {
     "general.sampling.mirostat": "mirostat",
     "general.sampling.xtc_probability": "xtc_probability",
 }
+ENDS = ("eos_token_ids", "eot_token_id", "eot_token_ids", "eom_token_id", "eom_token_ids")
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
@@ -126,7 +127,16 @@ def _tokens(values: Mapping[str, MetadataValue], rows: int) -> Tokens:
         if text in ids:
             raise CheckpointError(f"the GGUF file has the token `{one_line(text)}` twice", DAMAGED)
         ids[text] = i
-    return Tokens(texts, [int(kind) for kind in kinds], scores, ids)
+    return Tokens(texts, [_kind(text, int(kind)) for text, kind in zip(texts, kinds, strict=True)], scores, ids)
+
+
+def _kind(text: str, kind: int) -> int:
+    """Return a token's kind, corrected where its name says that it is a control token and the file does not.
+
+    Such a token would be spelled out when a template writes it, and appear in answers instead of ending them.
+    """
+    wrong = kind in (TokenKind.NORMAL, TokenKind.USER_DEFINED) and is_control(text)
+    return TokenKind.CONTROL if wrong else kind
 
 
 def _texts(values: Mapping[str, MetadataValue], key: str) -> list[str]:
@@ -148,12 +158,20 @@ def _numbers(values: Mapping[str, MetadataValue], key: str, count: int, default:
 
 def _token_id(values: Mapping[str, MetadataValue], key: str, tokens: Tokens) -> int | None:
     """Return the id at `key`, or None."""
+    return next(iter(_token_ids(values, key, tokens)), None)
+
+
+def _token_ids(values: Mapping[str, MetadataValue], key: str, tokens: Tokens) -> list[int]:
+    """Return the ids at `key`, which holds one or several of them, or nothing."""
     value = values.get(PREFIX + key)
-    if value is None or is_no_token(value):
-        return None
-    if type(value) is not int or not 0 <= value < len(tokens.texts) or tokens.texts[value] not in tokens.ids:
-        raise CheckpointError(f"`{PREFIX}{key}` is `{one_line(value)}`, which is not a token", DAMAGED)
-    return value
+    ids: list[int] = []
+    for item in value.tolist() if isinstance(value, np.ndarray) else value if isinstance(value, list) else [value]:
+        if item is None or is_no_token(item):
+            continue
+        if type(item) is not int or not 0 <= item < len(tokens.texts) or tokens.texts[item] not in tokens.ids:
+            raise CheckpointError(f"`{PREFIX}{key}` is `{one_line(value)}`, which is not a token", DAMAGED)
+        ids.append(item)
+    return ids
 
 
 def _frame_flags(values: Mapping[str, MetadataValue], model: str) -> tuple[bool, bool]:

@@ -38,6 +38,7 @@ ALLOWED = {
     "argosy": {"argosy.support", "argosy.runtime_bindings", "argosy.build"},
     "argosy.__main__": {"argosy.cli"},
     "argosy.mlc_template": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
+    "argosy.turn_end": {"argosy.support", "argosy.mlc_template"},
     "argosy.web": {"argosy.support", "argosy.dist"},
     "argosy.inspection": {"argosy.support", "argosy.dist", "argosy.runtime_bindings"},
     "argosy.listing": {"argosy.support", "argosy.quant", "argosy.model_defs", "argosy.compiler", "argosy.dist"},
@@ -46,6 +47,7 @@ ALLOWED = {
     },
     "argosy.build": {
         "argosy.support", "argosy.quant", "argosy.model_defs", "argosy.compiler", "argosy.dist", "argosy.mlc_template",
+        "argosy.turn_end",
     },
     "argosy.bench": {"argosy.support", "argosy.dist", "argosy.runtime_bindings", "argosy.build"},
     "argosy.evaluation": {

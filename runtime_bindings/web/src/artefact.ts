@@ -230,13 +230,18 @@ function shardOf(shard: Reader, source: (name: string) => Source): Shard {
 
 function chatConfig(chat: Reader): ChatConfig {
   const eos = chat.values["eos_token_id"] ?? [];
+  const template = chat.values["conv_template"];
+  const more = isObject(template) && Array.isArray(template["stop_token_ids"]) ? template["stop_token_ids"] : [];
   return {
     modelType: chat.text("model_type"),
     quantization: chat.text("quantization"),
     vocabSize: chat.count("vocab_size"),
     contextWindowSize: chat.count("context_window_size"),
     bosToken: chat.values["bos_token_id"] === undefined ? null : chat.count("bos_token_id"),
-    eosTokens: Array.isArray(eos) ? chat.counts("eos_token_id") : [chat.count("eos_token_id")],
+    eosTokens: [
+      ...(Array.isArray(eos) ? chat.counts("eos_token_id") : [chat.count("eos_token_id")]),
+      ...more.filter((token) => Number.isSafeInteger(token)), // where MLC keeps some of them
+    ],
     sampling: chat,
   };
 }
