@@ -74,7 +74,7 @@ export class Thread {
       end: (turn) => {
         waiting.end();
         item.removeAttribute("aria-busy");
-        view.update(turn.content);
+        view.end(turn.content);
         foot.replaceChildren(...this.footer(turn));
       },
     };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { blocks } from "../../src/state/markdown.js";
+import { blocks } from "../../src/state/markdown-stream.js";
 import { AnswerView } from "../../src/view/answer.js";
 
 /** Render what the page would insert into its document. */
@@ -52,7 +52,7 @@ describe("what a model may not do", () => {
     "\u0000<scr\u0000ipt>alert(1)</scr\u0000ipt>",
   ];
   const harmless =
-    /^(A|BLOCKQUOTE|BR|CODE|DEL|EM|H[3-6]|HR|INPUT|LI|OL|P|PRE|STRONG|TABLE|TBODY|TD|TH|THEAD|TR|UL)$/;
+    /^(A|BLOCKQUOTE|BR|CODE|EM|H[3-6]|HR|INPUT|LI|OL|P|PRE|S|STRONG|TABLE|TBODY|TD|TH|THEAD|TR|UL)$/;
 
   it.each(attempts)("%s", (text) => {
     for (const node of shown(text).querySelectorAll("*")) {
@@ -91,7 +91,7 @@ describe("what a model may do", () => {
     expect(host.querySelector("ol")?.start).toBe(3);
     expect(host.querySelector("pre code.language-python")?.textContent).toBe("1 < 2\n");
     expect(host.querySelectorAll("td")[1]?.getAttribute("align")).toBe("right");
-    expect([..."em strong del code".split(" ")].every((tag) => host.querySelector(tag))).toBe(true);
+    expect([..."em strong s code".split(" ")].every((tag) => host.querySelector(tag))).toBe(true);
   });
 
   it("breaks lines where it breaks them", () => {
