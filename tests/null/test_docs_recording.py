@@ -56,7 +56,7 @@ def test_a_recording_is_sound_xml_and_types_at_the_prompt(tmp_path: Path) -> Non
     program = "import time; time.sleep(1); print('<&> ready'); name = input('> '); print('hello', name)"
     path = tmp_path / "recorded.svg"
     subprocess.run(
-        [sys.executable, PROGRAM, "--output", path, "--type", "Zo\u00eb", "--prompt", "greet", "--rows", "4", "--",
+        [sys.executable, PROGRAM, "--output", path, "--type", "Zo\u00eb", "--prompt", "greet", "--rows", "3", "--",
          sys.executable, "-c", program],
         check=True, timeout=60, capture_output=True,
     )  # fmt: skip
