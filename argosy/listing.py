@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from argosy.dist.manifest import read_manifest
+from argosy.dist.removal import size_on_disk
 from argosy.dist.store import known_artefacts
 from argosy.support.errors import ArtefactError
-from argosy.support.text import human_size
 
-ListingRow: TypeAlias = dict[str, str]
-"""Column -> text, ready for a table or for JSON."""
+ListingRow: TypeAlias = dict[str, object]
+"""Column -> value, ready for JSON."""
 
 
 def models() -> list[ListingRow]:
@@ -50,15 +50,30 @@ def artefacts() -> list[ListingRow]:
 
 def _artefact(path: Path) -> ListingRow:
     """Describe an artefact directory; of a manifest that cannot be read, show the error."""
-    size = human_size(sum(file.stat().st_size for file in path.iterdir() if file.is_file()))
+    row: ListingRow = {"name": path.name, "directory": str(path.absolute()), "bytes": size_on_disk(path)}
     try:
         manifest = read_manifest(path)
     except ArtefactError as error:
-        return {"name": str(path), "size": size, "summary": error.message}
-    libraries = ", ".join(manifest.libraries) or "nothing yet"
-    return {"name": str(path), "size": size, "summary": f"{manifest.model} as {manifest.quantization}, for {libraries}"}
+        return row | {"summary": error.message}
+    targets = list(manifest.libraries)
+    return row | {
+        "summary": f"{manifest.model} as {manifest.quantization}, for {', '.join(targets) or 'nothing yet'}",
+        "model": manifest.model, "quantization": manifest.quantization, "targets": targets, "options": manifest.options,
+    }  # fmt: skip
+
+
+def total_bytes(rows: Iterable[ListingRow]) -> int:
+    """Return the bytes of all artefacts in `rows`."""
+    return sum(size for row in rows if isinstance(size := row.get("bytes"), int))
 
 
 KINDS: dict[str, Callable[[], list[ListingRow]]] = {
     "models": models, "targets": targets, "schemes": schemes, "families": families, "artefacts": artefacts,
 }  # fmt: skip
+
+
+def kind_named(word: str) -> str:
+    """Return the key of `KINDS` that a word means, in the singular and in American spelling too; else the word."""
+    spelled = word.lower().replace("artifact", "artefact")
+    plural = {"family": "families", "quantization": "schemes", "quantizations": "schemes"}.get(spelled, f"{spelled}s")
+    return next((kind for kind in (spelled, plural) if kind in KINDS), word)

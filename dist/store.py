@@ -67,7 +67,7 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
         if _HUB_ID.fullmatch(name) and not os.path.exists(path) and not os.path.isdir(path.parent):
             raise NotBuiltError(f"no artefact of the Hugging Face model `{name}` is built yet", name, target)
         return path
-    places = "`, `".join(str(root) for root in roots if root.is_dir()) or str(roots[0])
+    places = "`, `".join(dict.fromkeys(map(str, [roots[0], *(artefact.parent for artefact in built)])))
     raise ArtefactError(
         f"no artefact `{one_line(name)}` in `{places}`",
         did_you_mean(name, dict.fromkeys([*(artefact.name for artefact in built), *CATALOGUE])),

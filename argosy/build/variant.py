@@ -75,7 +75,7 @@ def difference(
     shared = _options_of(_recorded(found)) & _options_of(stages)
     if all(found.options.get(option) == asked.get(option) for option in shared):
         return None
-    was, now = ({key: value for key, value in each.items() if key in shared} for each in (found.options, asked))
+    was, now = ({key: value for key, value in options.items() if key in shared} for options in (found.options, asked))
     return f"`{directory}` was built with {_spoken(was)}, and this build has {_spoken(now)}"
 
 

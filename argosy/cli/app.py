@@ -9,17 +9,21 @@ from typing import Any
 
 import click
 
-from argosy.cli.base import ArgosyCommand, no_color_option
+from argosy.cli.base import ArgosyCommand, no_color_option, with_dashes
 from argosy.cli.failures import broken_pipe_kept, guarded
+from argosy.cli.words import INSTEAD, SAME
 from argosy.support.env import check_environment
 from argosy.support.errors import UsageError
-from argosy.support.text import did_you_mean
+from argosy.support.text import did_you_mean, one_line
 
 # Name -> module that defines a click command called `command`, in the order in which a newcomer needs them.
 COMMANDS: dict[str, str] = {
     "build": "argosy.cli.build",
     "chat": "argosy.cli.chat",
+    "run": "argosy.cli.run",
     "web": "argosy.cli.web",
+    "ls": "argosy.cli.ls",
+    "rm": "argosy.cli.remove",
     "list": "argosy.cli.listing",
     "doctor": "argosy.cli.doctor",
     "convert": "argosy.cli.convert",
@@ -30,11 +34,18 @@ COMMANDS: dict[str, str] = {
     "inspect": "argosy.cli.inspect",
     "verify": "argosy.cli.verify",
     "sign": "argosy.cli.sign",
+    "tokenize": "argosy.cli.tokenize",
+    "pull": "argosy.cli.pull",
+    "ps": "argosy.cli.ps",
+    "serve": "argosy.cli.serve",
+    "completion": "argosy.cli.completion",
+    "help": "argosy.cli.help",
 }
 
 EXAMPLES = (
-    "argosy build --model smollm2-135m --target cpu --quantization q4f16_1",
-    "argosy chat dist/out/smollm2-135m-q4f16_1",
+    "argosy run smollm2-135m",
+    "argosy build --model ./Qwen3-0.6B --quantization q8f16_1",
+    'argosy chat Qwen3-0.6B "Why is the sky blue?"',
     "argosy doctor",
 )
 
@@ -46,15 +57,17 @@ class RootCommand(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        return importlib.import_module(COMMANDS[cmd_name]).command
+        name = SAME.get(cmd_name, cmd_name)
+        return importlib.import_module(COMMANDS[name]).command if name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(f"no such command `{args[0]}`", did_you_mean(args[0], COMMANDS))
+        word = args[0] if args else ""
+        if word in INSTEAD:
+            raise UsageError(f"no such command `{one_line(word)}`", INSTEAD[word])
+        if word and word not in COMMANDS and word not in SAME and not word.startswith("-"):
+            raise UsageError(f"no such command `{one_line(word)}`", did_you_mean(word, COMMANDS))
         return super().resolve_command(ctx, args)
 
     # Click's overloads distinguish the values of `standalone_mode`, which is not the caller's choice here.
@@ -88,10 +101,15 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
     "argosy",
     cls=RootCommand,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "token_normalize_func": with_dashes,
+    },
 )
 @click.option(
     "--version",
+    "-V",
     is_flag=True,
     is_eager=True,
     expose_value=False,

@@ -27,6 +27,11 @@ no_color_option = click.option(
 )
 
 
+def with_dashes(option: str) -> str:
+    """Spell an option with dashes; people write `--top_p` too."""
+    return option.replace("_", "-") if option.startswith("--") else option
+
+
 def run_only(ctx: click.Context) -> None:
     """Load TVM without its compiler, for a command that never compiles and has a process of its own."""
     if ctx.find_root().obj is not None:
@@ -44,6 +49,7 @@ class ArgosyCommand(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        self.context_settings.setdefault("token_normalize_func", with_dashes)
         no_color_option(self)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,6 +88,23 @@ class Choice(click.ParamType):
         if value in names:
             return str(value)
         raise UsageError(f"unknown {self.what} `{value}`", did_you_mean(str(value), names))
+
+
+class Threads(click.ParamType):
+    """A number of threads. Some programs call the temperature `-t`, so a fraction is pointed to `--temp`."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            count = int(value)
+        except ValueError:
+            raise UsageError(
+                f"`{value}` is not a number of threads", "`--threads` takes 1 or more; `--temp` is the temperature"
+            ) from None
+        if not 1 <= count <= 1024:
+            raise UsageError(f"`--threads {count}` is not possible", "`--threads` takes 1 to 1024")
+        return count
 
 
 class Choices(Choice):

@@ -1,8 +1,7 @@
-"""Run `argosy chat`: a conversation, a single answer, or answers to piped lines."""
+"""`argosy chat`: a conversation, a single answer, or answers to piped lines."""
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -10,147 +9,147 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
+from argosy.cli.base import Threads, run_only
 from argosy.cli.base import command as argosy_command
-from argosy.cli.base import run_only
+from argosy.cli.sampling import sampling_options
 from argosy.support.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from argosy.cli.talk import Talk
-
-# Options that are generation settings under the same name: (type, help). The runtime checks their ranges.
-SAMPLING: dict[str, tuple[type, str]] = {
-    "temperature": (float, "0 always takes the most likely token; higher values vary more."),
-    "top_p": (float, "Keep the most likely tokens that hold this share of the probability."),
-    "top_k": (int, "Keep this many of the most likely tokens; 0 keeps all."),
-    "min_p": (float, "Keep tokens at least this likely, relative to the most likely one."),
-    "typical_p": (float, "Keep the tokens closest to the expected surprise that hold this share."),
-    "repetition_penalty": (float, "Divide the logits of tokens seen before; 1 is off."),
-    "presence_penalty": (float, "Subtract this from the logits of tokens seen before."),
-    "frequency_penalty": (float, "Subtract this for each time a token was seen."),
-    "repeat_last_n": (int, "How many tokens back the penalties look; -1 is all."),
-    "seed": (int, "The same seed gives the same answer."),
-    "max_tokens": (int, "End an answer after this many tokens.  [default: 1024]"),
-}
+    from argosy.runtime_bindings.chat.module import ChatModule
 
 
-class LogitBias(click.ParamType):
-    """`ID=BIAS`: a token id and the number to add to its logit; `-inf` bans the token."""
-
-    name = "id=bias"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, float]:
-        token, _, bias = str(value).partition("=")
-        try:
-            number = (int(token), float(bias))
-        except ValueError:
-            self.fail(f"`{value}` is not a token id, `=` and a number", param, ctx)
-        if math.isnan(number[1]):
-            self.fail(f"`{value}` is not a token id, `=` and a number", param, ctx)
-        return number
-
-
-def sampling_options(function: Any) -> Any:
-    """Add the options of `SAMPLING`, and the repeatable ones, to a command."""
-    function = click.option(
-        "--logit-bias", type=LogitBias(), multiple=True, metavar="ID=BIAS",
-        help="Add BIAS to the logit of token ID; -inf bans it.  [several times]",
-    )(function)  # fmt: skip
-    function = click.option(
-        "--stop", multiple=True, metavar="TEXT", help="End an answer before this text.  [several times]"
-    )(function)
-    for name, (kind, text) in reversed(SAMPLING.items()):
-        metavar = "N" if kind is int else "X"
-        function = click.option(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)(function)
+def chat_options(function: Any) -> Any:
+    """Add the arguments and options of `argosy chat` to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
     return function
+
+
+_OPTIONS = (
+    click.argument("model", metavar="MODEL", required=False),
+    click.argument("words", metavar="[PROMPT]", nargs=-1),
+    click.option("--model", "-m", "named", metavar="MODEL", help="The model, if it is not the first argument."),
+    click.option(
+        "--prompt", "-p", metavar="TEXT",
+        help="Answer this prompt and exit, like the words after MODEL. What a pipe holds is put before it; - is the "
+        "pipe alone.",
+    ),
+    click.option("--system", "-s", metavar="TEXT", help="The system prompt, instead of the model's own."),
+    sampling_options,
+    click.option(
+        "--on-context-full", type=click.Choice(["stop", "slide"]),
+        help="When the context window is full, end the answer or forget the oldest turns.  [default: stop]",
+    ),
+    click.option(
+        "--context-window", "-c", type=click.IntRange(min=2), metavar="N",
+        help="Use a smaller context window than the model was built for, to save memory.",
+    ),
+    click.option(
+        "--threads", "-t", type=Threads(), metavar="N",
+        help="Number of threads to compute with.  [default: one per core]",
+    ),
+    click.option(
+        "--cache-packed", is_flag=True,
+        help="Keep the weights beside the artefact in the library's own layout: starts faster, doubles the disk space.",
+    ),
+    click.option("--verbose", "-v", is_flag=True, help="Show speed and memory below every answer."),
+    click.option("--no-wrap", is_flag=True, help="Do not break the lines of answers between words at a terminal."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print each answer as one line of JSON: text, finish_reason, stats."
+    ),
+)  # fmt: skip
 
 
 @argosy_command(
     "chat",
     examples=[
-        "argosy chat dist/out/smollm2-135m-q4f16_1",
-        'argosy chat smollm2-135m --prompt "What is the capital of France?" --temperature 0',
+        "argosy chat smollm2-135m",
+        'argosy chat smollm2-135m "What is the capital of France?" --temp 0',
+        "cat notes.txt | argosy chat smollm2-135m -p 'Summarise this.'",
         'echo "What is the meaning of life?" | argosy chat smollm2-135m --json',
     ],
 )
-@click.argument("artefact", metavar="DIR|MODEL")
-@click.option("--prompt", "-p", metavar="TEXT", help="Answer this prompt and exit; - reads all of stdin as one prompt.")
-@click.option("--system", metavar="TEXT", help="The system prompt, instead of the model's own.")
-@sampling_options
-@click.option(
-    "--on-context-full",
-    type=click.Choice(["stop", "slide"]),
-    help="When the context window is full, end the answer or forget the oldest turns.  [default: stop]",
-)
-@click.option(
-    "--context-window",
-    type=int,
-    metavar="N",
-    help="Use a smaller context window than the model was built for, to save memory.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of threads to compute with.  [default: one per core]",
-)
-@click.option(
-    "--cache-packed",
-    is_flag=True,
-    help="Keep the weights beside the artefact in the library's own layout: starts faster, doubles the disk space.",
-)
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print each answer as one line of JSON: text, finish_reason, stats."
-)
+@chat_options
+@click.option("--yes", "-y", is_flag=True, help="Build the model first if it is not built yet, without asking.")
 @click.pass_context
-def command(
-    ctx: click.Context, artefact: str, prompt: str | None, system: str | None, context_window: int | None,
-    threads: int | None, cache_packed: bool, as_json: bool, **settings: Any,
-) -> None:  # fmt: skip
-    """Chat with a model that was built.
+def command(ctx: click.Context, yes: bool, **choices: Any) -> None:
+    """Chat with a model.
 
-    At a terminal this is a conversation; /help lists its commands. With --prompt it is a single answer. If stdin is a
-    pipe, each of its lines is one turn of a conversation.
+    MODEL is a name of `argosy ls`, or a checkpoint or a name of `argosy list models`, which can be built first. At a
+    terminal this is a conversation; /help lists its commands. With a prompt it is a single answer. If stdin is a pipe,
+    each of its lines is one turn of a conversation.
     """
-    from argosy.dist.store import find_artefact
+    chat(ctx, builds=yes, **choices)
 
-    if as_json and prompt is None and console.is_terminal():
-        raise UsageError("`--json` needs a prompt", "--prompt TEXT, or a pipe: echo TEXT | argosy chat DIR --json")
-    directory = find_artefact(artefact)
-    if prompt == "-":
-        prompt = console.read_text(sys.stdin).strip("\n")
+
+def chat(
+    ctx: click.Context, builds: bool, model: str | None, words: tuple[str, ...], named: str | None, prompt: str | None,
+    system: str | None, context_window: int | None, threads: int | None, cache_packed: bool, verbose: bool,
+    no_wrap: bool, as_json: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Run `argosy chat` or `argosy run`, which differ in whether they build without asking."""
+    from argosy.cli.obtain import artefact_for
+    from argosy.cli.prompts import prompt_of
+    from argosy.cli.sampling import given_settings
+
+    if named is not None:
+        words = (model, *words) if model is not None else words
+        model = named
+    if model is None:
+        raise UsageError("a model is missing", f"argosy {ctx.info_name} MODEL; `argosy ls` lists what is built")
+    given = given_settings(settings)
+    asks = prompt is not None or bool(words)
+    if as_json and not asks and console.is_terminal(sys.stdin):
+        raise UsageError("`--json` needs a prompt", f"argosy {ctx.info_name} {model} PROMPT --json, or a pipe")
+    directory = artefact_for(model, builds)
+    text = prompt_of(prompt, words)
     run_only(ctx)
+    options = {"threads": threads, "context_window_size": context_window, "cache_packed": cache_packed}
     from argosy.cli.talk import Talk
+
+    talk = Talk(load(directory, system, options), given, as_json)
+    talk.verbose, talk.wordwrap = verbose, not no_wrap
+    if text is not None:
+        answer_once(talk, text)
+    else:
+        ctx.exit(_converse(talk, directory, system, options))
+
+
+def load(directory: Path, system: str | None, options: dict[str, Any]) -> ChatModule:
+    """Load the artefact in `directory`, with a line while that lasts."""
+    from argosy.cli.limits import check_window
+    from argosy.cli.waiting import waiting
     from argosy.runtime_bindings.chat.module import ChatModule
 
-    with warnings.catch_warnings(record=True) as caught:
-        model = ChatModule(
-            directory, threads=threads, system=system, context_window_size=context_window, cache_packed=cache_packed
-        )
+    check_window(directory, options.get("context_window_size"))
+    with warnings.catch_warnings(record=True) as caught, waiting(f"loading {directory.name}"):
+        model = ChatModule(directory, system=system, **options)
     for warning in caught:
         console.say(f"note: {warning.message}")
-    talk = Talk(model, _given(settings), as_json)
-    if prompt is not None:
-        talk.answer(prompt)
-    else:
-        ctx.exit(_converse(talk))
+    return model
 
 
-def _given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that were given; the model's defaults apply to all others."""
-    values = settings | {"logit_bias": dict(settings["logit_bias"])}
-    return {name: value for name, value in values.items() if value not in (None, (), {})}
+def answer_once(talk: Talk, text: str) -> None:
+    """Answer one prompt, and say what helps if it is too long."""
+    from argosy.cli.limits import explained
+
+    with explained(talk.model):
+        talk.answer(text)
 
 
-def _converse(talk: Talk) -> int:
+def _converse(talk: Talk, directory: Path, system: str | None, options: dict[str, Any]) -> int:
     """Hold a conversation to its end, and return the exit code."""
-    from argosy.cli.repl import Repl, pipe_reader, terminal_reader
+    from argosy.cli.readers import pipe_reader, terminal_reader
+    from argosy.cli.repl import Repl
 
-    if not console.is_terminal():
-        return Repl(talk, pipe_reader(sys.stdin)).run()
-    model = talk.model
+    if not console.is_terminal(sys.stdin):
+        return Repl(talk, pipe_reader(sys.stdin), system=system).run()
     talk.stop_loops = True
-    console.say(f"{model.artefact.name}, {model.stats().context_window} tokens of context; /help lists commands")
-    if model.completes_only:
-        console.say("(this model has no chat template: it continues texts, and each prompt stands alone)")
-    Repl(talk, terminal_reader()).run()
+    with terminal_reader() as read:
+        repl = Repl(talk, read, system=system, at_terminal=True, load=lambda path, text: load(path, text, options))
+        repl.greet()
+        repl.run()
     return 0  # at a terminal, every error was seen and answered

@@ -47,7 +47,7 @@ def say(*parts: str | Styled) -> None:
 
 def data(*parts: str | Styled) -> None:
     """Print a line of data to stdout; in a pipe it stays as it is."""
-    _echo(parts, sys.stdout, visible if _is_terminal(sys.stdout) else str)
+    _echo(parts, sys.stdout, visible if is_terminal(sys.stdout) else str)
 
 
 def data_json(value: object, indent: int | None = 2) -> None:
@@ -57,7 +57,7 @@ def data_json(value: object, indent: int | None = 2) -> None:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
         text = json.dumps(value, indent=indent)
-    if _is_terminal(sys.stdout):  # JSON escapes what is below U+0020 only
+    if is_terminal(sys.stdout):  # JSON escapes what is below U+0020 only
         text = "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
     click.echo(text.replace("\x7f", "\\u007f"), color=True)
 
@@ -77,11 +77,11 @@ def one_visible_line(text: str) -> str:
 
 def answer_text(piece: str) -> str:
     """Return a piece of a model's answer as stdout takes it: without controls on a terminal, as it is elsewhere."""
-    return piece.translate(_ANSWER) if _is_terminal(sys.stdout) else piece
+    return piece.translate(_ANSWER) if is_terminal(sys.stdout) else piece
 
 
 def _echo(parts: Sequence[str | Styled], stream: TextIO, clean: Any) -> None:
-    colours = _Colors.wanted and _is_terminal(stream)
+    colours = _Colors.wanted and is_terminal(stream)
     shown = [
         clean(part) if isinstance(part, str)
         else click.style(clean(part.text), **part.style) if colours else clean(part.text)
@@ -108,12 +108,13 @@ def wants_color() -> bool:
     return _Colors.wanted
 
 
-def is_terminal() -> bool:
-    """Return whether stdin is a terminal."""
-    return _is_terminal(sys.stdin)
+def erases(stream: TextIO | None) -> bool:
+    """Return whether `stream` is a terminal that can erase a line."""
+    return is_terminal(stream) and os.environ.get("TERM", "") not in ("dumb", "")
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether `stream` is a terminal."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
@@ -176,13 +177,14 @@ def text_expected(stream: TextIO, what: str = "stdin") -> Any:
         ) from None
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns to stdout; long cells are folded only on a terminal."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO | None = None) -> None:
+    """Print columns to stdout, or to another stream; long cells are folded only on a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    on_terminal = _is_terminal(sys.stdout)
+    stream = sys.stdout if stream is None else stream
+    on_terminal = is_terminal(stream)
     width = shutil.get_terminal_size().columns if on_terminal else 400
     drawn = io.StringIO()
     console = Console(
@@ -194,4 +196,4 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         made.add_row(*(Text(visible(cell)) for cell in row))
     console.print(made)
-    click.echo("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()), color=True)
+    click.echo("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()), file=stream, color=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from argosy.cli import console
+from argosy.cli.words import OPTIONS
 from argosy.support import env
 from argosy.support.errors import ArgosyError
 from argosy.support.text import one_line
@@ -102,11 +103,16 @@ def _usage(error: click.UsageError) -> int:
     message, hint = error.message, getattr(error, "hint", None)
     if isinstance(error, click.NoSuchOption):
         message = f"no such option `{error.option_name}`"
-        if error.possibilities:
+        if error.option_name in OPTIONS:
+            hint = f"that is `{OPTIONS[error.option_name]}` here"
+        elif error.possibilities:
             hint = f"did you mean `{sorted(error.possibilities)[0]}`?"
     elif hint is None:
         message = _sentence(error.format_message())
-    return report(message, f"{hint} See `{page}`." if hint else f"see `{page}`", error.exit_code)
+    see = f"see `{page}`"
+    if hint:
+        see = f"{hint} See `{page}`." if hint.endswith("?") else f"{hint}; {see}"
+    return report(message, see, error.exit_code)
 
 
 def _system(error: OSError) -> int:

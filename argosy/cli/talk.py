@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
+from argosy.cli.logprobs import logprob_records, logprob_rows
+from argosy.cli.waiting import READING_AFTER, WaitingLine
+from argosy.cli.wrap import WordWrap
 from argosy.runtime_bindings.chat.loops import LoopDetector
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ LOOPING = "stopped: it says the same over and over; ask in other words, or try -
 
 
 class Talk:
-    """A model, with the settings for its answers."""
+    """A model, with the settings for its answers and for how they are shown."""
 
     def __init__(self, model: ChatModule, settings: Mapping[str, Any], as_json: bool, stop_loops: bool = False) -> None:
         """`stop_loops`: end an answer that says the same over and over."""
@@ -36,6 +39,9 @@ class Talk:
         self.settings = dict(settings)
         self.as_json = as_json
         self.stop_loops = stop_loops
+        self.wordwrap = True
+        self.verbose = False
+        self.earlier: list[Mapping[str, Any]] | None = None  # the conversation that the next answer continues
 
     def answer(self, prompt: str) -> Reply:
         """Generate the answer to `prompt`, print it, and return it.
@@ -43,33 +49,68 @@ class Talk:
         The first Ctrl-C ends the answer where it is; a second one raises KeyboardInterrupt and undoes the turn.
         """
         loops = LoopDetector() if self.stop_loops else None
-        with cancelled_by_ctrl_c(self.model):
-            for piece in self.model.generate(prompt, generation_config=self.settings, stream=True):
-                if not self.as_json and piece:
-                    sys.stdout.write(console.answer_text(piece))
-                    sys.stdout.flush()
-                if loops is not None and loops.add(piece):
-                    self.model.cancel()
+        wrap = WordWrap() if self.wordwrap and console.is_terminal(sys.stdout) else None
+        line = WaitingLine(self._reading, READING_AFTER)
+        asked: Any = prompt
+        if self.earlier is not None:
+            asked = [*self.earlier, {"role": "user", "content": prompt}]
+        try:
+            with cancelled_by_ctrl_c(self.model):
+                for piece in self.model.generate(asked, generation_config=self.settings, stream=True):
+                    if piece:
+                        line.end()
+                        self._show(piece, wrap)
+                    if loops is not None and loops.add(piece):
+                        self.model.cancel()
+        finally:
+            line.end()
+            if wrap is not None:
+                self._show("", wrap, end=True)
+        self.earlier = None
         reply = self.model.last
         assert reply is not None
-        if self.as_json:
-            console.data_json(self._record(reply), indent=None)
-        else:
-            click.echo(nl=not reply.text.endswith("\n"))
-            if reply.finish_reason in ENDINGS:
-                looped = loops is not None and loops.found is not None and reply.finish_reason == "cancelled"
-                note = LOOPING if looped else ENDINGS[reply.finish_reason].format(tokens=len(reply.tokens))
-                console.say(console.styled(f"({note})", dim=True))
+        looped = loops is not None and loops.found is not None and reply.finish_reason == "cancelled"
+        self._conclude(reply, looped)
         return reply
 
+    def _show(self, piece: str, wrap: WordWrap | None, end: bool = False) -> None:
+        if self.as_json:
+            return
+        text = console.answer_text(piece)
+        if wrap is not None:
+            text = wrap.finish() if end else wrap.add(text)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def _conclude(self, reply: Reply, looped: bool) -> None:
+        """Print what belongs below an answer, or its record."""
+        if self.as_json:
+            console.data_json(self._record(reply), indent=None)
+            return
+        click.echo(nl=not reply.text.endswith("\n"))
+        if reply.finish_reason in ENDINGS:
+            note = LOOPING if looped else ENDINGS[reply.finish_reason].format(tokens=len(reply.tokens))
+            console.say(console.styled(f"({note})", dim=True))
+        if self.settings.get("logprobs"):
+            rows = logprob_rows(reply.logprobs, self.model.tokenizer)
+            console.table(("token", "log-probability", "probability", "likeliest"), rows, sys.stderr)
+        if self.verbose:
+            console.say(console.styled(str(self.model.stats()), dim=True))
+
+    def _reading(self) -> str:
+        return f"(reading the prompt: {self.model.stats().context_tokens} tokens so far)"
+
     def _record(self, reply: Reply) -> dict[str, object]:
-        return {
+        record: dict[str, object] = {
             "text": reply.text,
             "finish_reason": reply.finish_reason,
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": len(reply.tokens),
             "stats": self.model.stats().to_json(),
         }
+        if self.settings.get("logprobs"):
+            record["logprobs"] = logprob_records(reply.logprobs, self.model.tokenizer)
+        return record
 
 
 @contextlib.contextmanager

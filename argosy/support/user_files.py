@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from argosy.support import env
@@ -53,3 +55,17 @@ def _home() -> Path:
     if not home.is_absolute():
         raise UsageError("this user has no home directory to keep models in", "set ARGOSY_HOME to a directory")
     return home
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only this user can read, all of it or nothing. Makes its directory, for this user alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

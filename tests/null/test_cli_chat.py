@@ -8,15 +8,17 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from argosy.cli import chat
+from argosy.cli import sampling
 from argosy.cli.app import cli
 from argosy.cli.repl import Repl
 from argosy.cli.talk import Talk
+from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.module import ChatModule
 from argosy.runtime_bindings.engine.request import RequestStats
 from argosy.support.errors import ContextFullError
@@ -42,7 +44,15 @@ class FakeStats:
 class FakeModel:
     """A model that echoes prompts, and records them with their system prompt."""
 
+    completes_only = False
+
     def __init__(self) -> None:
+        config = SimpleNamespace(context_window_size=8, model_type="toy", quantization="q0f32")
+        self.artefact = SimpleNamespace(name="toy-q0f32", config=config, manifest=None, directory=Path("toy-q0f32"))
+        self.model = SimpleNamespace(context_window=8)
+        self.tokenizer = SimpleNamespace(config={"chat_template": "{{ messages }}"})
+        self.default_config = GenerationConfig(temperature=0.5)
+        self.messages: list[dict[str, str]] = []
         self.asked: list[str] = []
         self.settings: list[dict[str, Any]] = []
         self.resets: list[str | None] = []
@@ -109,7 +119,8 @@ def test_a_mistyped_command_is_not_a_prompt(capsys: pytest.CaptureFixture[str]) 
     model = FakeModel()
     assert converse(model, "/stast", "/etc/hosts is a file") == 1
     assert model.asked == ["/etc/hosts is a file"]
-    assert capsys.readouterr().err == "error: no such command `/stast`\nhint: did you mean `/stats` or `/system`?\n"
+    hint = "did you mean `/stats` or `/system` or `/set`?"
+    assert capsys.readouterr().err == f"error: no such command `/stast`\nhint: {hint}\n"
 
 
 def test_an_error_ends_the_turn_and_not_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +221,7 @@ def test_every_sampling_option_is_a_setting_of_the_runtime() -> None:
     from argosy.runtime_bindings.chat.generation import GenerationConfig
 
     known = set(GenerationConfig.__dataclass_fields__)
-    assert {*chat.SAMPLING, "stop", "logit_bias", "on_context_full"} <= known
+    assert {*sampling.SAMPLING, "stop", "logit_bias", "on_context_full"} <= known
     assert ChatModule.generate.__kwdefaults__["stream"] is False
 
 

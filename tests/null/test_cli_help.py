@@ -20,8 +20,8 @@ def command_named(name: str) -> ArgosyCommand:
 
 
 def parse(line: str) -> click.Context:
-    """Parse the example `argosy NAME ...`; click raises an error if that fails."""
-    words = shlex.split(line.partition(" && ")[0])
+    """Parse the example `argosy NAME ...`, up to what belongs to the shell; click raises an error if that fails."""
+    words = shlex.split(re.split(" && | >+ ", line)[0])
     assert words[0] == "argosy"
     return command_named(words[1]).make_context(words[1], words[2:])
 

@@ -105,7 +105,7 @@ def command_lines(page: Path) -> list[str]:
     text = page.read_text("utf-8")
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines += re.findall(r"^\| `(argosy [^`]+)` \|", text, re.MULTILINE)
-    parts = [part.strip() for line in lines for part in re.split(r"&&|(?<!\\)\|", line)]
+    parts = [part.strip() for line in lines for part in re.split(r"&&|(?<!\\)\||\s>+\s", line)]
     return [part for part in parts if part.startswith("argosy")]
 
 
@@ -121,7 +121,9 @@ def test_documented_commands_parse(page: Path) -> None:
 
 def test_there_are_commands_to_parse() -> None:
     assert len(command_lines(ROOT / "README.md")) >= 10
-    assert {shlex.split(line)[1] for line in command_lines(ROOT / "README.md")} == set(COMMANDS)
+    words = {"run", "ls", "rm", "tokenize", "pull", "ps", "serve", "completion", "help"}  # these are in docs/cli.md
+    assert {shlex.split(line)[1] for line in command_lines(ROOT / "README.md")} >= set(COMMANDS) - words
+    assert {shlex.split(line)[1] for line in command_lines(ROOT / "docs" / "cli.md")} == set(COMMANDS)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

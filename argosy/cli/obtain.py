@@ -1,0 +1,45 @@
+"""Find the artefact that a command line names, or build it first."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from argosy.cli import console
+
+
+def artefact_for(model: str, builds: bool) -> Path:
+    """Return the directory of the artefact that `model` names, and build it if there is none.
+
+    It is built if `builds` is true, or if the user at the terminal agrees. Raises ArgosyError.
+    """
+    from argosy.dist.store import NotBuiltError, find_artefact
+
+    try:
+        return find_artefact(model)
+    except NotBuiltError as error:
+        if not builds and not _agrees(error):
+            raise
+        return _build(error.model)
+
+
+def _agrees(error: Exception) -> bool:
+    """Ask the user whether to build now, if there is one."""
+    if not (console.is_terminal(sys.stdin) and console.is_terminal(sys.stderr)):
+        return False
+    console.say(f"{console.one_visible_line(str(getattr(error, 'message', error)))}; this would build it:")
+    console.say("  ", console.styled(console.one_visible_line(str(getattr(error, "hint", ""))), bold=True))
+    return click.confirm("build it now?", default=True, err=True)
+
+
+def _build(model: str) -> Path:
+    from argosy.cli.stages import build_stages
+    from argosy.support.text import human_time
+
+    report = build_stages(("weights", "config", "library"), model=model)
+    where = shlex.quote(str(report.directory))
+    console.say(f"built {where} in {human_time(report.seconds)}")
+    return report.directory
