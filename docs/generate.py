@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import click
 
+import argosy
 from argosy.cli.app import COMMANDS, cli
 from argosy.compiler.targets import TARGETS
 from argosy.dist.sampling import INTEGER_RANGES, RANGES, allowed
@@ -41,6 +43,7 @@ SETTINGS = {  # values of settings other than numbers
     "ignore_eos": "true or false: continue past the model's end of answer",
     "on_context_full": "`stop` or `slide`",
 }
+RETURNED = ("AnswerStream", "LoadedModel", "Reply")  # public classes that programs do not make by their constructors
 EXPLAINED_ERRORS = (errors.ArgosyError, *errors.ArgosyError.__subclasses__())
 _MARKED = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -196,6 +199,56 @@ def _option(option: click.Option) -> tuple[str, str]:
     return spelled, f"{said} Default: `{option.default}`." if shown else said
 
 
+def python_names() -> str:
+    """Document the public names of the package: each with its docstring, its fields and its members."""
+    return "\n".join(_python_name(name) for name in sorted(argosy.__all__, key=str.lower) if name != "__version__")
+
+
+def _python_name(name: str) -> str:
+    value = getattr(argosy, name)
+    if inspect.ismodule(value):  # `build`, a package that can be called
+        value = value.build_model
+    kind = "class" if inspect.isclass(value) else "function"
+    plain = name in RETURNED or (inspect.isclass(value) and issubclass(value, Exception))
+    usage = "" if plain else f"```text\n{name}{_signature(value)}\n```\n\n"
+    rows = [(f"`{member}`", said) for member, said in _members(value)] if kind == "class" else []
+    members = f"\n{table(('member', 'what it is'), rows)}" if rows else ""
+    return f"### `{name}`\n\n{usage}{_prose(value)}\n{members}"
+
+
+def _signature(value: Callable[..., object]) -> str:
+    """Write the parameters of a function or class with their defaults, without types."""
+    signature = inspect.signature(value)
+    shown = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name not in ("self", "unknown")
+    ]
+    text = str(signature.replace(parameters=shown, return_annotation=inspect.Signature.empty))
+    return re.sub(r"<factory>", "{}", text)
+
+
+def _members(value: type) -> Iterable[tuple[str, str]]:
+    """Yield the public members of a class that are ours, with what their docstrings begin with; a field has none."""
+    if dataclasses.is_dataclass(value) and value is not GenerationConfig:
+        yield from ((field.name, f"`{field.type}`") for field in dataclasses.fields(value))
+    ours = [kind for kind in reversed(value.__mro__) if kind.__module__.startswith("argosy.")]
+    for name in dict.fromkeys(name for kind in ours for name in vars(kind) if not name.startswith("_")):
+        member = inspect.getattr_static(value, name)
+        said = (_prose(member) or "-").split("\n\n")[0]
+        if isinstance(member, property | functools.cached_property):
+            yield name, said
+        elif inspect.isroutine(getattr(value, name)):
+            yield name + _signature(getattr(value, name)), said
+
+
+def _prose(value: object) -> str:
+    """Return a docstring with each paragraph on one line; lists and tables stay."""
+    parts = (inspect.getdoc(value) or "").split("\n\n")
+    joined = (part if re.match(r"[ |*-]|\d\.", part) else " ".join(part.split()) for part in parts)
+    return "\n\n".join(joined).replace("<", "&lt;")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "families": families,
     "schemes": schemes,
@@ -206,6 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "errors": error_classes,
     "commands": commands,
+    "python-names": python_names,
 }
 
 

@@ -17,8 +17,9 @@ from argosy.support.text import one_line
 class Reply:
     """A finished answer.
 
-    `tokens` are those of `text`, and of the stop string if one ended the answer. `logprobs` has an entry for every
-    token if the configuration asked for them, and is empty otherwise.
+    `finish_reason` is "stop" at the model's own end or a stop string, "length" after `max_tokens`, "context" if the
+    context window is full, or "cancelled". `tokens` are those of `text`, and of the stop string if one ended the
+    answer. `logprobs` has an entry for every token if the configuration asked for them, and is empty otherwise.
     """
 
     text: str

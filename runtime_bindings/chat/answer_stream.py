@@ -70,6 +70,11 @@ class AnswerStream:
         return f"<AnswerStream of {name}, {state}: {one_line(answer.text)!r}>"
 
     @property
+    def text(self) -> str:
+        """The text so far."""
+        return "" if self._answer is None else self._answer.text
+
+    @property
     def reply(self) -> Reply:
         """The record of the answer, once it has ended."""
         if self._answer is None or not self._answer.ended:

@@ -34,7 +34,11 @@ class GenerationSettings(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     repeat_last_n: int
+    no_repeat_ngram_size: int
     logit_bias: Mapping[int, float]
+    suppress_tokens: Sequence[int]
+    begin_suppress_tokens: Sequence[int]
+    bad_words_ids: Sequence[Sequence[int]]
     seed: int | None
     logprobs: bool
     top_logprobs: int

@@ -311,6 +311,30 @@ def test_chat_engine_forward_that_fails_is_undone(artefact: Path) -> None:
     assert runner.forward(Batch([Chunk(0, [3])])).numpy().shape == (1, 258) and runner.store.length(0) == 11
 
 
+def test_chat_engine_cache_that_cannot_be_cut_back_is_dropped(artefact: Path) -> None:
+    """Every sequence is there still, of no token, and is computed again."""
+    runner = runner_of(artefact, max_batch=3)
+    engine = Engine(runner)
+    kept = engine.open_sequence()
+    ask = Request(prompt=prompt_of(20, 1), sampling=SamplingParams(temperature=0), max_tokens=4, sequence=kept)
+    expected = alone(artefact, prompt_of(20, 1), 4)
+    engine.add(ask)
+    drain(engine)
+    other = engine.add(Request(prompt=prompt_of(33, 2), sampling=SamplingParams(temperature=0), max_tokens=6))
+    engine.step()
+    store, working = runner.store, runner._prefill
+    cut, store._pop = store._pop, lambda *_: (_ for _ in ()).throw(RuntimeError("no cut"))
+    runner._prefill = lambda *_: (_ for _ in ()).throw(MemoryError())
+    with pytest.raises(MemoryError):
+        engine.step()
+    assert engine.cached_tokens(kept) == () and store.free_pages() * 16 == store.capacity
+    runner._prefill, store._pop = working, cut
+    events = drain(engine)[other]
+    assert [event.token for event in events if event.token is not None] == alone(artefact, prompt_of(33, 2), 6)
+    request = engine.add(ask)
+    assert [event.token for event in drain(engine)[request] if event.token is not None] == expected
+
+
 def test_chat_engine_accounts_for_the_caches_memory(artefact: Path) -> None:
     runner = runner_of(artefact)
     assert runner.kv_bytes == kv_bytes(runner.library.metadata, WINDOW) == (WINDOW + 16) * 2 * 2 * 2 * 16 * 2

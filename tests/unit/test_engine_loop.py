@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runner import GREEDY, VOCAB, ToyRunner, answer, check_jobs, drain, greedy_reference, prompt_of, toy_logits
 
+from argosy.runtime_bindings.engine.batch import Batch
+from argosy.runtime_bindings.engine.device import HostLogits
 from argosy.runtime_bindings.engine.engine import Engine
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.request import Event, Request
@@ -243,3 +247,75 @@ def test_engine_refuses_requests_that_the_model_cannot_do(
     with pytest.raises(error, match=words):
         engine.add(Request(**{"prompt": [1, 2], **changes}))
     assert not engine.has_work
+
+
+def test_a_prompt_larger_than_the_cache_is_refused_though_the_window_would_hold_it() -> None:
+    """At once and with a hint, also if the context may slide; one that just fits is answered."""
+    runner = ToyRunner(window=64, pages=5)
+    engine = Engine(runner)
+    for how in ("stop", "slide"):
+        with pytest.raises(ContextFullError, match="the prompt has `21` tokens, and the KV cache holds 20") as caught:
+            engine.add(Request(prompt=prompt_of(21), sampling=GREEDY, on_context_full=how))
+        assert caught.value.hint
+    assert not engine.has_work and runner.store.content == {}
+    fits = engine.add(Request(prompt=prompt_of(20), sampling=GREEDY))
+    events = drain(engine)[fits]
+    assert answer(events) == greedy_reference(prompt_of(20), 1) and events[-1].finish == "context"
+
+
+def test_another_thread_is_refused_at_once() -> None:
+    runner = ToyRunner()
+    engine = Engine(runner)
+    sequence = engine.open_sequence()
+    request = engine.add(Request(prompt=prompt_of(5), sampling=GREEDY, max_tokens=3))
+    refused: list[str] = []
+    calls = (
+        engine.step, engine.open_sequence, lambda: engine.close_sequence(sequence), lambda: engine.cancel(request),
+        lambda: engine.add(Request(prompt=prompt_of(4), sampling=GREEDY)),
+    )  # fmt: skip
+
+    def intrude() -> None:
+        for call in calls:
+            with pytest.raises(RequestError, match="in use in another thread") as caught:
+                call()
+            refused.append(caught.value.message)
+
+    def forward(batch: Batch) -> HostLogits:
+        del runner.forward
+        thread = Thread(target=intrude)
+        thread.start()
+        thread.join(60)
+        return runner.forward(batch)
+
+    runner.forward = forward  # type: ignore[method-assign]
+    assert answer(drain(engine)[request]) == greedy_reference(prompt_of(5), 3)
+    assert len(refused) == len(calls)
+
+
+@pytest.mark.parametrize("failure", [MemoryError, KeyboardInterrupt, RuntimeError])
+def test_a_sampler_that_fails_leaves_requests_as_they_were(failure: type[BaseException]) -> None:
+    """The tokens that were computed are computed again, and every answer is the one without the failure."""
+    runner = ToyRunner(batch=3)
+    engine = Engine(runner)
+    prompts = [prompt_of(5), prompt_of(20, 1), prompt_of(9, 2)]
+    ids = [engine.add(Request(prompt=prompt, sampling=GREEDY, max_tokens=12)) for prompt in prompts]
+    original, calls = engine._sampler.sample, 0
+
+    def sample(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise failure
+        return original(*arguments)  # type: ignore[arg-type]
+
+    engine._sampler.sample = sample  # type: ignore[method-assign, assignment]
+    events: dict[int, list[Event]] = {}
+    failed = 0
+    while engine.has_work:
+        try:
+            for event in engine.step():
+                events.setdefault(event.request, []).append(event)
+        except failure:
+            failed += 1
+    assert failed > 3
+    assert [answer(events[identity]) for identity in ids] == [greedy_reference(prompt, 12) for prompt in prompts]
