@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from tokenizers import Tokenizer as FastTokenizer
-
 from argosy.dist.conv_template import TemplateMessage, completion_template, derive_conv_template
 from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
 from argosy.support.errors import ArtefactError
+from argosy.support.fast_tokenizer import load_tokenizer_json
 
 
 def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequence[int]) -> dict[str, object] | None:
@@ -44,7 +43,8 @@ def conv_template(name: str, files: Mapping[str, bytes], stop_token_ids: Sequenc
 def tokenizer_of(files: Mapping[str, bytes]) -> Tokenizer:
     """Return the tokenizer in `files`."""
     config = json.loads(files["tokenizer_config.json"])
-    return Tokenizer(FastTokenizer.from_str(files["tokenizer.json"].decode()), config)
+    fast = load_tokenizer_json(files["tokenizer.json"], lambda problem: ArtefactError(f"`tokenizer.json` {problem}"))
+    return Tokenizer(fast, config)
 
 
 def template_of(files: Mapping[str, bytes], tokenizer: Tokenizer) -> ChatTemplate | None:

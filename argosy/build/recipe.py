@@ -12,7 +12,9 @@ from argosy.build.request import ROUNDINGS, BuildRequest
 from argosy.build.variant import chosen_options
 from argosy.compiler.targets import TARGETS, check_options, check_scheme, check_targets, check_tensors, with_companions
 from argosy.dist.naming import artefact_name, output_root
+from argosy.support.bounded_file import path_line
 from argosy.support.errors import UsageError
+from argosy.support.tokenizer_probe import probe_tokenizer
 from argosy.support.user_files import absolute
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def prepare(request: BuildRequest, whole: bool = True) -> BuildRecipe:
     plan = choose_formats(model.parameters, scheme, checkpoint)
     sizes = {name: tensor_bytes(shape, dtype) for name, shape, dtype in expected_tensors(model.parameters, plan)}
     files = checkpoint.tokenizer_files()
+    probe_tokenizer(files["tokenizer.json"], f"the tokenizer of `{path_line(resolved.path)}`")
     preset = CATALOGUE[resolved.name].preset if resolved.kind == "catalogue" else {}
     _, unused = model_settings(files, checkpoint.config, preset, model.spec.vocab_size, bounds.context_window)
     notes = (*model.notices, *plan.notes, *unused, *check_tensors(targets, sizes))

@@ -9,10 +9,10 @@ from pathlib import Path
 from argosy.model_defs.checkpoint.added_tokens import Sources, class_defaults, declared_numbers, merge_tokens
 from argosy.model_defs.checkpoint.pre_tokenizers import PRE_TOKENIZERS
 from argosy.model_defs.checkpoint.storage import parse_object, read_small
-from argosy.model_defs.checkpoint.tokenizer_json import byte_level_bpe, verify
+from argosy.model_defs.checkpoint.tokenizer_json import byte_level_bpe
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
-from argosy.support.strict_json import TOKENIZER_MEMORY
+from argosy.support.fast_tokenizer import load_parsed, parse_tokenizer
 from argosy.support.text import one_line
 
 TOKENIZER_INPUTS = (
@@ -89,7 +89,11 @@ def _tokenizer(directory: Path, sources: Sources, config: Mapping[str, object]) 
 def _completed(path: Path, sources: Sources, config: Mapping[str, object]) -> tuple[bytes, dict[str, object]]:
     """Read `tokenizer.json`, and add the tokens that only other files have. Prompts are neither cut nor padded."""
     data, what = read_small(path), f"`{path_line(path)}`"
-    stored = parse_object(data, what, TOKENIZER_MEMORY)
+
+    def refuse(problem: str) -> CheckpointError:
+        return CheckpointError(f"{what} {problem}", "download or convert it again")
+
+    stored = parse_tokenizer(data, refuse)
     before = stored.get("added_tokens")
     sources.stored = before if isinstance(before, list) else []
     byte_level = '"ByteLevel"' in json.dumps([stored.get("pre_tokenizer"), stored.get("decoder")])
@@ -98,7 +102,7 @@ def _completed(path: Path, sources: Sources, config: Mapping[str, object]) -> tu
     changes = {"truncation": None, "padding": None, "added_tokens": [token.as_json() for token in merged.added]}
     if any(stored.get(key) != value for key, value in changes.items()):
         data = json.dumps({**stored, **changes}, ensure_ascii=False).encode("utf-8")
-    verify(data, what)
+    load_parsed({**stored, **changes}, data, refuse)
     return data, merged.settings
 
 

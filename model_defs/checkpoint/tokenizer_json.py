@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from argosy.model_defs.checkpoint.pre_tokenizers import PreTokenizer
 from argosy.support.errors import CheckpointError
+from argosy.support.fast_tokenizer import load_tokenizer_json
 from argosy.support.text import one_line
 
 DAMAGED = "download it or convert it again"
@@ -117,16 +118,8 @@ def merges_of_scores(vocab: Mapping[str, int], scores: Mapping[str, float], part
 
 
 def verify(text: bytes, what: str) -> None:
-    """Raise CheckpointError, naming `what`, if the `tokenizers` library does not accept `text`."""
-    from tokenizers import Tokenizer
-
-    try:
-        Tokenizer.from_str(text.decode("utf-8"))
-    except BaseException as error:  # a panic in its Rust code is not an Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        reason = one_line(str(error).split("\n")[0], 120)
-        raise CheckpointError(f"{what} is not a working tokenizer: {reason}", "download or convert it again") from None
+    """Raise CheckpointError, naming `what`, for a tokenizer that is not safe to use, or that does not load."""
+    load_tokenizer_json(text, lambda problem: CheckpointError(f"{what} {problem}", "download or convert it again"))
 
 
 def _model(

@@ -19,8 +19,9 @@ from argosy.runtime_bindings.chat.detokenizer import (
 )
 from argosy.runtime_bindings.chat.messages import check_text
 from argosy.support.errors import ArtefactError
-from argosy.support.fast_tokenizer import library_errors
-from argosy.support.strict_json import parse_json
+from argosy.support.fast_tokenizer import library_errors, load_tokenizer_json
+from argosy.support.strict_json import JsonError, parse_json
+from argosy.support.text import one_line
 
 
 class Tokenizer:
@@ -42,11 +43,12 @@ class Tokenizer:
     @classmethod
     def load(cls, tokenizer: Path, config: Path | None = None) -> Tokenizer:
         """Read the files. Raises ArtefactError if one of them is malformed."""
-        with library_errors(
-            lambda reason: ArtefactError(f"`{tokenizer}` cannot be read: {reason}", "build the artefact again")
-        ):
-            fast = FastTokenizer.from_file(str(tokenizer))
+        try:
+            fast = load_tokenizer_json(tokenizer.read_bytes(), lambda problem: _unusable(tokenizer, problem))
             values = {} if config is None else parse_json(config.read_bytes())
+        except (OSError, JsonError) as error:
+            reason = one_line(error, 200)
+            raise ArtefactError(f"`{tokenizer}` cannot be read: {reason}", "build the artefact again") from error
         if not isinstance(values, dict):
             raise ArtefactError(f"`{config}` is not a JSON object", "build the artefact again")
         return cls(fast, values)
@@ -115,6 +117,10 @@ class Tokenizer:
         if self._rule is None:
             return WindowDetokenizer(self.decode)
         return ByteDetokenizer(self.bytes_of, self._rule.leading_spaces)
+
+
+def _unusable(path: Path, problem: str) -> ArtefactError:
+    return ArtefactError(f"`{path}` {problem}", "build the artefact again, from a model of a source that you trust")
 
 
 def _failed(what: str, reason: str) -> ArtefactError:

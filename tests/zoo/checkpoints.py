@@ -237,7 +237,7 @@ def _tokenizers() -> Iterator[Entry]:
     yield "tokenizer-missing", bare, "no `tokenizer.json`"
     yield "tokenizer-model-only", bare.set("tokenizer.model", b"\n\x0e"), "no `tokenizer.json`"
     yield "tokenizer-text", good.set("tokenizer.json", b"hello"), "not JSON"
-    yield "tokenizer-empty-object", good.set("tokenizer.json", b"{}"), "not a working tokenizer"
+    yield "tokenizer-empty-object", good.set("tokenizer.json", b"{}"), "it has no model"
     model = {**TOKENIZER["model"], "merges": ["a z"]}  # type: ignore[dict-item]
     yield (
         "tokenizer-merge",
