@@ -70,10 +70,10 @@ def resolve_model(text: str) -> ResolvedModel:
         return _from_artefact(path) if is_artefact(path) else ResolvedModel(str(path), path, "path")
     looks_like_path = text.startswith((".", "/", "~")) or text.lower().endswith(".gguf") or text.count("/") > 1
     if looks_like_path or not text:
-        raise CheckpointError(f"there is no checkpoint `{text}`", _ALLOWED)
+        raise CheckpointError(f"there is no checkpoint `{one_line(text, 200)}`", _ALLOWED)
     if _HUB_ID.fullmatch(text):
         return ResolvedModel(text, _from_hub(text), "hub")
-    raise CheckpointError(f"unknown model `{text}`", _names_hint(text))
+    raise CheckpointError(f"unknown model `{one_line(text)}`", _names_hint(text))
 
 
 def _names_hint(text: str) -> str:

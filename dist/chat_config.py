@@ -184,8 +184,8 @@ def read_chat_config(directory: Path, hint: str | None = None) -> ChatConfig:
     """
     fields = read_json(directory / CHAT_CONFIG_NAME, hint)
     return ChatConfig(
-        model_type=fields.text("model_type"),
-        quantization=fields.text("quantization"),
+        model_type=fields.word("model_type"),
+        quantization=fields.word("quantization"),
         model_config=fields.child("model_config").values,
         vocab_size=fields.integer("vocab_size", minimum=1),
         context_window_size=fields.integer("context_window_size", minimum=-1),

@@ -236,9 +236,9 @@ def _parse(directory: Path, fields: Fields, hint: str | None) -> Manifest:
         raise ArtefactError(f"`{directory}` has the artefact ABI {abi}, and {known}", newer)
     manifest = Manifest(
         model=fields.text("model"),
-        quantization=fields.text("quantization"),
-        checkpoint_digest=fields.text("checkpoint_digest"),
-        argosy_version=fields.text("argosy_version"),
+        quantization=fields.word("quantization"),
+        checkpoint_digest=fields.word("checkpoint_digest"),
+        argosy_version=fields.word("argosy_version"),
         weights=None if fields.values.get("weights") is None else _weights(fields.child("weights")),
         config=None if fields.values.get("config") is None else _config(fields.child("config")),
         libraries={target: _library(library) for target, library in fields.items("libraries")},
@@ -264,29 +264,29 @@ def _file(fields: Fields) -> FileRecord:
 
 def _weights(fields: Fields) -> WeightsRecord:
     files = fields.file_names("files")
-    return WeightsRecord(fields.text("key"), fields.sha256("layout"), fields.text("rounding"), files)
+    return WeightsRecord(fields.word("key"), fields.sha256("layout"), fields.word("rounding"), files)
 
 
 def _config(fields: Fields) -> ConfigRecord:
-    return ConfigRecord(fields.text("key"), fields.file_names("files"))
+    return ConfigRecord(fields.word("key"), fields.file_names("files"))
 
 
 def _library(fields: Fields) -> LibraryRecord:
     return LibraryRecord(
-        key=fields.text("key"),
+        key=fields.word("key"),
         file=fields.file_name("file"),
         abi=fields.integer("abi"),
-        argosy_version=fields.text("argosy_version"),
-        tvm_version=fields.text("tvm_version"),
+        argosy_version=fields.word("argosy_version"),
+        tvm_version=fields.word("tvm_version"),
         target=library_target(fields.child("target")),
         weights_layout=fields.sha256("weights_layout"),
-        spec_digest=fields.text("spec_digest"),
+        spec_digest=fields.word("spec_digest"),
     )
 
 
 def library_target(fields: Fields) -> LibraryTarget:
     """Parse the `target` object of a manifest or of a library's `_metadata`."""
-    device = fields.text("device") if "device" in fields.values else "cpu"  # libraries older than the field
+    device = fields.word("device") if "device" in fields.values else "cpu"  # libraries older than the field
     return LibraryTarget(
-        fields.text("name"), fields.text("triple"), fields.text("cpu"), fields.texts("features"), device
+        fields.word("name"), fields.word("triple"), fields.word("cpu"), fields.words("features"), device
     )

@@ -16,6 +16,7 @@ from argosy.support.strict_json import JsonError, parse_json
 from argosy.support.text import one_line
 
 MAX_JSON_BYTES = 64 << 20
+WORD_LIMIT = 1000  # characters
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -57,6 +58,22 @@ class Fields:
         value = self._get(name, str, "a string")
         assert isinstance(value, str)
         return value
+
+    def word(self, name: str) -> str:
+        """Return a string of printable characters, which an error message may repeat."""
+        value = self.text(name)
+        if not value.isprintable() or len(value) > WORD_LIMIT:
+            raise self.error(self._path(name), f"is `{one_line(value)}`, not a short text of printable characters")
+        return value
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return a list of strings of printable characters."""
+        values = self.texts(name)
+        for index, value in enumerate(values):
+            if not value.isprintable() or len(value) > WORD_LIMIT:
+                problem = f"is `{one_line(value)}`, not a short text of printable characters"
+                raise self.error(f"{self._path(name)}[{index}]", problem)
+        return values
 
     def optional_text(self, name: str) -> str | None:
         """Return a string, or None if the field is missing or null."""
@@ -134,6 +151,8 @@ class Fields:
         """Yield the keys and objects of the object `name`."""
         group = self.child(name)
         for key in group.values:
+            if not key.isprintable() or len(key) > WORD_LIMIT:
+                raise self.error(self._path(name), f"has the key `{one_line(repr(key))}`, which is not printable")
             yield key, group.child(key)
 
 

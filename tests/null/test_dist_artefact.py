@@ -246,7 +246,22 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     "files that are a list": (manifest_change(files=[]), r"`files` is `\[\]`, not an object"),
     "a file without digest": (lambda data: data["files"].pop("tokenizer.json"), "has no digest of `tokenizer.json`"),
     "a digest that is none": (lambda data: data["files"]["tokenizer.json"].update(sha256="x"), "not a SHA-256"),
-    "a file named by a line break": (lambda data: data["files"].update({"\n": {}}), r"`files\. \.sha256` is missing"),
+    "a file named by a line break": (
+        lambda data: data["files"].update({"\n": {}}),
+        r"`files` has the key `'\\n'`, which is not printable",
+    ),
+    "a triple that turns the direction of writing": (
+        lambda data: data["libraries"]["cpu"]["target"].update(triple="x86_64\u202e"),
+        r"target\.triple` is `x86_64\\u202e`, not a short text of printable characters",
+    ),
+    "a feature that steers a terminal": (
+        lambda data: data["libraries"]["cpu"]["target"].update(features=["avx", "\x1b[31m"]),
+        r"features\[1\]` is `\\x1b\[31m`",
+    ),
+    "a target named by a line break": (
+        lambda data: data["libraries"].update({"a\nb": data["libraries"]["cpu"]}),
+        r"`libraries` has the key `'a\\nb'`",
+    ),
     "a negative size": (lambda data: data["files"]["tokenizer.json"].update(bytes=-1), "not at least 0"),
     "a config file elsewhere": (config_change(files=["../secret"]), r"`config\.files\[0\]` is `'\.\./secret'`, not a"),
     "a config file from the root": (config_change(files=["/etc/passwd"]), "not a plain file name"),

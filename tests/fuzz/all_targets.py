@@ -1,0 +1,8 @@
+"""Everything that is fuzzed, by name."""
+
+from __future__ import annotations
+
+from fuzz.artefacts import ARTEFACTS
+from fuzz.checkpoints import CHECKPOINTS
+
+TARGETS = {target.name: target for target in (*CHECKPOINTS, *ARTEFACTS)}
