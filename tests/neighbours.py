@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-FOLDERS = ("null", "unit", "backend", "web")  # cheapest first
+FOLDERS = ("null", "fuzz", "unit", "backend", "web")  # cheapest first
 INSTALLED = ("model_defs", "quant", "compiler", "dist", "runtime_bindings")  # as argosy.model_defs and so on
 _CHANGED = (
     ("git", "diff", "--name-only", "HEAD"),

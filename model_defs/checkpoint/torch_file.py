@@ -14,6 +14,7 @@ import numpy as np
 
 from argosy.model_defs.checkpoint.base import PIECE, sample_ranges
 from argosy.model_defs.checkpoint.storage import open_file
+from argosy.model_defs.checkpoint.torch_pickle import check_archive_storages, check_old_storages
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
@@ -115,7 +116,13 @@ def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
     except Exception as error:  # torch raises anything on a damaged file
         reason = one_line(str(error).split("\n")[0], 120).rstrip(".") or type(error).__name__
         raise CheckpointError(f"`{path_line(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
-    return _checked(loaded, path)
+    tensors = _checked(loaded, path)
+    try:
+        (check_archive_storages if archive else check_old_storages)(path)
+    except Exception as error:  # pickle raises anything on a damaged file
+        what = f"`{path_line(path)}` does not hold all of its tensors: {one_line(error, 120)}"
+        raise CheckpointError(what, AGAIN) from None
+    return tensors
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -296,7 +296,35 @@ def _bins() -> Iterator[Entry]:
         ("complex", lambda torch: {"x": torch.ones(2, dtype=torch.complex64)}, "is stored as"),
     ):
         yield f"bin-{name}", partial(_saved, base, make, 0), reason
+    yield "bin-unset-tensor", partial(_saved, base, lambda torch: {"x": _Unset(torch)}, 0), "by 'torch.Tensor'"
+    yield (
+        "bin-unset-storage",
+        partial(_with, directory=base, name="pytorch_model.bin", make=_unset_storage),
+        "storage `",
+    )
     yield "bin-truncated", partial(_saved, base, lambda torch: {"x": torch.ones(4)}, 100), "not a PyTorch weights file"
+
+
+class _Unset:
+    """Unpickled as a tensor whose values nobody sets."""
+
+    def __init__(self, torch: ModuleType) -> None:
+        self.torch = torch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.torch.Tensor, (3, 4)
+
+
+def _unset_storage(file: Path) -> None:
+    """Write a file as PyTorch did before 1.6, whose list of storages lacks the one that its tensor uses."""
+    import torch
+
+    tensors = {"x": torch.ones(4), "y": torch.zeros(4)}
+    torch.save(tensors, file, _use_new_zipfile_serialization=False)
+    data = file.read_bytes()
+    keys = sorted(str(tensor.untyped_storage()._cdata) for tensor in tensors.values())
+    listed = data.index(pickle.dumps(keys, 2)[:3], data.rindex(b"OrderedDict" if b"OrderedDict" in data else b"cpu"))
+    file.write_bytes(data[:listed] + pickle.dumps(keys[:1], 2) + data[-48:-24])  # a size and 4 numbers for each
 
 
 def _saved(base: Directory, make: Callable[[ModuleType], object], cut: int, path: Path) -> Path:
