@@ -67,6 +67,9 @@ class Artefact:
         """The name of the directory."""
         return self.directory.resolve().name
 
+    def __repr__(self) -> str:
+        return f"<Artefact {self.directory}>"
+
     def rebuild_hint(self, target: str = "cpu") -> str:
         """Return the command that builds this artefact again."""
         if self.manifest is not None:

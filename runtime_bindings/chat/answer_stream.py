@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from argosy.runtime_bindings.chat.answer import Answer, Reply
-from argosy.runtime_bindings.chat.shared_engine import SharedEngine, Ticket
+from argosy.runtime_bindings.chat.shared_engine import PATIENCE_OF_FINALISERS, SharedEngine, Ticket
 from argosy.runtime_bindings.engine.request import Event, Request
 from argosy.support.errors import RequestError
 from argosy.support.text import one_line
@@ -224,12 +224,12 @@ class AnswerStream:
             self._end()
         return piece
 
-    def _leave(self) -> None:
+    def _leave(self, patience: float | None = None) -> None:
         """End the answer with the text so far. Only a reader that waits gets its figures."""
         answer, engine = self._answer, self._turn.engine
         try:
             if not self._over and answer is not None and not answer.ended:
-                answer.close((engine.cancel if self._waits else engine.cancel_soon)(self._ticket))
+                answer.close(engine.cancel(self._ticket, patience) if self._waits else engine.cancel_soon(self._ticket))
                 self._turn.conclude(answer)
         finally:
             self.abandon()
@@ -254,4 +254,4 @@ class AnswerStream:
     def __del__(self) -> None:
         with suppress(Exception):  # at the end of the program there may be nothing left to call
             if not self._over and self._answer is not None:
-                self._leave()
+                self._leave(PATIENCE_OF_FINALISERS)

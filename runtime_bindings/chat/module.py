@@ -16,7 +16,7 @@ from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.messages import Message
 from argosy.runtime_bindings.chat.model import LoadedModel, check_options, loaded_model
 from argosy.runtime_bindings.chat.settings import Generation, GenerationSettings, configuration
-from argosy.runtime_bindings.chat.shared_engine import SharedEngine
+from argosy.runtime_bindings.chat.shared_engine import PATIENCE_OF_FINALISERS, SharedEngine
 from argosy.runtime_bindings.chat.stats import ChatStats
 from argosy.runtime_bindings.chat.stream import ProgressCallback, deliver, stop_callback
 from argosy.runtime_bindings.engine.request import Request, RequestStats
@@ -78,7 +78,9 @@ class ChatModule:
             raise RequestError(f"`{self.artefact.name}` has no chat template for a `system` prompt", "leave it out")
         self._claim = Claim()
         self._sequence = self.model.engine.open_sequence()
-        self._release = weakref.finalize(self, self.model.engine.close_sequence, self._sequence)
+        self._release = weakref.finalize(
+            self, self.model.engine.close_sequence, self._sequence, PATIENCE_OF_FINALISERS
+        )
         self._release.atexit = False
 
     def __repr__(self) -> str:
@@ -219,7 +221,8 @@ class ChatModule:
 
         A model that was loaded for this conversation is closed as well, unless another conversation uses it.
         """
-        self._release()
+        if self._release.detach() is not None:
+            self.model.engine.close_sequence(self._sequence)
         if self._owns_model:
             self.model.engine.close(unless_shared=True)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Empty
 
 from argosy.runtime_bindings.chat.worker import Worker
 from argosy.runtime_bindings.engine.engine import Engine
@@ -13,6 +15,8 @@ from argosy.runtime_bindings.engine.request import Event, Request, RequestStats
 from argosy.support.errors import RequestError
 
 MAX_UNREAD = 4096
+PATIENCE_OF_FINALISERS = 1.0
+"""Seconds: a step takes less, and a finaliser must not wait for a thread that waits for what is held where it runs."""
 _CANCELLED = Event(-1, finish="cancelled", stats=RequestStats())
 
 
@@ -53,16 +57,16 @@ class SharedEngine:
 
     @property
     def closed(self) -> bool:
-        """Whether the engine cannot be used: it was closed, or belongs to the process that this one was forked from."""
-        return self._worker.ended
+        """Whether the engine was closed."""
+        return self._worker.closed
 
     def open_sequence(self) -> int:
         """Open a sequence that outlives its requests, and return its id."""
         return self._worker.call(lambda: self._use().open_sequence())
 
-    def close_sequence(self, sequence: int) -> None:
-        """Free an open sequence, and end a request that uses it for its reader."""
-        self._soon(partial(self._close_sequence, sequence))
+    def close_sequence(self, sequence: int, patience: float | None = None) -> None:
+        """Free an open sequence, and end a request that uses it for its reader. Wait for `patience` seconds at most."""
+        self._soon(partial(self._close_sequence, sequence), patience)
 
     def count_cached_tokens(self, sequence: int) -> int:
         """Return the number of tokens of an open sequence that are in the KV cache."""
@@ -98,9 +102,9 @@ class SharedEngine:
             await self._worker.call_async(partial(self._step_for, ticket))
         return self._take(ticket)
 
-    def cancel(self, ticket: Ticket) -> Event:
-        """End a request, and return the event that ended it."""
-        return self._soon(partial(self._cancel, ticket)) or _CANCELLED
+    def cancel(self, ticket: Ticket, patience: float | None = None) -> Event:
+        """End a request, and return the event that ended it; one without figures after `patience` seconds."""
+        return self._soon(partial(self._cancel, ticket), patience) or _CANCELLED
 
     async def cancel_async(self, ticket: Ticket) -> Event:
         """Do what `cancel` does, without blocking the event loop."""
@@ -128,12 +132,14 @@ class SharedEngine:
             )
         return None
 
-    def _soon(self, call: Callable[[], Event | None]) -> Event | None:
+    def _soon(self, call: Callable[[], Event | None], patience: float | None = None) -> Event | None:
         """Make a call, or only ask for it within a step, where a finaliser may run. After the end, do nothing."""
         if self._worker.is_here:
             self._worker.post(call)
-            return None
-        return None if self._worker.ended else self._worker.call(call)
+        elif not self._worker.ended:
+            with suppress(Empty):
+                return self._worker.call(call, patience)
+        return None
 
     # -- in the worker's thread
 

@@ -48,6 +48,9 @@ class ChatTemplate:
         words = re.findall(r"""["']([A-Za-z][\w-]{0,40})["']""", self._source)
         return frozenset(ROLES) | (frozenset(words) - MESSAGE_KEYS)
 
+    def __repr__(self) -> str:
+        return f"<ChatTemplate for {', '.join(sorted(self.roles))}>"
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],

@@ -40,6 +40,9 @@ class Tokenizer:
         if self._rule is not None and self._rule.added_as_text:
             self._added = {i: token.content.encode() for i, token in added.items() if not token.special}
 
+    def __repr__(self) -> str:
+        return f"<Tokenizer of {self._fast.get_vocab_size()} tokens>"
+
     @classmethod
     def load(cls, tokenizer: Path, config: Path | None = None) -> Tokenizer:
         """Read the files. Raises ArtefactError if one of them is malformed."""

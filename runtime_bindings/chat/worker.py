@@ -81,7 +81,8 @@ class Worker:
     caller's wait, but cannot cut a call short. A caller that gives up waiting leaves the call to be made.
 
     Queues are the only thing that threads share here: nobody holds a lock while waiting, so finalisers may ask for
-    calls wherever the garbage collector runs them.
+    calls wherever the garbage collector runs them. They should have little patience, in case somebody else's lock is
+    held there.
 
     The thread ends with `close`, with the worker, and with the program. It does not survive a fork.
     """
@@ -101,17 +102,23 @@ class Worker:
         return threading.current_thread() is self._thread
 
     @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._end.alive
+
+    @property
     def ended(self) -> bool:
         """Whether no further call will be made: after `close`, or in a process that was forked."""
-        return not self._end.alive or os.getpid() != self._process
+        return self.closed or os.getpid() != self._process
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Return what `function` returns, or raise what it raises, when its turn has come."""
+    def call(self, function: Callable[[], T], patience: float | None = None) -> T:
+        """Return what `function` returns, or raise what it raises, when its turn has come. Raises `queue.Empty` if that
+        takes more than `patience` seconds; the call is made all the same."""
         if self.is_here:
             raise RequestError("the model is computing, and only `cancel` may be called meanwhile")
         replies: SimpleQueue[tuple[T, BaseException | None]] = SimpleQueue()
         self._ask(_Call(function, replies.put))
-        value, error = replies.get()
+        value, error = replies.get(timeout=patience)
         if error is not None:
             raise error
         return value
