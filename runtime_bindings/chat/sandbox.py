@@ -25,6 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Cycler, Joiner
 
 from argosy.runtime_bindings.chat.sandbox_budget import (
+    CALL,
     CONTAINERS,
     LIMITS,
     Budget,
@@ -272,7 +273,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         """Compare a chain of values, such as `a < b <= c`."""
         result: Any = True
         for name, other in operations:
-            self.budget.spend(1)
+            self.budget.spend(2)
             if isinstance(value, str) and isinstance(other, str):
                 self.budget.spend_characters(min(len(value), len(other)) if name in ("eq", "ne") else len(other))
             elif name in ("in", "notin"):
@@ -294,6 +295,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             self.budget.iterated(container)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        self.budget.spend(4)
         if operator == "%" and is_text(left):
             return self.budget.admit(percent_format(self, left, right))
         for value in (left, right):
@@ -342,13 +344,14 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         budget = self.budget
         for name in ("_loop_vars", "_block_vars"):  # which jinja2 adds for functions that take a context
             kwargs.pop(name, None)
-        budget.spend(1 + len(args) + len(kwargs))
+        budget.spend(CALL + len(args) + len(kwargs))
         if isinstance(function, Undefined | Method | _Function | Joiner):
             return function(*args, **kwargs)
         if not isinstance(function, Macro | LoopContext):
             raise TypeError(f"a value of type {type(function).__name__} is not a function")
         if isinstance(function, LoopContext):
             args = (budget.iterated(args[0]), *args[1:]) if args else args
+        budget.spend(CALL)
         budget.calls += 1
         try:
             if budget.calls > LIMITS["calls"]:

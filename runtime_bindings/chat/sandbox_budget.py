@@ -16,10 +16,10 @@ from jinja2.sandbox import SecurityError
 from markupsafe import Markup
 
 LIMITS = {
-    "sourceCharacters": 131_072,  # the longest chat templates in use have about 30,000
-    "nodes": 20_000,  # of the syntax tree
+    "sourceCharacters": 65_536,  # the longest chat templates in use have about 30,000
+    "nodes": 10_000,  # of the syntax tree
     "nesting": 100,  # of nodes
-    "work": 300_000,
+    "work": 200_000,
     "workPerInput": 4,  # further steps for a character of the messages and variables
     "charactersPerWork": 64,  # that are copied or compared in a step
     "valueCharacters": 2_000_000,
@@ -32,6 +32,7 @@ LIMITS = {
     "range": 100_000,
     "lazy": 32,  # filters over each other that give their items one by one
 }
+CALL = 8  # steps of a filter, method or function; a macro takes twice as many
 ITEM = 16  # weight of a number, or of a list without its items, in characters
 
 # The types that a template's containers have. `type(x) in ...` is many times faster than a check of subclasses.
@@ -140,7 +141,7 @@ class Lazy:
         return self
 
     def __next__(self) -> Any:
-        self._budget.spend(1)
+        self._budget.spend(2)
         return next(self._items)
 
     def __repr__(self) -> str:

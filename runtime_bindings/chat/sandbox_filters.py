@@ -12,7 +12,16 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SecurityError
 from jinja2.tests import TESTS
 
-from argosy.runtime_bindings.chat.sandbox_budget import ITEM, LIMITS, Budget, Lazy, LimitExceeded, Sandbox, is_text
+from argosy.runtime_bindings.chat.sandbox_budget import (
+    CALL,
+    ITEM,
+    LIMITS,
+    Budget,
+    Lazy,
+    LimitExceeded,
+    Sandbox,
+    is_text,
+)
 from argosy.runtime_bindings.chat.sandbox_methods import percent_format, replaced_size
 
 Guard = Callable[..., None]
@@ -150,6 +159,7 @@ def _guarded(inner: Callable[..., Any], guard: Guard, name: str) -> Callable[...
     def run(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         environment: Sandbox = context.environment  # type: ignore[assignment]
         budget = environment.budget
+        budget.spend(CALL)
         if isinstance(value, Lazy) and name in MATERIALIZED:
             depth, value = 0, list(value)
         else:

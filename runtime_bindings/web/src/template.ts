@@ -1,138 +1,180 @@
 /** Render a conversation with the model's own chat template. */
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { ArgosyError, oneLine } from "./errors.js";
+import { checkVariables, type ContentPart } from "./messages.js";
 import { type Fields, isObject } from "./records.js";
+import { LimitExceeded, Refusal } from "./template/budget.js";
+import { templateFunctions } from "./template/functions.js";
+import { run } from "./template/interpreter.js";
+import { parse, type Statement } from "./template/parser.js";
+import { fromPlain } from "./template/values.js";
 import type { Message } from "./types.js";
 
-export const ROLES = ["system", "user", "assistant", "tool", "developer"];
-const MAX_TEMPLATE_CHARACTERS = 1 << 20;
-const MAX_VALUE = 4 << 20; // characters of a text, or items of a list
-const MAX_STEPS = 1_000_000;
-const MAX_MILLISECONDS = 5000;
+export { checkMessages, ROLES } from "./messages.js";
+
 const UNTRUSTED = "get the model from a source you trust";
+const MESSAGE_KEYS = ["role", "content", "tool_calls", "name", "type", "text"];
+const REASONING_KEYS = ["reasoning_content", "thinking", "reasoning"];
+const PROBE = "PROBE-OF-THE-CONTENT";
+const END = "END-OF-THE-FINAL-MESSAGE "; // the space shows whether the template strips the text
 
-/** Thrown by the template's `raise_exception`: the model was not trained on such a conversation. */
-class Refusal extends Error {}
+type Prepared = Fields & { content?: unknown };
 
-/** The template exceeds its limits on time or memory. */
-class LimitExceeded extends Error {}
-
-type Value = ReturnType<Interpreter["evaluate"]>;
-
-/** Counts a template's steps and checks the size of the values it creates. */
-class LimitedInterpreter extends Interpreter {
-  private steps = 0;
-  private readonly deadline = performance.now() + MAX_MILLISECONDS;
-
-  override evaluate(...step: Parameters<Interpreter["evaluate"]>): Value {
-    if (++this.steps > MAX_STEPS || performance.now() > this.deadline) throw new LimitExceeded("it runs for too long");
-    const value = super.evaluate(...step);
-    const held: unknown = value.value;
-    if (typeof held !== "string" && !Array.isArray(held)) return value;
-    if (held.length > MAX_VALUE) throw new LimitExceeded("it builds a value that is too large");
-    this.steps += Array.isArray(held) ? held.length : held.length >> 6; // as much as a loop over it would do
-    return value;
-  }
+export interface RenderOptions {
+  addGenerationPrompt?: boolean;
+  /** End where the content of the last message does, for the model to continue it. */
+  continueFinalMessage?: boolean;
 }
 
 /** A model's Jinja template, with the special tokens that it may use. */
 export class ChatTemplate {
-  private readonly program: ReturnType<typeof parse>;
+  private readonly program: Statement[];
+  private readonly takesParts = new Map<string, boolean>();
+  private readonly renderedKinds = new Set(["user", "assistant"]);
+  private takesText: boolean | undefined;
 
   constructor(
-    source: string,
+    private readonly source: string,
     private readonly specialTokens: Readonly<Record<string, string>> = {},
   ) {
-    if (source.length > MAX_TEMPLATE_CHARACTERS) {
-      const message = `the model's chat template has ${source.length} characters, far more than any chat template`;
-      throw new ArgosyError(message, UNTRUSTED);
-    }
     try {
-      this.program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+      this.program = parse(source);
     } catch (error) {
-      throw broken(error);
+      throw error instanceof LimitExceeded || error instanceof RangeError ? forbidden(error) : broken(error);
     }
   }
 
-  /** Render a conversation up to where the assistant's answer begins; `more` are further variables. */
-  render(messages: readonly Message[], more: Fields = {}): string {
-    const environment = new Environment();
-    const variables = { ...GLOBALS, ...this.specialTokens, ...more, messages, add_generation_prompt: true };
+  /** The words that the template may compare roles with. */
+  get words(): Set<string> {
+    const words = [...this.source.matchAll(/["']([A-Za-z][\w-]{0,40})["']/g)].map((match) => match[1] as string);
+    return new Set(words.filter((word) => !MESSAGE_KEYS.includes(word)));
+  }
+
+  /**
+   * Render a conversation up to where the assistant's answer begins; `more` are further variables. A template that does
+   * not know lists of parts gets their text, and one that knows only those gets text as a list.
+   */
+  render(messages: readonly Message[], more: Fields = {}, options: RenderOptions = {}): string {
+    const variables = checkVariables(more);
+    const adapted = messages.map((message) => this.adapted(withReasoning({ ...message })));
+    if (options.continueFinalMessage) return this.continued(adapted, variables);
+    return this.run(adapted, options.addGenerationPrompt ?? true, variables);
+  }
+
+  /** Refuse a conversation if the template leaves messages of a role, or tool calls, silently out. */
+  checkHandled(messages: readonly Message[], variables: Fields): void {
+    const kinds = new Set<string>(messages.map((message) => message.role));
+    if (messages.some((message) => (message as unknown as Fields)["tool_calls"])) kinds.add("tool_calls");
+    for (const kind of kinds) {
+      if (this.renderedKinds.has(kind)) continue;
+      const without = messages.filter((message) => message.role !== kind).map((message) => omit(message, kind));
+      let same: boolean;
+      try {
+        same = this.render(messages, variables) === this.render(without, variables);
+      } catch (error) {
+        if (error instanceof ArgosyError) continue; // the template needs them, or refuses them itself
+        throw error;
+      }
+      if (same) {
+        const what = kind === "tool_calls" ? "`tool_calls`" : `messages of the role \`${oneLine(kind)}\``;
+        throw new ArgosyError(`the model's chat template leaves ${what} out`, "the model was trained without them");
+      }
+      this.renderedKinds.add(kind);
+    }
+  }
+
+  private run(messages: Prepared[], addGenerationPrompt: boolean, more: Fields): string {
+    const variables = new Map(
+      Object.entries({
+        tools: null,
+        documents: null,
+        ...this.specialTokens,
+        ...more,
+        messages,
+        add_generation_prompt: addGenerationPrompt,
+      }).map(([name, value]) => [name, fromPlain(value)]),
+    );
     try {
-      for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-      return String(new LimitedInterpreter(environment).run(this.program).value);
+      return run(this.program, templateFunctions, variables);
     } catch (error) {
       if (error instanceof Refusal) {
         throw new ArgosyError(`the model's chat template refuses this conversation: \`${oneLine(error)}\``);
       }
-      if (error instanceof LimitExceeded || error instanceof RangeError) {
-        throw new ArgosyError(`the model's chat template does something forbidden: \`${oneLine(error)}\``, UNTRUSTED);
+      if (error instanceof LimitExceeded || error instanceof RangeError) throw forbidden(error);
+      if (messages.some((message) => typeof message.content !== "string")) {
+        throw new ArgosyError(
+          `the model's chat template does not know messages without text as their content: \`${oneLine(error)}\``,
+          "give every message text as its `content`",
+        );
       }
       throw broken(error);
     }
   }
-}
 
-const GLOBALS: Fields = {
-  true: true,
-  false: false,
-  none: null,
-  True: true,
-  False: false,
-  None: null,
-  raise_exception: (message: unknown): never => {
-    throw new Refusal(String(message));
-  },
-  range,
-  strftime_now: strftimeNow,
-};
-
-/** Python's `range`, of at most 100,000 numbers. */
-function range(first: number, end?: number, step = 1): number[] {
-  const [from, to] = end === undefined ? [0, first] : [first, end];
-  const count = step ? Math.max(0, Math.ceil((to - from) / step)) : NaN;
-  if (!(count <= 100_000)) throw new LimitExceeded("its `range` is too long");
-  return Array.from({ length: count }, (_, i) => from + i * step);
-}
-
-/** Format the present local time with the `strftime` directives that templates use. */
-function strftimeNow(format: string): string {
-  const now = new Date();
-  const two = (value: number): string => String(value).padStart(2, "0");
-  const word = (options: Intl.DateTimeFormatOptions): string => now.toLocaleDateString("en-US", options);
-  const parts: Record<string, () => string> = {
-    Y: () => String(now.getFullYear()),
-    y: () => two(now.getFullYear() % 100),
-    m: () => two(now.getMonth() + 1),
-    B: () => word({ month: "long" }),
-    b: () => word({ month: "short" }),
-    d: () => two(now.getDate()),
-    A: () => word({ weekday: "long" }),
-    a: () => word({ weekday: "short" }),
-    H: () => two(now.getHours()),
-    I: () => two(now.getHours() % 12 || 12),
-    p: () => (now.getHours() < 12 ? "AM" : "PM"),
-    M: () => two(now.getMinutes()),
-    S: () => two(now.getSeconds()),
-    "%": () => "%",
-  };
-  return format.replace(/%(.)/g, (whole, directive: string) => parts[directive]?.() ?? whole);
-}
-
-/** Check messages and copy them as plain records. */
-export function checkMessages(messages: unknown): Message[] {
-  if (!Array.isArray(messages) || !messages.length) {
-    throw new ArgosyError(`a conversation must be a list of messages, not \`${shown(messages)}\``);
+  private continued(messages: Prepared[], variables: Fields): string {
+    const last: Prepared = { ...messages.at(-1) };
+    const parts = Array.isArray(last.content) ? (last.content as ContentPart[]) : [];
+    const final = typeof last.content === "string" ? last.content : parts.at(-1)?.text;
+    if (final === undefined) {
+      throw new ArgosyError("the last message has no text to continue", "end with a message by the user or a tool");
+    }
+    last.content =
+      typeof last.content === "string" ? final + END : [...parts.slice(0, -1), { ...parts.at(-1), text: final + END }];
+    const text = this.run([...messages.slice(0, -1), last], false, variables);
+    const place = text.lastIndexOf(END.trim());
+    if (place < 0 || !text.includes(final.trim())) {
+      throw new ArgosyError(
+        "the model's chat template changes the last message, so that it cannot be continued",
+        "end with a message by the user or a tool",
+      );
+    }
+    return text.startsWith(END, place) ? text.slice(0, place) : text.slice(0, place).trimEnd();
   }
-  return messages.map((message: unknown) => {
-    if (!isObject(message) || typeof message["content"] !== "string") {
-      throw new ArgosyError(`a message needs a text as \`content\`: \`${shown(message)}\``);
+
+  /** Give a message's content the form that the template takes: text, or a list of parts of text. */
+  private adapted(message: Prepared): Prepared {
+    const { content } = message;
+    const role = String(message["role"]);
+    if (Array.isArray(content) && content.length && !this.knowsParts(role)) {
+      return { ...message, content: (content as ContentPart[]).map((part) => part.text).join("\n") };
     }
-    if (typeof message["role"] !== "string" || !ROLES.includes(message["role"])) {
-      throw new ArgosyError(`\`${shown(message["role"])}\` is not a role, it must be one of ${ROLES.join(", ")}`);
+    if (typeof content === "string" && !this.knowsText() && this.knowsParts(role)) {
+      return { ...message, content: [{ type: "text", text: content }] };
     }
-    return { ...message } as unknown as Message;
-  });
+    return message;
+  }
+
+  private knowsText(): boolean {
+    return (this.takesText ??= this.probe("user", PROBE));
+  }
+
+  private knowsParts(role: string): boolean {
+    const known = this.takesParts.get(role) ?? this.probe(role, [{ type: "text", text: PROBE }]);
+    this.takesParts.set(role, known);
+    return known;
+  }
+
+  /** Return whether the template writes this content as its text, and not as the list that it is. */
+  private probe(role: string, content: unknown): boolean {
+    const [message, question] = [{ role, content }, { role: "user", content }];
+    const first = role === "system" || role === "developer";
+    try {
+      const text = this.run(role === "user" ? [question] : first ? [message, question] : [question, message], false, {});
+      return text.includes(PROBE) && !text.includes(`'${PROBE}'`) && !text.includes(`"${PROBE}"`);
+    } catch (error) {
+      if (error instanceof ArgosyError) return false;
+      throw error;
+    }
+  }
+}
+
+/** Give the text of an answer's reasoning under the names that templates read, as transformers does. */
+function withReasoning(message: Prepared): Prepared {
+  const reasoning = REASONING_KEYS.map((key) => message[key]).find((value) => value !== undefined && value !== null);
+  return reasoning === undefined ? message : { thinking: reasoning, ...message, reasoning_content: reasoning };
+}
+
+function omit(message: Message, key: string): Message {
+  return Object.fromEntries(Object.entries(message).filter(([name]) => name !== key)) as unknown as Message;
 }
 
 /** Find the template in `tokenizer_config.json`: a text, or the one named `default` in a list. */
@@ -146,8 +188,8 @@ export function selectTemplate(value: unknown): string | null {
   return chosen["template"];
 }
 
-function shown(value: unknown): string {
-  return (JSON.stringify(value) ?? String(value)).slice(0, 60);
+function forbidden(error: unknown): ArgosyError {
+  return new ArgosyError(`the model's chat template does something forbidden: \`${oneLine(error)}\``, UNTRUSTED);
 }
 
 function broken(error: unknown): ArgosyError {
