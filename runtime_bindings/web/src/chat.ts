@@ -10,7 +10,8 @@ import { modelDefaults, resolve } from "./params.js";
 import type { Sample } from "./sampler.js";
 import { StopStrings } from "./stops.js";
 import { FileStore } from "./store.js";
-import { ChatTemplate, checkMessages, selectTemplate } from "./template.js";
+import { checkText } from "./messages.js";
+import { ChatTemplate, selectTemplate } from "./template.js";
 import type { Tokenizer } from "./tokenizer.js";
 import type {
   Chat,
@@ -165,7 +166,7 @@ export class ChatModule implements Chat {
 
   private given(messages: readonly Message[]): Message[] {
     if (!this.conversation) throw this.noTemplate("a list of messages");
-    return checkMessages(messages);
+    return this.conversation.check(messages);
   }
 
   private request(
@@ -192,7 +193,7 @@ export class ChatModule implements Chat {
 
   /** Encode the prompt of a model without a chat template; an empty one becomes the token that begins a text. */
   private plain(text: string): number[] {
-    const tokens = this.loaded.tokenizer.encode(text, true);
+    const tokens = this.loaded.tokenizer.encode(checkText(text, "the prompt"), true);
     const { bosToken } = this.loaded.artefact.config;
     if (tokens.length || bosToken === null) return tokens;
     return [bosToken];

@@ -1,5 +1,6 @@
 /** Keep the turns of a conversation and encode them as the prompt for the next answer. */
 import { ArgosyError } from "./errors.js";
+import { checkMessages, checkText, checkVariables } from "./messages.js";
 import type { Fields } from "./records.js";
 import type { ChatTemplate } from "./template.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -23,27 +24,40 @@ export class Conversation {
 
   /** Forget the turns. `system` replaces the system prompt, and an empty text removes it. */
   reset(system = this.system): void {
-    this.system = system;
+    this.system = checkText(system, "the system prompt");
     this.preamble = system ? [{ role: "system", content: system }] : [];
     this.turns = [];
   }
 
   /** The system prompt, the turns so far and `question` as the user's next turn. */
   withQuestion(question: string): Message[] {
-    return [...this.preamble, ...this.turns, { role: "user", content: question }];
+    return [...this.preamble, ...this.turns, { role: "user", content: checkText(question, "the prompt") }];
   }
 
-  /** Make `messages` and `answer` the conversation, including any system prompt that they begin with. */
+  /** A caller's messages as plain records. */
+  check(messages: unknown): Message[] {
+    return checkMessages(messages, this.template.words);
+  }
+
+  /**
+   * Make `messages` and `answer` the conversation, including any system prompt that they begin with. The answer continues
+   * a last message by the assistant.
+   */
   commit(messages: readonly Message[], answer: string): void {
     const first = messages.findIndex((message) => !isSystem(message));
     const split = first < 0 ? messages.length : first;
     this.preamble = messages.slice(0, split);
-    this.turns = [...messages.slice(split), { role: "assistant", content: answer }];
+    const last = messages.at(-1);
+    const turns = messages.slice(split);
+    if (last?.role === "assistant") this.turns = [...turns.slice(0, -1), extended(last, answer)];
+    else this.turns = [...turns, { role: "assistant", content: answer }];
   }
 
-  /** Encode the prompt, up to where the answer begins. */
+  /** Encode the prompt, up to where the answer begins, or to the end of a last message by the assistant. */
   tokens(messages: readonly Message[], variables: Fields): number[] {
-    return this.tokenizer.encode(this.template.render(messages, variables));
+    this.template.checkHandled(messages, checkVariables(variables));
+    const continueFinalMessage = messages.at(-1)?.role === "assistant";
+    return this.tokenizer.encode(this.template.render(messages, variables, { continueFinalMessage }));
   }
 
   /**
@@ -77,4 +91,12 @@ export class Conversation {
 
 function isSystem(message: Message): boolean {
   return message.role === "system" || message.role === "developer";
+}
+
+/** A message with more text at its end. */
+function extended(message: Message, text: string): Message {
+  const { content } = message;
+  if (!Array.isArray(content)) return { ...message, content: (content ?? "") + text };
+  const last = content.at(-1);
+  return { ...message, content: [...content.slice(0, -1), { type: "text", text: (last?.text ?? "") + text }] };
 }

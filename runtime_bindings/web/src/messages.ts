@@ -12,11 +12,6 @@ const RESERVED = new Set(
 );
 const MAX_DEPTH = 64; // of lists and objects in a message or variable
 
-export interface ContentPart {
-  type: "text";
-  text: string;
-}
-
 /** Check messages and copy them as plain records, without those of their keys that are null. */
 export function checkMessages(messages: unknown, words: ReadonlySet<string> = new Set()): Message[] {
   if (!Array.isArray(messages) || !messages.length) {

@@ -1,13 +1,13 @@
 /** Render a conversation with the model's own chat template. */
 import { ArgosyError, oneLine } from "./errors.js";
-import { checkVariables, type ContentPart } from "./messages.js";
+import { checkVariables } from "./messages.js";
 import { type Fields, isObject } from "./records.js";
 import { LimitExceeded, Refusal } from "./template/budget.js";
 import { templateFunctions } from "./template/functions.js";
 import { run } from "./template/interpreter.js";
 import { parse, type Statement } from "./template/parser.js";
 import { fromPlain } from "./template/values.js";
-import type { Message } from "./types.js";
+import type { ContentPart, Message } from "./types.js";
 
 export { checkMessages, ROLES } from "./messages.js";
 
@@ -63,7 +63,7 @@ export class ChatTemplate {
   /** Refuse a conversation if the template leaves messages of a role, or tool calls, silently out. */
   checkHandled(messages: readonly Message[], variables: Fields): void {
     const kinds = new Set<string>(messages.map((message) => message.role));
-    if (messages.some((message) => (message as unknown as Fields)["tool_calls"])) kinds.add("tool_calls");
+    if (messages.some((message) => message["tool_calls"])) kinds.add("tool_calls");
     for (const kind of kinds) {
       if (this.renderedKinds.has(kind)) continue;
       const without = messages.filter((message) => message.role !== kind).map((message) => omit(message, kind));
@@ -174,7 +174,7 @@ function withReasoning(message: Prepared): Prepared {
 }
 
 function omit(message: Message, key: string): Message {
-  return Object.fromEntries(Object.entries(message).filter(([name]) => name !== key)) as unknown as Message;
+  return Object.fromEntries(Object.entries(message).filter(([name]) => name !== key)) as Message;
 }
 
 /** Find the template in `tokenizer_config.json`: a text, or the one named `default` in a list. */

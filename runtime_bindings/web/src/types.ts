@@ -1,9 +1,17 @@
 /** The public types of this package. Names and meanings are the same as in Python. */
 
-/** One turn of a conversation. */
+/** A part of a message's content. */
+export interface ContentPart {
+  type: "text";
+  text: string;
+}
+
+/** One turn of a conversation; further keys, such as `tool_calls`, are for the model's chat template. */
 export interface Message {
-  role: "system" | "user" | "assistant" | "tool" | "developer";
-  content: string;
+  role: string;
+  /** Text, or parts of text; an assistant's message with `tool_calls` may have none. */
+  content?: string | ContentPart[] | null;
+  [key: string]: unknown;
 }
 
 /** Progress of loading: `loaded` of `total` bytes, or shader pipelines for the stage `shaders`. */

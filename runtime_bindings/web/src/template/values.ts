@@ -148,7 +148,7 @@ const UNPRINTABLE = /[^\P{C}]|[^\P{Z} ]/gu;
 function quoted(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
   const body = text.replaceAll("\\", "\\\\").replaceAll(quote, `\\${quote}`);
-  return quote + body.replace(UNPRINTABLE, escapeCharacter) + quote;
+  return quote + (/^[ -~]*$/.test(body) ? body : body.replace(UNPRINTABLE, escapeCharacter)) + quote;
 }
 
 function escapeCharacter(character: string): string {
