@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer as FastTokenizer
 from zoo.file_bytes import tiny_directory
-from zoo.hostile_tokenizers import Json, added, hostile_tokenizers, model, one_rule, replace, split, tokenizer
+from zoo.hostile_tokenizers import Json, hostile_tokenizers, sound_tokenizers, split, tokenizer
 
 from argosy.model_defs.checkpoint.hf_tokenizer import tokenizer_files
 from argosy.model_defs.checkpoint.pre_tokenizers import PRE_TOKENIZERS
@@ -73,23 +73,7 @@ print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert refused == len(HOSTILE) > 50 and kilobytes < 200_000
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        model(dropout=None),
-        model(dropout=0.0),
-        tokenizer(padding={"strategy": {"Fixed": 10**9}, "direction": "Left", "pad_id": 0}, truncation=7),
-        tokenizer(normalizer=replace({"String": " "}, "▁")),
-        tokenizer(normalizer=replace({"Regex": " {2,}"}, " ")),
-        tokenizer(normalizer=one_rule(b"a")),
-        tokenizer(pre_tokenizer=split(r"\d{1,3}(?=(?:\d{3})*\b)")),
-        tokenizer(pre_tokenizer=split(r"(?=(\d{3})+(?!\d))")),
-        tokenizer(pre_tokenizer=split(r"[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}")),
-        tokenizer(pre_tokenizer=split(r" ?[^(\s|[.,!?…。])]+")),
-        tokenizer(pre_tokenizer=split(r"[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+$")),
-        tokenizer(added_tokens=[added(f"<unused{i}>", 3 + i) for i in range(8000)]),
-    ],
-)
+@pytest.mark.parametrize("content", sound_tokenizers())
 def test_what_models_use_is_accepted(content: Json, tmp_path: Path) -> None:
     directory = written(tmp_path / "model", content)
     files = tokenizer_files(directory, {"model_type": "llama"})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -318,6 +319,19 @@ def stop_cases() -> list[dict[str, Any]]:
     return cases
 
 
+def rule_cases() -> list[dict[str, Any]]:
+    """Record why tokenizers are refused; null for those that are accepted. Browsers do not read maps of characters."""
+    from zoo.hostile_tokenizers import hostile_tokenizers, sound_tokenizers
+
+    cases = [(name, content, reason) for name, content, reason in hostile_tokenizers() if "map" not in name.split()]
+    cases += [(f"accepted {i}", content, None) for i, content in enumerate(sound_tokenizers())]
+    return [
+        {"name": name, "tokenizer": content, "reason": reason}
+        for name, content, reason in cases
+        if len(json.dumps(content)) < 20_000
+    ]
+
+
 def random_cases() -> list[dict[str, Any]]:
     return [
         {"seed": str(seed), "draws": np.random.Generator(np.random.PCG64(seed)).random(5).tolist()} for seed in SEEDS
@@ -339,10 +353,12 @@ def all_fixtures() -> dict[str, list[dict[str, Any]]]:
         "stops.json": stop_cases(),
         "template.json": template_cases(),
         "tokenizer.json": tokenizer_cases(),
+        "tokenizer_rules.json": rule_cases(),
     }
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # as pytest does
     for file, cases in all_fixtures().items():
         lines = ",\n".join(json.dumps(case, ensure_ascii=False, sort_keys=True) for case in cases)
         (FOLDER / file).write_text(f"[\n{lines}\n]\n", encoding="utf-8")

@@ -155,3 +155,21 @@ def hostile_tokenizers() -> Iterator[tuple[str, Json, str]]:
     yield "map outside", tokenizer(normalizer=charsmap([(1 << 20) << 10], b"\0")), "outside of it"
     yield "map that is none", tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "!"}), "not base64"
     yield "empty map", tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": ""}), "no trie"
+
+
+def sound_tokenizers() -> list[Json]:
+    """Return tokenizers with steps that models use. All encode `ab` as one token, 2."""
+    return [
+        model(dropout=None),
+        model(dropout=0.0),
+        tokenizer(padding={"strategy": {"Fixed": 10**9}, "direction": "Left", "pad_id": 0}, truncation=7),
+        tokenizer(normalizer=replace({"String": " "}, "▁")),
+        tokenizer(normalizer=replace({"Regex": " {2,}"}, " ")),
+        tokenizer(normalizer=one_rule(b"a")),
+        tokenizer(pre_tokenizer=split(r"\d{1,3}(?=(?:\d{3})*\b)")),
+        tokenizer(pre_tokenizer=split(r"(?=(\d{3})+(?!\d))")),
+        tokenizer(pre_tokenizer=split(r"[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}")),
+        tokenizer(pre_tokenizer=split(r" ?[^(\s|[.,!?…。])]+")),
+        tokenizer(pre_tokenizer=split(r"[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+$")),
+        tokenizer(added_tokens=[added(f"<unused{i}>", 3 + i) for i in range(8000)]),
+    ]

@@ -4,6 +4,7 @@ import { parsed } from "./artefact.js";
 import { ByteDetokenizer, type ByteRule, byteRule, type Detokenizer, WindowDetokenizer } from "./detokenizer.js";
 import { ArgosyError, oneLine } from "./errors.js";
 import { type Fields, isObject } from "./records.js";
+import { checkTokenizer } from "./tokenizer_rules.js";
 
 /** A `tokenizer.json`, with the special tokens and chat settings of `tokenizer_config.json`. */
 export class Tokenizer {
@@ -17,6 +18,12 @@ export class Tokenizer {
     tokenizer: Fields,
     readonly config: Fields = {},
   ) {
+    try {
+      checkTokenizer(tokenizer);
+    } catch (error) {
+      const message = `\`tokenizer.json\` is not accepted as a tokenizer: it ${oneLine(error)}`;
+      throw new ArgosyError(message, "get the model from a source that you trust");
+    }
     try {
       // Without a config, which would make the library clean up spaces and mark more tokens as special.
       this.fast = new FastTokenizer(tokenizer, { clean_up_tokenization_spaces: false });
@@ -58,12 +65,14 @@ export class Tokenizer {
 
   /** Encode a text. Chat templates write special tokens themselves; for plain text set `addSpecialTokens`. */
   encode(text: string, addSpecialTokens = false): number[] {
-    return text ? this.fast.encode(text, { add_special_tokens: addSpecialTokens }).ids : this.ofNothing(addSpecialTokens);
+    if (!text) return this.ofNothing(addSpecialTokens);
+    return working("encode this text", () => this.fast.encode(text, { add_special_tokens: addSpecialTokens }).ids);
   }
 
   /** Decode tokens, without special ones. */
   decode(tokens: number[]): string {
-    return tokens.length ? this.fast.decode(tokens, { skip_special_tokens: true }) : "";
+    if (!tokens.length) return "";
+    return working("decode these tokens", () => this.fast.decode(tokens, { skip_special_tokens: true }));
   }
 
   /** Look up a token's id by its exact text. */
@@ -112,5 +121,15 @@ export class Tokenizer {
   /** The encoding of an empty text: special tokens, if any. */
   private ofNothing(addSpecialTokens: boolean): number[] {
     return addSpecialTokens ? this.fast.encode("", { add_special_tokens: true }).ids : [];
+  }
+}
+
+/** Call the library; what it throws becomes one sentence. */
+function working<Result>(what: string, call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    const message = `the model's tokenizer cannot ${what}: \`${oneLine(error)}\``;
+    throw new ArgosyError(message, "get the model from a source that you trust");
   }
 }

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { StopStrings } from "../../src/stops.js";
 import { ChatTemplate, checkMessages, selectTemplate } from "../../src/template.js";
 import { Tokenizer } from "../../src/tokenizer.js";
+import { checkTokenizer } from "../../src/tokenizer_rules.js";
 import type { Message } from "../../src/types.js";
 import { fixture } from "./fixtures.js";
 
@@ -10,6 +11,12 @@ interface TokenizerCase {
   tokenizer: Record<string, unknown>;
   texts: { text: string; ids: number[] }[];
   answers: { ids: number[]; pieces: string[] }[];
+}
+
+interface RuleCase {
+  name: string;
+  tokenizer: Record<string, unknown>;
+  reason: string | null;
 }
 
 interface TemplateCase {
@@ -44,6 +51,20 @@ for (const { name, tokenizer: json, texts, answers } of fixture<TokenizerCase[]>
     });
   });
 }
+
+describe("tokenizers from strangers", () => {
+  test.each(fixture<RuleCase[]>("tokenizer_rules"))("$name", ({ tokenizer: json, reason }) => {
+    if (reason === null) expect(() => checkTokenizer(json)).not.toThrow();
+    else expect(() => new Tokenizer(json)).toThrow(reason);
+  });
+
+  test("what the library throws is a sentence", () => {
+    const model = { type: "BPE", vocab: { a: 0 }, merges: [] };
+    const decoder = { type: "WordPiece", prefix: "##", cleanup: false };
+    const parts = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null };
+    expect(() => new Tokenizer({ ...parts, decoder, model }).decode([0.5])).toThrow("cannot decode these tokens");
+  });
+});
 
 describe("chat templates", () => {
   const cases = fixture<TemplateCase[]>("template");
