@@ -18,6 +18,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from argosy.runtime_bindings.chat.generation import GenerationConfig
+from argosy.runtime_bindings.chat.loops import LoopDetector
 from argosy.runtime_bindings.chat.stops import StopStrings
 from argosy.runtime_bindings.chat.template import ChatTemplate
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer
@@ -339,6 +340,25 @@ def random_cases() -> list[dict[str, Any]]:
 
 
 @cache
+def loop_cases() -> list[dict[str, Any]]:
+    """Record after how many characters of a text a loop is seen, and which passage repeats itself."""
+    texts = [
+        TEXT + "The sky is blue, and the sea is blue. " * 30, TEXT + "ha" * 400, TEXT * 6, "\n" * 700,
+        TEXT + "the end. " * 20,
+        "".join(f"{n}. Drink a glass of water before you go to bed at night.\n" for n in range(30)),
+        ", ".join(map(str, range(600))), "".join(f"{n} x 7 = {7 * n}\n" for n in range(150)), "日本語の文です。" * 120,
+    ]  # fmt: skip
+    cases = []
+    for text in (text.replace("🙂", ":)").replace("👍🏽", "+") for text in texts):  # JavaScript counts them twice
+        for step in (3, 50):
+            detector, end = LoopDetector(), 0
+            while end < len(text) and not detector.add(text[end : end + step]):
+                end += step
+            seen = end + step if end < len(text) else None
+            cases.append({"text": text, "step": step, "seen": seen, "found": detector.found})
+    return cases
+
+
 def default_settings() -> list[dict[str, Any]]:
     """Record the settings of an answer to a model that recommends nothing."""
     return [{**dataclasses.asdict(GenerationConfig()), "stop": []}]
@@ -348,6 +368,7 @@ def all_fixtures() -> dict[str, list[dict[str, Any]]]:
     """Collect the cases by file name."""
     return {
         "defaults.json": default_settings(),
+        "loops.json": loop_cases(),
         "random.json": random_cases(),
         "sampler.json": sampler_cases(),
         "stops.json": stop_cases(),

@@ -7,6 +7,7 @@ import { Announcer } from "./state/announcer.js";
 import { Conversation, type Ending, type Turn, type TurnStats } from "./state/conversation.js";
 import { explain, isFatal } from "./state/problem.js";
 import { LoadProgress } from "./state/progress.js";
+import { LoopDetector } from "../../src/loops.js";
 import { recallSettings } from "./state/settings.js";
 import { counted } from "./state/units.js";
 import { Composer } from "./view/composer.js";
@@ -149,7 +150,9 @@ export class App {
     const draw = oncePerFrame(() => live.update(turn.content, figures(chat.stats())));
     let savedAt = performance.now();
     this.announcer.begin(savedAt);
+    const loops = new LoopDetector();
     for await (const piece of chat.generate(prompt, { ...this.settings.generation })) {
+      if (loops.add(piece)) chat.stop();
       const now = performance.now();
       turn.content += piece;
       this.announcer.add(piece, now);
@@ -162,7 +165,7 @@ export class App {
     turn.stats = figures(chat.stats());
     const ending = chat.last === null ? undefined : ENDINGS[chat.last.finishReason];
     if (ending === undefined) delete turn.ending;
-    else turn.ending = ending;
+    else turn.ending = ending === "stopped" && loops.found !== null ? "loop" : ending;
     const { contextUsed, contextSize } = chat.stats();
     byId("context").textContent = `${contextUsed.toLocaleString("en-US")} of ${counted(contextSize, "token")}`;
   }

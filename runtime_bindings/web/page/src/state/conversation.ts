@@ -5,7 +5,7 @@ import type { ChatStats, Message } from "@argosy/web";
 import { keep, recall } from "./storage.js";
 
 /** How an answer ended, if not in the usual way. */
-export type Ending = "stopped" | "length" | "context" | "failed";
+export type Ending = "stopped" | "length" | "context" | "loop" | "failed";
 
 export interface Turn {
   role: "user" | "assistant";
@@ -16,7 +16,7 @@ export interface Turn {
 
 export type TurnStats = Pick<ChatStats, "completionTokens" | "decodeTokensPerSecond" | "timeToFirstToken">;
 
-const ENDINGS: readonly unknown[] = ["stopped", "length", "context", "failed"];
+const ENDINGS: readonly unknown[] = ["stopped", "length", "context", "loop", "failed"];
 
 /** This tab's conversation. */
 export class Conversation {

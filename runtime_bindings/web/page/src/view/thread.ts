@@ -10,6 +10,7 @@ const PATIENCE = 4;
 const ENDINGS: Record<Ending, string> = {
   stopped: "Stopped",
   length: "Reached the length limit for an answer",
+  loop: "Stopped: it says the same over and over",
   context: "Stopped because the context is full",
   failed: "Interrupted by an error",
 };
