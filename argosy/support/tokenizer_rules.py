@@ -197,6 +197,9 @@ def _check_model(model: object) -> None:
         raise TokenizerRefused(f"has the model `{one_line(kind)}`, it must be one of {', '.join(MODELS)}")
     if model.get("dropout") not in (None, 0):
         raise TokenizerRefused(f"drops merges at random: `dropout` is `{one_line(model['dropout'])}`, it must be null")
+    if kind in ("BPE", None) and (prefix := model.get("continuing_subword_prefix")) not in (None, ""):
+        # the library cuts it from tokens without looking, and ends the process where that cuts a character
+        raise TokenizerRefused(f"has `{one_line(prefix)}` as `continuing_subword_prefix` of BPE, it must be null")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if isinstance(affix := model.get(key), str) and len(affix) > AFFIX:
             raise TokenizerRefused(f"has a `{key}` of `{len(affix)}` characters, more than {AFFIX}")

@@ -132,6 +132,8 @@ def hostile_tokenizers() -> Iterator[tuple[str, Json, str]]:
     yield "end that is no token", tokenizer(post_processor={"type": "BertProcessing", "sep": ["a", -1]}), "not a token"
     yield "chance", model(dropout=0.5), "`dropout` is `0.5`"
     yield "little chance", model(dropout=1e-9), "`dropout`"
+    cut = {"type": "BPE", "vocab": {"a": 0, "é": 1, "aé": 2}, "merges": [["a", "é"]], "continuing_subword_prefix": "a"}
+    yield "prefix that cuts a character", tokenizer(model=cut), "`continuing_subword_prefix` of BPE"
     yield "long suffix", model(end_of_word_suffix="a" * 10**5), "`end_of_word_suffix`"
     pieces = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "#", "vocab": {"a": 0}}
     yield "long words", tokenizer(model={**pieces, "max_input_chars_per_word": 10**9}), "cuts words"
@@ -162,6 +164,7 @@ def sound_tokenizers() -> list[Json]:
     return [
         model(dropout=None),
         model(dropout=0.0),
+        model(continuing_subword_prefix="", end_of_word_suffix=""),
         tokenizer(padding={"strategy": {"Fixed": 10**9}, "direction": "Left", "pad_id": 0}, truncation=7),
         tokenizer(normalizer=replace({"String": " "}, "▁")),
         tokenizer(normalizer=replace({"Regex": " {2,}"}, " ")),

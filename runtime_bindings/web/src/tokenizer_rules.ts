@@ -167,6 +167,10 @@ function checkModel(model: unknown): void {
   }
   const dropout = model["dropout"] ?? 0;
   if (dropout !== 0) throw new Error(`drops merges at random: \`dropout\` is \`${shown(dropout)}\`, it must be null`);
+  const prefix = model["continuing_subword_prefix"];
+  if ((kind === "BPE" || kind === undefined) && prefix !== undefined && prefix !== null && prefix !== "") {
+    throw new Error(`has \`${shown(prefix)}\` as \`continuing_subword_prefix\` of BPE, it must be null`);
+  }
   for (const key of ["continuing_subword_prefix", "end_of_word_suffix"]) {
     const affix = model[key];
     if (typeof affix === "string" && length(affix) > AFFIX) {
