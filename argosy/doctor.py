@@ -183,6 +183,7 @@ def _disk() -> Check:
         f"{human_size(free)} free for `{root}`",
         "building",
         "make room, or set ARGOSY_HOME to a directory on another disk",
+        free,
     )
 
 
@@ -190,7 +191,8 @@ def _memory() -> Check:
     free = available_memory()
     if free is None:
         return Check("memory", True, "unknown on this system")
-    return Check("memory", free >= MEMORY_FOR_DEMO, f"{human_size(free)} available", "building", "close other programs")
+    ok = free >= MEMORY_FOR_DEMO
+    return Check("memory", ok, f"{human_size(free)} available", "building", "close other programs", free)
 
 
 def available_memory() -> int | None:

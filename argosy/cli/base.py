@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from argosy.cli.console import decide_colors
 from argosy.support.errors import UsageError
@@ -29,7 +30,7 @@ no_color_option = click.option(
 
 def with_dashes(option: str) -> str:
     """Spell an option with dashes; people write `--top_p` too."""
-    return option.replace("_", "-") if option.startswith("--") else option
+    return option.replace("_", "-")
 
 
 def run_only(ctx: click.Context) -> None:
@@ -88,6 +89,24 @@ class Choice(click.ParamType):
         if value in names:
             return str(value)
         raise UsageError(f"unknown {self.what} `{value}`", did_you_mean(str(value), names))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        done, comma, last = incomplete.rpartition(",") if isinstance(self, Choices) else ("", "", incomplete)
+        return [CompletionItem(f"{done}{comma}{name}") for name in self.names() if name.startswith(last)]
+
+
+class Model(click.ParamType):
+    """A model or an artefact. Shells complete the names of what is built and of the catalogue, and files."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from argosy.dist.catalogue import CATALOGUE
+        from argosy.dist.store import known_artefacts
+
+        names = dict.fromkeys([*(path.name for path in known_artefacts()), *CATALOGUE])
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 class Threads(click.ParamType):

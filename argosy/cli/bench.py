@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
+from argosy.cli.base import Model
 from argosy.cli.base import command as argosy_command
-from argosy.support.errors import UsageError
+from argosy.support.errors import ArgosyError, UsageError
 
 if TYPE_CHECKING:
     from argosy.bench.workload import BenchmarkPlan
@@ -42,7 +43,7 @@ class Numbers(click.ParamType):
         "argosy bench smollm2-135m-q4f16_1 smollm2-135m-keep --vs llama.cpp,openvino --threads 2",
     ],
 )
-@click.argument("artefacts", metavar="DIR|MODEL...", nargs=-1, required=True)
+@click.argument("artefacts", type=Model(), metavar="DIR|MODEL...", nargs=-1)
 @click.option("--vs", metavar="NAME,...", help="Compare with these programs, in turns: llama.cpp, openvino.")
 @click.option(
     "--contexts", type=Numbers(), metavar="N,...", help="Measure decoding after N tokens.  [default: 8,512,2000]"
@@ -56,7 +57,8 @@ class Numbers(click.ParamType):
 @click.option("--quick", is_flag=True, help="Contexts and prefills up to 512, three samples, one start.")
 @click.option("--build", "with_build", is_flag=True, help="Also time building each artefact from scratch.")
 @click.option(
-    "--json", "json_file", metavar="FILE", help="Write the report to FILE; - prints it instead of the tables."
+    "--json", "json_file", metavar="[FILE]", is_flag=False, flag_value="-",
+    help="Print the report as JSON instead of tables, or write it to FILE beside them.",
 )
 @click.option("--plot", type=_FILE, metavar="FILE", help="Plot the speeds to FILE, .svg or .png.")
 def command(
@@ -76,6 +78,7 @@ def command(
     from argosy.support.files import atomic_path
     from argosy.support.progress import open_progress
 
+    artefacts, json_file = _apart(artefacts, json_file)
     if plot is not None:
         check_plot(plot)
     for path in (plot, Path(json_file) if json_file and json_file != "-" else None):
@@ -96,6 +99,24 @@ def command(
         with atomic_path(Path(json_file)) as temporary:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _show(report)
+
+
+def _apart(artefacts: tuple[str, ...], json_file: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Tell `--json FILE` and `--json MODEL` apart. Raises UsageError if there is no artefact to measure."""
+    if json_file and json_file != "-" and not json_file.endswith(".json") and _is_model(json_file):
+        artefacts, json_file = (json_file, *artefacts), "-"
+    if not artefacts:
+        raise UsageError("a model is missing", "argosy bench MODEL; `argosy ls` lists what is built")
+    return artefacts, json_file
+
+
+def _is_model(name: str) -> bool:
+    from argosy.dist.store import find_artefact
+
+    try:
+        return find_artefact(name).is_dir()
+    except ArgosyError:
+        return False
 
 
 def _plan(quick: bool, sizes: dict[str, Any]) -> BenchmarkPlan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Threads, run_only
+from argosy.cli.base import Model, Threads, run_only
 from argosy.cli.base import command as argosy_command
 from argosy.cli.sampling import sampling_options
 from argosy.support.errors import UsageError
@@ -29,9 +29,11 @@ def chat_options(function: Any) -> Any:
 
 
 _OPTIONS = (
-    click.argument("model", metavar="MODEL", required=False),
+    click.argument("model", type=Model(), metavar="MODEL", required=False),
     click.argument("words", metavar="[PROMPT]", nargs=-1),
-    click.option("--model", "-m", "named", metavar="MODEL", help="The model, if it is not the first argument."),
+    click.option(
+        "--model", "-m", "named", type=Model(), metavar="MODEL", help="The model, if it is not the first argument.",
+    ),
     click.option(
         "--prompt", "-p", metavar="TEXT",
         help="Answer this prompt and exit, like the words after MODEL. What a pipe holds is put before it; - is the "
@@ -147,7 +149,7 @@ def _converse(talk: Talk, directory: Path, system: str | None, options: dict[str
 
     if not console.is_terminal(sys.stdin):
         return Repl(talk, pipe_reader(sys.stdin), system=system).run()
-    talk.stop_loops = True
+    talk.stop_loops = talk.in_conversation = True
     with terminal_reader() as read:
         repl = Repl(talk, read, system=system, at_terminal=True, load=lambda path, text: load(path, text, options))
         repl.greet()

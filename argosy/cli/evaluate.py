@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from argosy.cli import console
+from argosy.cli.base import Model, json_option
 from argosy.cli.base import command as argosy_command
-from argosy.cli.base import json_option
 
 if TYPE_CHECKING:
     from argosy.evaluation.compare import Report
@@ -26,7 +26,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
         "argosy eval smollm2-135m-q4f16_1 --self-sample 800",
     ],
 )
-@click.argument("artefact", metavar="DIR|MODEL")
+@click.argument("artefact", type=Model(), metavar="DIR|MODEL")
 @click.option(
     "--text",
     type=_FILE,

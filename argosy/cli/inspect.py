@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from argosy.cli import console
+from argosy.cli.base import Model, json_option
 from argosy.cli.base import command as argosy_command
-from argosy.cli.base import json_option
 
 _SHOWN = (
     "abi", "argosy_version", "tvm_version", "model_type", "quantization", "target", "context_window_size",
@@ -26,7 +26,7 @@ _SHOWN = (
         "argosy inspect --diff dump-before dump-after",
     ],
 )
-@click.argument("path", type=str, metavar="LIBRARY|DIR")
+@click.argument("path", type=Model(), metavar="LIBRARY|DIR")
 @click.argument("other", required=False, metavar="")
 @click.option("--diff", "diff", is_flag=True, help="Compare two directories written by --debug-dump, phase by phase.")
 @json_option

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from argosy.cli import console
+from argosy.support.errors import ArtefactError
 
 
 def artefact_for(model: str, builds: bool) -> Path:
@@ -22,7 +23,8 @@ def artefact_for(model: str, builds: bool) -> Path:
         return find_artefact(model)
     except NotBuiltError as error:
         if not builds and not _agrees(error):
-            raise
+            both = shlex.join(["argosy", "run", model])
+            raise ArtefactError(error.message, f"{error.hint} builds it; {both} builds it and chats") from None
         return _build(error.model)
 
 

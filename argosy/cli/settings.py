@@ -76,7 +76,7 @@ class Settings:
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
             changed = "" if value == getattr(usual, field.name) else "  (changed)"
-            lines.append(f"{field.name:<20} {_shown(value)}{changed}")
+            lines.append(f"{field.name:<22} {_shown(value)}{changed}")
         return "\n".join(lines)
 
     def restore(self, settings: Mapping[str, Any]) -> None:

@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 
 # The note that is printed when something else than the model ended an answer, by finish reason.
 ENDINGS = {
-    "length": "cut after {tokens} tokens: --max-tokens allows more",
-    "context": "the context window is full; --on-context-full slide forgets the oldest turns instead",
+    "length": "cut after {tokens} tokens: {max_tokens} allows more",
+    "context": "the context window is full; {on_context_full} slide forgets the oldest turns instead",
     "cancelled": "stopped",
 }
-LOOPING = "stopped: it says the same over and over; ask in other words, or try --temperature or --repetition-penalty"
+LOOPING = "stopped: it says the same over and over; ask in other words, or try {temperature} or {repetition_penalty}"
+
+
+class _Spelling(dict[str, object]):
+    """How a setting is written: as an option of the command line, or as a command of a conversation."""
+
+    def __init__(self, in_conversation: bool, **values: object) -> None:
+        super().__init__(values)
+        self._in_conversation = in_conversation
+
+    def __missing__(self, name: str) -> str:
+        return f"/set {name}" if self._in_conversation else f"--{name.replace('_', '-')}"
 
 
 class Talk:
@@ -39,6 +50,7 @@ class Talk:
         self.settings = dict(settings)
         self.as_json = as_json
         self.stop_loops = stop_loops
+        self.in_conversation = False  # at a terminal, where settings are changed by /set
         self.wordwrap = True
         self.verbose = False
         self.earlier: list[Mapping[str, Any]] | None = None  # the conversation that the next answer continues
@@ -89,7 +101,8 @@ class Talk:
             return
         click.echo(nl=not reply.text.endswith("\n"))
         if reply.finish_reason in ENDINGS:
-            note = LOOPING if looped else ENDINGS[reply.finish_reason].format(tokens=len(reply.tokens))
+            spelling = _Spelling(self.in_conversation, tokens=len(reply.tokens))
+            note = (LOOPING if looped else ENDINGS[reply.finish_reason]).format_map(spelling)
             console.say(console.styled(f"({note})", dim=True))
         if self.settings.get("logprobs"):
             rows = logprob_rows(reply.logprobs, self.model.tokenizer)

@@ -35,6 +35,7 @@ class WordWrap:
         self._column = 0
         self._spaces = ""
         self._word = ""
+        self._wide = False  # whether what was printed last is a wide character
         self._line = ""  # how the current line of the text begins
         self._code = False
 
@@ -85,8 +86,10 @@ class WordWrap:
         between, word = self._spaces, self._word
         self._spaces = self._word = ""
         width, size = self._width(), cell_len(word)
+        apart = bool(between) or self._wide or cell_len(word[0]) == 2
+        self._wide = cell_len(word[0]) == 2
         gap = sum(8 - self._column % 8 if space == "\t" else 1 for space in between)
-        if width >= NARROWEST and not self._code and self._column and self._column + gap + size > width >= size:
+        if apart and width >= NARROWEST and not self._code and self._column > 0 and self._column + gap + size > width:
             self._column = size
             return f"\n{word}"
         self._column += gap + size

@@ -21,6 +21,7 @@ from argosy.cli.talk import Talk
 from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.module import ChatModule
 from argosy.runtime_bindings.engine.request import RequestStats
+from argosy.runtime_bindings.engine.sampler import TokenLogprob
 from argosy.support.errors import ContextFullError
 
 
@@ -34,6 +35,8 @@ class FakeReply:
 
 
 class FakeStats:
+    context_tokens, context_window, target, threads = 3, 8, "cpu", 1
+
     def __str__(self) -> str:
         return "decode: 7 tok/s"
 
@@ -53,7 +56,7 @@ class FakeModel:
         self.tokenizer = SimpleNamespace(config={"chat_template": "{{ messages }}"})
         self.default_config = GenerationConfig(temperature=0.5)
         self.messages: list[dict[str, str]] = []
-        self.asked: list[str] = []
+        self.asked: list[Any] = []
         self.settings: list[dict[str, Any]] = []
         self.resets: list[str | None] = []
         self.last: FakeReply | None = None
@@ -67,7 +70,7 @@ class FakeModel:
         self.settings.append(generation_config)
         self.cancelled = False
         text = ""
-        for piece in ("you said: ", prompt):
+        for piece in ("you said: ", str(prompt)):
             for _ in range(self.interrupts):
                 os.kill(os.getpid(), signal.SIGINT)
             if self.cancelled:
@@ -249,3 +252,176 @@ def test_what_is_not_built_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "empty").mkdir()
     assert "`empty`" in not_built("chat", "empty", "--prompt", "hi")
     assert "`smollm2-13m`" in not_built("eval", "smollm2-13m")
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("ARGOSY_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def said(capsys: pytest.CaptureFixture[str], *lines: str) -> str:
+    converse(FakeModel(), *lines)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["/set temperature 0.25", "/set temp 0.25", "/set temperature=0.25", "/set temperature = 0.25", "/SET temp .25",
+     "/set parameter temperature 0.25", "/set seed=3;temperature=0.25"],
+)  # fmt: skip
+def test_a_setting_is_changed_as_in_other_programs(line: str) -> None:
+    model = FakeModel()
+    assert converse(model, line, "one") == 0
+    assert model.settings[0]["temperature"] == 0.25 and model.settings[0]["top_k"] == 3
+
+
+def test_settings_are_checked_shown_and_reset(capsys: pytest.CaptureFixture[str]) -> None:
+    model = FakeModel()
+    assert converse(model, "/set temperature 500", "/set temperatur 1", "/set num_ctx 10", "/set seed x") == 1
+    text = capsys.readouterr().err
+    assert "`temperature=500`" in text and "did you mean `temperature`" in text and "--context-window" in text
+    assert "Traceback" not in text
+    assert converse(model, "/set stop END", "/set num_predict 7", "/set top_k default", "/set", "one") == 0
+    text = capsys.readouterr().err
+    assert 'stop                   ["END"]  (changed)' in text and "max_tokens             7  (changed)" in text
+    assert model.settings[-1] == {"stop": ("END",), "max_tokens": 7}
+
+
+def test_set_system_and_switches(capsys: pytest.CaptureFixture[str]) -> None:
+    model = FakeModel()
+    assert converse(model, "/set system be brief", "/show system", "/set verbose", "one", "/set quiet", "two") == 0
+    text = capsys.readouterr().err
+    assert model.resets == ["be brief"] and "be brief" in text and text.count("decode: 7 tok/s") == 1
+
+
+@pytest.mark.parametrize("word", ["/bye", "/exit", "/quit", "/BYE", "/bye "])
+def test_words_that_end_a_conversation(word: str) -> None:
+    model = FakeModel()
+    assert converse(model, word, "one") == 0 and model.asked == []
+
+
+def test_a_bare_exit_ends_a_conversation_at_a_terminal_only() -> None:
+    model = FakeModel()
+    converse(model, "exit")
+    assert model.asked == ["exit"]
+    lines = iter(["exit", "one"])
+    Repl(Talk(model, {}, as_json=False), lambda prompt: next(lines), at_terminal=True).run()  # type: ignore[arg-type]
+    assert model.asked == ["exit"]
+
+
+def test_clear_and_help_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    model = FakeModel()
+    assert converse(model, "/clear", "/?", "/? set", "/show", "/show template", "/show parameters", "/show x") == 1
+    text = capsys.readouterr().err
+    assert model.resets == [None] and text.count("/help") >= 1 and "/set temperature default" in text
+    assert "toy-q0f32" in text and "{{ messages }}" in text and "top_k" in text and "no `x` to show" in text
+
+
+def test_a_conversation_is_saved_and_continued(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = FakeModel()
+    model.messages = [{"role": "user", "content": "héllo"}, {"role": "assistant", "content": "well"}]
+    assert converse(model, "/system be brief", "/set seed 5", "/save mine", "/save mine") == 0
+    file = home / "conversations" / "mine.json"
+    assert file.stat().st_mode & 0o077 == 0 and json.loads(file.read_text())["model"] == "toy-q0f32"
+    assert "in place of the one before" in capsys.readouterr().err
+    other = FakeModel()
+    assert converse(other, "/load mine", "/show messages", "more", "again") == 0
+    turns = [{"role": "system", "content": "be brief"}, *model.messages, {"role": "user", "content": "more"}]
+    assert other.asked == [turns, "again"] and other.settings[0] == {"top_k": 3, "seed": 5}
+    assert "user: héllo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x\x1b", "a" * 100])
+def test_a_conversation_has_a_plain_name(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert converse(FakeModel(), f"/save {name}") != 0
+    assert not home.exists() and "\x1b" not in capsys.readouterr().err
+
+
+def test_a_damaged_conversation_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "conversations").mkdir(parents=True)
+    for number, text in enumerate(('{"model": 1}', "no JSON", "[]", '{"a": 1, "a": 2}', "")):
+        (home / "conversations" / f"c{number}.json").write_text(text)
+        assert converse(FakeModel(), f"/load c{number}") == 1
+    assert converse(FakeModel(), "/load nothing") == 1
+    text = capsys.readouterr().err
+    assert "Traceback" not in text and "no saved conversation `nothing`" in text
+
+
+def test_the_prompt_follows_the_model(model: FakeModel) -> None:
+    assert invoke("what", "is this").exit_code == 0
+    assert CliRunner().invoke(cli, ["chat", "--model", "artefact", "hello"], input="").exit_code == 0
+    assert CliRunner().invoke(cli, ["chat", "hello", "-m", "artefact"], input="").exit_code == 0
+    assert CliRunner().invoke(cli, ["run", "artefact", "hello"], input="").exit_code == 0
+    assert model.asked == ["what is this", "hello", "hello", "hello"]
+    assert invoke("one", "--prompt", "two").exit_code == 2
+
+
+def test_a_pipe_is_put_before_the_prompt(model: FakeModel) -> None:
+    assert invoke("-p", "Summarise this.", stdin="line one\nline two\n").exit_code == 0
+    assert invoke("Summarise this.", stdin="\ufeffline\n").exit_code == 0
+    assert model.asked == ["line one\nline two\n\nSummarise this.", "line\n\nSummarise this."]
+
+
+def test_bytes_that_are_no_text_are_refused(model: FakeModel) -> None:
+    for args in ([], ["-p", "x"], ["-p", "-"]):
+        result = CliRunner().invoke(cli, ["chat", "artefact", *args], input=b"\xff\xfe")
+        assert result.exit_code == 2 and "is not text in `utf-8`: it has the byte `0xff`" in result.stderr, args
+    assert model.asked == []
+
+
+def test_other_spellings_of_options(model: FakeModel) -> None:
+    given = ("--temp", "0", "--top_p", "0.5", "-n", "9", "-s", "be brief", "-t", "2")
+    assert invoke("hi", *given).exit_code == 0
+    assert model.settings == [{"temperature": 0.0, "top_p": 0.5, "max_tokens": 9}]
+    for args, words in (
+        (["--max-new-tokens", "3"], "that is `--max-tokens` here"),
+        (["-t", "0.7"], "`--temp` is the temperature"),
+        (["--tempratur", "1"], "did you mean `--temperature`"),
+    ):
+        result = invoke("hi", *args)
+        assert result.exit_code == 2 and words in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("args", [["--temp", "500"], ["-n", "0"], ["--top-p", "2"], ["-t", "0"], ["--stop", ""], []])
+def test_a_wrong_option_is_a_usage_error_before_anything_is_loaded(model: FakeModel, args: list[str]) -> None:
+    result = invoke(*args, "-p", "hi") if args else CliRunner().invoke(cli, ["chat"])
+    assert result.exit_code == 2 and result.stderr.startswith("error: ") and model.asked == []
+
+
+def test_logprobs_are_in_the_record(model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {7: "a", 8: "\x1b"}
+    model.tokenizer = SimpleNamespace(text_of=names.__getitem__, bytes_of=lambda token: names[token].encode())
+    found = (TokenLogprob(7, -0.5, ((7, -0.5), (8, -float("inf")))),)
+    monkeypatch.setattr(FakeReply, "logprobs", found, raising=False)
+    record = json.loads(invoke("hi", "--json", "--top-logprobs", "2").stdout)
+    likely = [{"token": 7, "text": "a", "bytes": [97], "logprob": -0.5}, {"token": 8, "text": "\x1b", "bytes": [27]}]
+    assert record["logprobs"] == [likely[0] | {"top": [likely[0], likely[1] | {"logprob": None}]}]
+    assert model.settings == [{"top_logprobs": 2, "logprobs": True}]
+    result = invoke("hi", "--logprobs")
+    assert result.stdout == "you said: hi\n" and "60.7 %" in result.stderr and "\x1b" not in result.stderr
+
+
+def test_a_model_that_is_not_built_is_built_with_run_or_yes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: FakeModel
+) -> None:
+    monkeypatch.setenv("ARGOSY_DIST", "built")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text("{}")
+    built: list[str] = []
+
+    def build(stages: object, **choices: str) -> SimpleNamespace:
+        built.append(choices["model"])
+        return SimpleNamespace(directory=tmp_path / "artefact", seconds=1.0)
+
+    monkeypatch.setattr("argosy.cli.stages.build_stages", build)
+    result = CliRunner().invoke(cli, ["chat", "tiny", "hi"], input="")
+    assert result.exit_code == 1 and "argosy build --model tiny" in result.stderr and "argosy run tiny" in result.stderr
+    for words in (["run", "tiny"], ["chat", "./tiny", "-y"], ["run", "smollm2-135m"]):
+        assert CliRunner().invoke(cli, [*words, "hi"], input="").exit_code == 0
+    assert built == ["tiny", "./tiny", "smollm2-135m"] and model.asked == ["hi"] * 3
+    monkeypatch.setattr("argosy.cli.console.is_terminal", lambda stream: True)
+    monkeypatch.setattr("argosy.cli.console.erases", lambda stream: False)
+    assert CliRunner().invoke(cli, ["chat", "tiny", "hi"], input="n\n").exit_code == 1
+    assert CliRunner().invoke(cli, ["chat", "tiny", "hi"], input="y\n").exit_code == 0
+    assert built[3:] == ["tiny"]
