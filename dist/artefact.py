@@ -23,6 +23,7 @@ from argosy.dist.manifest import (
     tvm_version,
 )
 from argosy.dist.naming import build_command
+from argosy.dist.recognise import is_checkpoint
 from argosy.dist.records import Fields
 from argosy.dist.signature import trusted_keys
 from argosy.dist.tensor_cache import TensorCache, cache_file, read_tensor_cache
@@ -232,11 +233,18 @@ def open_artefact(path: str | Path, target: str = "cpu") -> Artefact:
     return Artefact(directory, manifest, read_chat_config(directory, hint), cache)
 
 
+def _way_to_one(directory: Path, target: str) -> str:
+    """Return what makes or finds an artefact for someone who named something else."""
+    if is_checkpoint(directory):
+        return build_command(str(directory), target, "q4f16_1") + " makes one of this checkpoint"
+    return "`argosy list artefacts` shows what is built"
+
+
 def _no_directory(directory: Path, target: str) -> ArtefactError:
     if os.path.exists(directory):
-        return ArtefactError(f"`{directory}` is a file, not an artefact directory", "`argosy list` shows artefacts")
+        return ArtefactError(f"`{directory}` is a file, not an artefact directory", _way_to_one(directory, target))
     siblings = [path.name for path in list_artefacts(directory.parent)]
-    hint = did_you_mean(directory.name, siblings) if siblings else build_command("smollm2-135m", target, "q4f16_1")
+    hint = did_you_mean(directory.name, siblings) if siblings else _way_to_one(directory, target)
     return ArtefactError(f"there is no artefact directory `{directory}`", hint)
 
 
@@ -247,8 +255,8 @@ def _open_without_manifest(directory: Path, target: str) -> Artefact:
         return Artefact(directory, None, read_chat_config(directory, hint), read_tensor_cache(directory, hint))
     if has_config or has_cache or any(directory.glob("params_shard_*.bin")):
         raise ArtefactError(f"`{directory}` is half-built: it has no `{MANIFEST_NAME}`", _HALF_BUILT_HINT)
-    hint = build_command("smollm2-135m", target, "q4f16_1") + " makes one"
-    raise ArtefactError(f"`{directory}` is not an artefact directory: it has no `{MANIFEST_NAME}`", hint)
+    sentence = f"`{directory}` is not an artefact directory: it has no `{MANIFEST_NAME}`"
+    raise ArtefactError(sentence, _way_to_one(directory, target))
 
 
 def is_artefact(path: Path) -> bool:

@@ -13,6 +13,7 @@ from argosy.dist.catalogue import CATALOGUE
 from argosy.dist.chat_config import CHAT_CONFIG_NAME
 from argosy.dist.manifest import Manifest, read_manifest
 from argosy.dist.naming import artefact_roots, build_command, model_slug
+from argosy.dist.recognise import is_checkpoint
 from argosy.dist.tensor_cache import cache_file
 from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean, one_line
@@ -66,6 +67,8 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
     if not plain or os.path.exists(path):
         if _HUB_ID.fullmatch(name) and not os.path.exists(path) and not os.path.isdir(path.parent):
             raise NotBuiltError(f"no artefact of the Hugging Face model `{name}` is built yet", name, target)
+        if not os.path.exists(path) and any(artefact.name == path.name for artefact in built):
+            raise ArtefactError(f"there is no artefact directory `{one_line(name)}`", f"did you mean `{path.name}`?")
         return path
     places = "`, `".join(dict.fromkeys(map(str, [roots[0], *(artefact.parent for artefact in built)])))
     raise ArtefactError(
@@ -90,28 +93,12 @@ def shortest_name(artefact: Path, target: str = "cpu") -> str:
     return str(artefact)
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Return whether `path` looks like a checkpoint: a GGUF file, or a directory with a config or such a file."""
-    if os.path.isfile(path):
-        return path.suffix.lower() == ".gguf"
-    if not os.path.isdir(path):
-        return False
-    try:
-        return (path / "config.json").is_file() or any(_is_gguf(entry) for entry in path.iterdir())
-    except OSError:
-        return False
-
-
 def manifest_of(artefact: Path) -> Manifest | None:
     """Return the manifest of an artefact, or None if it cannot be read."""
     try:
         return read_manifest(artefact)
     except ArtefactError:
         return None
-
-
-def _is_gguf(path: Path) -> bool:
-    return path.suffix.lower() == ".gguf" and path.is_file()
 
 
 def _holds_artefact(path: Path) -> bool:

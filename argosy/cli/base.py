@@ -95,7 +95,7 @@ class Choice(click.ParamType):
         return [CompletionItem(f"{done}{comma}{name}") for name in self.names() if name.startswith(last)]
 
 
-class Model(click.ParamType):
+class ModelName(click.ParamType):
     """A model or an artefact. Shells complete the names of what is built and of the catalogue, and files."""
 
     name = "model"

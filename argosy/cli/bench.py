@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model
+from argosy.cli.base import ModelName
 from argosy.cli.base import command as argosy_command
 from argosy.support.errors import ArgosyError, UsageError
 
@@ -43,7 +43,7 @@ class Numbers(click.ParamType):
         "argosy bench smollm2-135m-q4f16_1 smollm2-135m-keep --vs llama.cpp,openvino --threads 2",
     ],
 )
-@click.argument("artefacts", type=Model(), metavar="DIR|MODEL...", nargs=-1)
+@click.argument("artefacts", type=ModelName(), metavar="DIR|MODEL...", nargs=-1)
 @click.option("--vs", metavar="NAME,...", help="Compare with these programs, in turns: llama.cpp, openvino.")
 @click.option(
     "--contexts", type=Numbers(), metavar="N,...", help="Measure decoding after N tokens.  [default: 8,512,2000]"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model, Threads, run_only
+from argosy.cli.base import ModelName, Threads, run_only
 from argosy.cli.base import command as argosy_command
 from argosy.cli.sampling import sampling_options
 from argosy.support.errors import UsageError
@@ -29,10 +29,10 @@ def chat_options(function: Any) -> Any:
 
 
 _OPTIONS = (
-    click.argument("model", type=Model(), metavar="MODEL", required=False),
+    click.argument("model", type=ModelName(), metavar="MODEL", required=False),
     click.argument("words", metavar="[PROMPT]", nargs=-1),
     click.option(
-        "--model", "-m", "named", type=Model(), metavar="MODEL", help="The model, if it is not the first argument.",
+        "--model", "-m", "named", type=ModelName(), metavar="MODEL", help="The model, if it is not the first argument.",
     ),
     click.option(
         "--prompt", "-p", metavar="TEXT",

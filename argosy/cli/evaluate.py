@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model, json_option
+from argosy.cli.base import ModelName, json_option
 from argosy.cli.base import command as argosy_command
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
         "argosy eval smollm2-135m-q4f16_1 --self-sample 800",
     ],
 )
-@click.argument("artefact", type=Model(), metavar="DIR|MODEL")
+@click.argument("artefact", type=ModelName(), metavar="DIR|MODEL")
 @click.option(
     "--text",
     type=_FILE,

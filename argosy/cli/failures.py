@@ -7,6 +7,7 @@ hint: <how to mend it>
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -106,13 +108,17 @@ def _usage(error: click.UsageError) -> int:
         if error.option_name in OPTIONS:
             hint = f"that is `{OPTIONS[error.option_name]}` here"
         elif error.possibilities:
-            hint = f"did you mean `{sorted(error.possibilities)[0]}`?"
+            hint = f"did you mean `{max(error.possibilities, key=partial(_likeness, error.option_name))}`?"
     elif hint is None:
         message = _sentence(error.format_message())
     see = f"see `{page}`"
     if hint:
         see = f"{hint} See `{page}`." if hint.endswith("?") else f"{hint}; {see}"
     return report(message, see, error.exit_code)
+
+
+def _likeness(typed: str, option: str) -> float:
+    return difflib.SequenceMatcher(None, typed, option).ratio()
 
 
 def _system(error: OSError) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model, json_option
+from argosy.cli.base import ModelName, json_option
 from argosy.cli.base import command as argosy_command
 
 _SHOWN = (
@@ -26,7 +26,7 @@ _SHOWN = (
         "argosy inspect --diff dump-before dump-after",
     ],
 )
-@click.argument("path", type=Model(), metavar="LIBRARY|DIR")
+@click.argument("path", type=ModelName(), metavar="LIBRARY|DIR")
 @click.argument("other", required=False, metavar="")
 @click.option("--diff", "diff", is_flag=True, help="Compare two directories written by --debug-dump, phase by phase.")
 @json_option
@@ -81,7 +81,8 @@ def _show_artefact(directory: Path, as_json: bool) -> None:
     files = inspection.artefact_files(directory)
     libraries = inspection.libraries_in(directory)
     if not any(row.what != "unknown" for row in files):
-        raise ArtefactError(f"`{directory}` holds nothing that argosy has built", f"argosy build --model {directory}")
+        hint = "`argosy list artefacts` shows what is built"
+        raise ArtefactError(f"`{directory}` holds nothing that argosy has built", hint)
     if as_json:
         metadata = {path.name: library_metadata(path) for path in libraries}
         console.data_json(

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from argosy.cli import stages
-from argosy.cli.base import Model
+from argosy.cli.base import ModelName
 from argosy.cli.base import command as argosy_command
 from argosy.support.errors import CheckpointError
 
 
 @argosy_command("pull", examples=["argosy pull smollm2-135m", "argosy pull Qwen/Qwen3-0.6B --quantization q8f16_1"])
-@click.argument("model", type=Model(), metavar="MODEL")
+@click.argument("model", type=ModelName(), metavar="MODEL")
 @stages.options("quantization", "as_json")
 def command(model: str, as_json: bool, **choices: Any) -> None:
     """Fetch a model, and build it for this machine.

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model, json_option
+from argosy.cli.base import ModelName, json_option
 from argosy.cli.base import command as argosy_command
 from argosy.support.errors import UsageError
 
 
 @argosy_command("rm", examples=["argosy rm smollm2-135m-q4f16_1", "argosy rm smollm2-135m --yes"])
-@click.argument("names", type=Model(), metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", type=ModelName(), metavar="NAME...", nargs=-1, required=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Choice, Choices, Model
+from argosy.cli.base import Choice, Choices, ModelName
 from argosy.cli.sign import open_key
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _POSITIVE = click.IntRange(min=1)
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "model": click.option(
-        "--model", "-m", type=Model(), required=True, metavar="M",
+        "--model", "-m", type=ModelName(), required=True, metavar="M",
         help="A Hugging Face directory or id, a GGUF file, or a name of `argosy list models`.",
     ),
     "target": click.option(

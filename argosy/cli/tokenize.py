@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model, json_option
+from argosy.cli.base import ModelName, json_option
 from argosy.cli.base import command as argosy_command
 from argosy.support.errors import UsageError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         "cat notes.txt | argosy tokenize smollm2-135m --count",
     ],
 )
-@click.argument("model", type=Model(), metavar="MODEL")
+@click.argument("model", type=ModelName(), metavar="MODEL")
 @click.argument("words", metavar="[TEXT]", nargs=-1)
 @click.option("--chat", is_flag=True, help="Take TEXT as a question, and put it into the model's chat template.")
 @click.option("--decode", is_flag=True, help="Take TEXT as token ids, and print the text that they stand for.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from argosy.cli import console
-from argosy.cli.base import Model
+from argosy.cli.base import ModelName
 from argosy.cli.base import command as argosy_command
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         "argosy web smollm2-135m --port 8080 --no-open",
     ],
 )
-@click.argument("artefact", type=Model(), metavar="DIR|MODEL")
+@click.argument("artefact", type=ModelName(), metavar="DIR|MODEL")
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="N",
     help="Listen on this port; 0 is any free one.  [default: a free port, the same each time for a directory]",

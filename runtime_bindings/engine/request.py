@@ -135,7 +135,7 @@ def check_request(request: Request, limits: RunnerLimits, capacity: int) -> None
     if len(request.prompt) > limits.context_window:
         raise ContextFullError(
             f"the prompt has `{len(request.prompt)}` tokens, and the context window holds {limits.context_window}",
-            "shorten it, or build with a larger --context-window",
+            "shorten it, or build with a larger --context-window, as far as the model's own limit goes",
         )
     if len(request.prompt) > capacity:
         raise ContextFullError(

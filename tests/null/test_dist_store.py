@@ -8,7 +8,8 @@ import pytest
 
 from argosy.dist.manifest import FileRecord, LibraryRecord, LibraryTarget, Manifest, write_manifest
 from argosy.dist.naming import artefact_roots, output_root
-from argosy.dist.store import NotBuiltError, find_artefact, is_checkpoint
+from argosy.dist.recognise import is_checkpoint
+from argosy.dist.store import NotBuiltError, find_artefact
 from argosy.support.errors import ArtefactError, UsageError
 from argosy.support.user_files import data_directory
 
@@ -102,6 +103,13 @@ def test_of_several_the_one_that_runs_here_or_has_default_options_is_meant(home:
     with pytest.raises(ArtefactError, match="`tiny` is built in several forms") as error:
         find_artefact("tiny")
     assert error.value.hint == "choose one: tiny-q4f16_1, tiny-q8f16_1"
+
+
+def test_a_path_from_another_directory_is_found_by_its_last_part(home: Path) -> None:
+    artefact(home / "models" / "tiny-q4f16_1", "/x/tiny")
+    with pytest.raises(ArtefactError, match="there is no artefact directory `dist/out/tiny-q4f16_1`") as error:
+        find_artefact("dist/out/tiny-q4f16_1")
+    assert error.value.hint == "did you mean `tiny-q4f16_1`?"
 
 
 def test_artefacts_of_the_directory_come_before_the_store(home: Path) -> None:
