@@ -181,4 +181,4 @@ def _use(path: Path) -> None:
             detokenizer.finish()
 
 
-TOKENIZERS = (Target("tokenizer", 3, _seeds, _changed, _files, _use),)
+TOKENIZERS = (Target("tokenizer", 1, _seeds, _changed, _files, _use),)
