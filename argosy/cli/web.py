@@ -14,7 +14,7 @@ from argosy.cli.base import ModelName
 from argosy.cli.base import command as argosy_command
 
 if TYPE_CHECKING:
-    from argosy.web.server import WebServer
+    from argosy.web.hosting import HttpServer
 
 
 @argosy_command(
@@ -62,7 +62,7 @@ def command(artefact: str, port: int | None, host: str, no_open: bool, as_json: 
         _serve(server, opens=not no_open)
 
 
-def _announce(server: WebServer, name: str, as_json: bool) -> None:
+def _announce(server: HttpServer, name: str, as_json: bool) -> None:
     """Print the server's address to stdout."""
     if as_json:
         line = {"url": server.url, "host": server.host, "port": server.port, "artefact": name}
@@ -72,7 +72,7 @@ def _announce(server: WebServer, name: str, as_json: bool) -> None:
     console.say(f"serves {name} to browsers on this machine; Ctrl-C ends it")
 
 
-def _serve(server: WebServer, opens: bool) -> None:
+def _serve(server: HttpServer, opens: bool) -> None:
     """Answer requests until Ctrl-C or SIGTERM, which are both a normal end."""
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -45,6 +45,9 @@ MEDIA_TYPES = {
 }
 BINARY = "application/octet-stream"
 
+# Neither through a link nor waiting for the writer of a pipe, should one have taken the file's place.
+_OPEN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+
 Identity = tuple[int, int, int, int]
 
 
@@ -67,7 +70,7 @@ class Served:
     def open(self) -> BinaryIO:
         """Open the file. Raises ArtefactError if it is not the one whose digest was taken."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+            descriptor = os.open(self.path, _OPEN)
         except OSError as error:
             raise ArtefactError(f"`{self.path}` cannot be read any more: {error.strerror}") from None
         if _identity(os.fstat(descriptor)) != self.identity:

@@ -20,10 +20,11 @@ from web_artefact import ARM, EMPTY_MODULE, FOR_BROWSERS, NAME, WASM, WEBGPU, sa
 
 from argosy.support.errors import UsageError
 from argosy.support.progress import SilentProgress
-from argosy.web.files import artefact_files, page_files
+from argosy.web.files import Served, artefact_files, page_files
+from argosy.web.hosting import HttpServer
 from argosy.web.origins import host_allowed, is_loopback, origin_allowed
 from argosy.web.ranges import Unsatisfiable, byte_range
-from argosy.web.server import Site, WebServer, listen, stable_port
+from argosy.web.server import Site, listen, stable_port
 
 SHARD = "/artefact/params_shard_0.bin"
 SHARD_BYTES = 200_000
@@ -41,9 +42,9 @@ class Answer:
         return self.headers.get(header.lower())
 
 
-def serve(site: Site, **where: object) -> Iterator[WebServer]:
+def serve(site: Site, **where: object) -> Iterator[HttpServer]:
     with listen(site, **where) as server:  # type: ignore[arg-type]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             yield server
@@ -52,25 +53,39 @@ def serve(site: Site, **where: object) -> Iterator[WebServer]:
             thread.join()
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return save_artefact(tmp_path / NAME, WEBGPU, ARM)
+# One server for all tests that change nothing, because each takes a moment to start and to stop.
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_artefact(tmp_path_factory.mktemp("web") / NAME, WEBGPU, ARM)
 
 
-@pytest.fixture
-def reports() -> list[str]:
+@pytest.fixture(scope="module")
+def all_reports() -> list[str]:
     return []
 
 
 @pytest.fixture
-def server(directory: Path, tmp_path: Path, reports: list[str]) -> Iterator[WebServer]:
-    page = save_page(tmp_path / "static")
-    files = {**page_files(page), **artefact_files(directory, SilentProgress(), *FOR_BROWSERS)}
-    yield from serve(Site(files, reports.append))
+def reports(all_reports: list[str]) -> list[str]:
+    all_reports.clear()
+    return all_reports
+
+
+@pytest.fixture(scope="module")
+def server(directory: Path, all_reports: list[str]) -> Iterator[HttpServer]:
+    yield from serve(Site(site_files(directory), all_reports.append))
+
+
+def site_files(directory: Path) -> dict[str, Served]:
+    page = save_page(directory.parent / "static")
+    return {**page_files(page), **artefact_files(directory, SilentProgress(), *FOR_BROWSERS)}
 
 
 @pytest.fixture
-def ask(server: WebServer) -> Callable[..., Answer]:
+def ask(server: HttpServer) -> Callable[..., Answer]:
+    return asking(server)
+
+
+def asking(server: HttpServer) -> Callable[..., Answer]:
     """Return `ask(path, method, header=value)`, which makes one request over a connection of its own."""
 
     def request(path: str, method: str = "GET", **headers: str) -> Answer:
@@ -88,7 +103,7 @@ def ask(server: WebServer) -> Callable[..., Answer]:
     return request
 
 
-def raw(server: WebServer, data: bytes) -> bytes:
+def raw(server: HttpServer, data: bytes) -> bytes:
     """Send `data` and return everything that the server sends until it closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(data)
@@ -222,9 +237,13 @@ def test_only_what_the_manifest_names(path: str, directory: Path, ask: Callable[
     assert answer["Cache-Control"] == "no-store"
 
 
-def test_a_file_that_changes_while_it_is_served(
-    directory: Path, ask: Callable[..., Answer], reports: list[str]
-) -> None:
+def test_a_file_that_changes_while_it_is_served(tmp_path: Path) -> None:
+    directory, reports = save_artefact(tmp_path / NAME, WEBGPU), list[str]()
+    for server in serve(Site(site_files(directory), reports.append)):
+        changes(directory, asking(server), reports)
+
+
+def changes(directory: Path, ask: Callable[..., Answer], reports: list[str]) -> None:
     (directory.parent / "secret").write_bytes((directory / "params_shard_0.bin").read_bytes())
     (directory / "params_shard_0.bin").unlink()
     gone = ask(SHARD)
@@ -250,7 +269,7 @@ def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(tmp_path: Path,
 
 
 @pytest.mark.parametrize("target", ["http://[/", "http://a]/artefact/", "//[x"])
-def test_an_address_that_is_none_is_answered(target: str, server: WebServer, reports: list[str]) -> None:
+def test_an_address_that_is_none_is_answered(target: str, server: HttpServer, reports: list[str]) -> None:
     answer = raw(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 404 ") and answer.endswith(b"there is no such file\n")
     assert reports == []
@@ -262,7 +281,7 @@ def test_an_address_that_is_none_is_answered(target: str, server: WebServer, rep
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost:99", "LOCALHOST", "[::1]:8080", "127.0.0.1:{port}", "127.9.9.9"]
 )
-def test_names_of_this_machine(host: str, server: WebServer, ask: Callable[..., Answer]) -> None:
+def test_names_of_this_machine(host: str, server: HttpServer, ask: Callable[..., Answer]) -> None:
     assert ask("/", Host=host.format(port=server.port)).status == 200
 
 
@@ -276,7 +295,7 @@ def test_other_names_are_refused(host: str, ask: Callable[..., Answer]) -> None:
         assert answer.status in (400, 403) and b"Host header" in answer.body
 
 
-def test_one_host_header_is_needed(server: WebServer) -> None:
+def test_one_host_header_is_needed(server: HttpServer) -> None:
     assert b"400 Bad Request" in raw(server, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
     two = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert b"400 Bad Request" in raw(server, two)
@@ -340,7 +359,7 @@ def test_nothing_can_be_sent_here(method: str, ask: Callable[..., Answer]) -> No
     assert answer.status == 405 and answer["Allow"] == "GET, HEAD, OPTIONS" and answer["Connection"] == "close"
 
 
-def test_several_requests_over_one_connection(server: WebServer, directory: Path) -> None:
+def test_several_requests_over_one_connection(server: HttpServer, directory: Path) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     for path, status in ((f"/artefact/{WASM}", 200), ("/nothing", 404), (SHARD, 200), ("/", 200)):
         connection.request("GET", path)
@@ -349,7 +368,7 @@ def test_several_requests_over_one_connection(server: WebServer, directory: Path
     connection.close()
 
 
-def test_a_body_is_not_taken_for_the_next_request(server: WebServer) -> None:
+def test_a_body_is_not_taken_for_the_next_request(server: HttpServer) -> None:
     hidden = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(hidden)
     answer = raw(server, head + hidden)
@@ -362,7 +381,7 @@ def test_a_body_is_not_taken_for_the_next_request(server: WebServer) -> None:
      (b"GET / HTTP/9.9\r\n\r\n", b"505"), (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
      (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"431")],
 )  # fmt: skip
-def test_a_malformed_request(data: bytes, status: bytes, server: WebServer, reports: list[str]) -> None:
+def test_a_malformed_request(data: bytes, status: bytes, server: HttpServer, reports: list[str]) -> None:
     answer = raw(server, data)
     assert b" " + status + b" " in answer.splitlines()[0] and b"<" not in answer and reports == []
 
@@ -373,7 +392,9 @@ def test_many_at_once(directory: Path, ask: Callable[..., Answer]) -> None:
         assert all(answer.body == data for answer in pool.map(ask, [SHARD] * 64))
 
 
-def test_a_browser_that_goes_away_is_no_news(server: WebServer, ask: Callable[..., Answer], reports: list[str]) -> None:
+def test_a_browser_that_goes_away_is_no_news(
+    server: HttpServer, ask: Callable[..., Answer], reports: list[str]
+) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(f"GET {SHARD} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

@@ -32,7 +32,7 @@ export default defineConfig(({ mode }) => ({
       },
     },
   },
-  test: { root: here("."), environment: "jsdom", include: ["test/unit/*.test.ts"] },
+  test: { root: here("."), environment: "jsdom", include: ["test/unit/*.test.ts"], testTimeout: 60_000 },
 }));
 
 /** Give the service worker the list of the page's files, and a digest of them all. */

@@ -5,9 +5,9 @@ import { describe, expect, it } from "vitest";
 
 import { allowed, checkNumber, checkStops, type NumberName, sanitize, writeStops } from "../../src/state/settings.js";
 
-/** Read `"name": (low, high, ...)` from a table in the Python engine. */
+/** Read `"name": (low, high, ...)` from the table of the Python packages. */
 function pythonRanges(): Map<string, [number, number, boolean]> {
-  const source = readFileSync(join(import.meta.dirname, "../../../../engine/params.py"), "utf-8");
+  const source = readFileSync(join(import.meta.dirname, "../../../../../dist/sampling.py"), "utf-8");
   const rows = source.matchAll(/^ {4}"(\w+)": \((-?[\d.]+), ([\d.*]+(?: - 1)?)(?:, (True|False))?\),$/gm);
   const value = (text: string): number => {
     const power = /^2\*\*(\d+) - 1$/.exec(text);
