@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from argosy.runtime_bindings.chat.answer import Answer, Reply
-from argosy.runtime_bindings.chat.shared_engine import PATIENCE_OF_FINALISERS, SharedEngine, Ticket
+from argosy.runtime_bindings.chat.shared_engine import PATIENCE_OF_FINALISERS, SharedEngine, Ticket, not_sent
 from argosy.runtime_bindings.engine.request import Event, Request
 from argosy.support.errors import RequestError
 from argosy.support.text import one_line
@@ -68,6 +68,8 @@ class AnswerStream:
             return f"<AnswerStream of {name}, {'closed' if self._over else 'not begun'}>"
         state = "ended" if self._over else "under way"
         return f"<AnswerStream of {name}, {state}: {one_line(answer.text)!r}>"
+
+    __reduce__ = not_sent
 
     @property
     def text(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from argosy.dist.chat_config import ChatConfig
 from argosy.dist.sampling import DEFAULT_MAX_TOKENS, MAX_STOP_CHARACTERS, MAX_STOPS
+from argosy.runtime_bindings.chat.messages import check_text
 from argosy.runtime_bindings.engine.params import SamplingParams, refuse
 from argosy.runtime_bindings.engine.request import ON_CONTEXT_FULL, OnContextFull
 from argosy.support.errors import RequestError
@@ -38,6 +39,7 @@ class GenerationConfig(SamplingParams):
         for stop in self.stop:
             if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_CHARACTERS:
                 raise refuse("stop", stop, f"strings of 1 to {MAX_STOP_CHARACTERS} characters")
+            check_text(stop, "`stop`")
         if not isinstance(self.ignore_eos, bool):
             raise refuse("ignore_eos", self.ignore_eos, "true or false")
         if self.on_context_full not in ON_CONTEXT_FULL:

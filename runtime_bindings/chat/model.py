@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from argosy.dist.artefact import Artefact, open_artefact
 from argosy.dist.store import find_artefact
 from argosy.runtime_bindings.chat.generation import GenerationConfig, model_defaults
-from argosy.runtime_bindings.chat.shared_engine import SharedEngine
+from argosy.runtime_bindings.chat.shared_engine import SharedEngine, not_sent
 from argosy.runtime_bindings.chat.stats import ChatStats
 from argosy.runtime_bindings.chat.template import ChatTemplate, select_template
 from argosy.runtime_bindings.chat.tokenizer import Tokenizer, load_tokenizer
@@ -53,6 +53,8 @@ class LoadedModel:
     def __repr__(self) -> str:
         state = f"a window of {self.context_window} tokens" if self._loaded and not self.engine.closed else "closed"
         return f"<LoadedModel {self.artefact.name}, {state}>"
+
+    __reduce__ = not_sent
 
     def close(self) -> None:
         """End all answers with the reason "cancelled", and free weights and KV cache."""
@@ -95,6 +97,9 @@ class LoadedModel:
         used here, UsageError for an option out of its range.
         """
         check_options(unknown, LoadedModel.load)
+        for name, value in (("device", device), ("target", target)):
+            if not isinstance(value, str) and (name == "device" or value is not None):
+                raise UsageError(f"`{name}={one_line(value)}` is not allowed, it must be a name")
         check_device(device)
         started = time.perf_counter()
         artefact = open_artefact(artefact_directory(model))

@@ -16,9 +16,9 @@ from argosy.runtime_bindings.chat.generation import GenerationConfig
 from argosy.runtime_bindings.chat.messages import Message
 from argosy.runtime_bindings.chat.model import LoadedModel, check_options, loaded_model
 from argosy.runtime_bindings.chat.settings import Generation, GenerationSettings, configuration
-from argosy.runtime_bindings.chat.shared_engine import PATIENCE_OF_FINALISERS, SharedEngine
+from argosy.runtime_bindings.chat.shared_engine import PATIENCE_OF_FINALISERS, SharedEngine, not_sent
 from argosy.runtime_bindings.chat.stats import ChatStats
-from argosy.runtime_bindings.chat.stream import ProgressCallback, deliver, stop_callback
+from argosy.runtime_bindings.chat.stream import ProgressCallback, check_callback, deliver, stop_callback
 from argosy.runtime_bindings.engine.request import Request, RequestStats
 from argosy.support.errors import RequestError
 
@@ -148,6 +148,7 @@ class ChatModule:
         "cancelled", and so does closing the iterator; the conversation keeps the text up to there. After an exception
         it is what it was before. Raises RequestError and ContextFullError for what the model cannot do.
         """
+        check_callback(progress_callback)
         if stream and progress_callback is not None:
             raise RequestError("`progress_callback` and `stream` exclude each other", "leave one of them out")
         try:
@@ -170,7 +171,7 @@ class ChatModule:
     ) -> AnswerStream:
         """Return the answer as an iterator, for `for` and for `async for`; the arguments are those of `generate`."""
         config = configuration(generation_config, self.default_config, settings)
-        return AnswerStream(_Turn(self, prompt, config, template_variables or {}))
+        return AnswerStream(_Turn(self, prompt, config, {} if template_variables is None else template_variables))
 
     async def agenerate(
         self,
@@ -215,6 +216,8 @@ class ChatModule:
         self._check_open()
         last, used = self.last, self.model.engine.count_cached_tokens(self._sequence)
         return self.model.stats(RequestStats() if last is None else last.stats, used)
+
+    __reduce__ = not_sent
 
     def close(self) -> None:
         """Cancel an answer under way, and give the conversation's part of the KV cache back.

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty
+from typing import NoReturn
 
 from argosy.runtime_bindings.chat.worker import Worker
 from argosy.runtime_bindings.engine.engine import Engine
@@ -18,6 +19,14 @@ MAX_UNREAD = 4096
 PATIENCE_OF_FINALISERS = 1.0
 """Seconds: a step takes less, and a finaliser must not wait for a thread that waits for what is held where it runs."""
 _CANCELLED = Event(-1, finish="cancelled", stats=RequestStats())
+
+
+def not_sent(self: object) -> NoReturn:
+    """Refuse to copy or pickle an object, as its `__reduce__`: a copy would use the same part of the KV cache."""
+    raise RequestError(
+        f"a {type(self).__name__} cannot be copied, nor sent to another process",
+        "make another ChatModule over the LoadedModel, or load the model in that process",
+    )
 
 
 @dataclass(slots=True, eq=False)

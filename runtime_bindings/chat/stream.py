@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from argosy.runtime_bindings.chat.answer_stream import AnswerStream
-from argosy.support.errors import UsageError
+from argosy.support.errors import RequestError, UsageError
+from argosy.support.text import one_line
 
 
 class ProgressCallback(Protocol):
@@ -67,10 +68,23 @@ class StreamIterator:
         pieces.put(None)  # for other threads, and for whoever iterates again
 
 
+def check_callback(callback: object) -> None:
+    """Raise RequestError if `callback` is neither None nor a callable whose `callback_interval`, if any, is allowed."""
+    if callback is None:
+        return
+    if not callable(callback):
+        raise RequestError(
+            f"`progress_callback` is `{one_line(callback)}`, it must be a callable",
+            "settings are keyword arguments, such as `temperature=0`",
+        )
+    checked_interval(getattr(callback, "callback_interval", 1))
+
+
 def checked_interval(interval: int) -> int:
     """Return `interval`. Raises UsageError unless it is a whole number from 1."""
     if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-        raise UsageError(f"`callback_interval={interval!r}` is not allowed, it must be a whole number of tokens from 1")
+        allowed = "it must be a whole number of tokens from 1"
+        raise UsageError(f"`callback_interval={one_line(interval)}` is not allowed, {allowed}")
     return interval
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -72,9 +74,17 @@ def test_an_unknown_setting_names_the_one_that_was_meant(chat: ChatModule, setti
         (lambda path: LoadedModel.load(path, n_threads=1), "`n_threads` is not an option of a model.*`threads`"),
         (lambda path: ChatModule(7), "`7` is not a model"),
         (lambda path: ChatModule(None), "`None` is not a model"),
+        (lambda path: ChatModule(path, device=5), "`device=5` is not allowed"),
+        (lambda path: ChatModule(path, target=[]), r"`target=\[\]` is not allowed"),
         (lambda path: ChatModule("smollm2-135n"), "`smollm2-135n`.*did you mean `smollm2-135m"),
         (lambda path: ChatModule(""), "`` is not a model"),
         (lambda path: argosy.build(7), "`model=7` is not allowed"),
+        (lambda path: argosy.build("smollm2-135m", target=5), "`target=5` is not allowed"),
+        (lambda path: argosy.build("smollm2-135m", target=["cpu", 5]), "`target=.* is not allowed"),
+        (lambda path: argosy.build("smollm2-135m", quantization=[]), r"`quantization=\[\]` is not allowed"),
+        (lambda path: argosy.build("smollm2-135m", context_window="8k"), "`context_window=8k` is not allowed"),
+        (lambda path: argosy.build("smollm2-135m", max_batch=True), "`max_batch=True` is not allowed"),
+        (lambda path: argosy.build("smollm2-135m", output=""), "`output=` is not allowed"),
         (lambda path: argosy.build("smollm2-135m", quantisation="q4f16_1"), "`quantisation`.*`quantization`"),
     ],
 )
@@ -128,7 +138,26 @@ def test_the_report_of_a_build_is_the_artefact(artefact: Path, tmp_path: Path) -
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("callback", [5, {"temperature": 0}, "print"])
+def test_a_callback_must_be_callable(chat: ChatModule, callback: object) -> None:
+    """Settings in its place are the likeliest mistake."""
+    with pytest.raises(RequestError, match="`progress_callback`") as caught:
+        chat.generate("Hello", callback)  # type: ignore[arg-type]
+    assert "keyword" in (caught.value.hint or "") and chat.messages == []
+
+
 # -- objects
+
+
+@pytest.mark.parametrize("send", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_holds_a_part_of_the_cache_is_neither_copied_nor_sent(
+    chat: ChatModule, send: Callable[[object], object]
+) -> None:
+    for thing in (chat, chat.model, chat.stream("Hello")):
+        with pytest.raises(RequestError, match="cannot be copied"):
+            send(thing)
+    config = chat.default_config
+    assert send(config) and pickle.loads(pickle.dumps(config)) == config
 
 
 def test_public_objects_say_what_they_are(artefact: Path) -> None:
