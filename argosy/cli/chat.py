@@ -11,6 +11,7 @@ import click
 from argosy.cli import console
 from argosy.cli.base import ModelName, Threads, run_only
 from argosy.cli.base import command as argosy_command
+from argosy.cli.failures import INTERRUPTED
 from argosy.cli.sampling import sampling_options
 from argosy.support.errors import UsageError
 
@@ -116,6 +117,7 @@ def chat(
     talk.verbose, talk.wordwrap = verbose, not no_wrap
     if text is not None:
         answer_once(talk, text)
+        ctx.exit(INTERRUPTED if talk.interrupted else 0)
     else:
         ctx.exit(_converse(talk, directory, system, options))
 
@@ -148,6 +150,7 @@ def _converse(talk: Talk, directory: Path, system: str | None, options: dict[str
     from argosy.cli.repl import Repl
 
     if not console.is_terminal(sys.stdin):
+        talk.ends_when_interrupted = True
         return Repl(talk, pipe_reader(sys.stdin), system=system).run()
     talk.stop_loops = talk.in_conversation = True
     with terminal_reader() as read:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argosy.cli import console, conversations
-from argosy.cli.failures import report
+from argosy.cli.failures import INTERRUPTED, report
 from argosy.cli.limits import explained
 from argosy.cli.readers import Read
 from argosy.cli.settings import HELP_OF_SET, Settings
-from argosy.cli.talk import Talk
+from argosy.cli.talk import InterruptedAnswerError, Talk
 from argosy.support.errors import ArgosyError
 from argosy.support.text import did_you_mean
 
@@ -83,6 +83,8 @@ class Repl:
                     return code
                 if word:
                     self._handle(text)
+            except InterruptedAnswerError:
+                return INTERRUPTED
             except EOFError:
                 if self._at_terminal:
                     console.say()

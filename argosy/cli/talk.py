@@ -41,6 +41,10 @@ class _Spelling(dict[str, object]):
         return f"/set {name}" if self._in_conversation else f"--{name.replace('_', '-')}"
 
 
+class InterruptedAnswerError(Exception):
+    """Ctrl-C ended an answer, and with it what was to follow."""
+
+
 class Talk:
     """A model, with the settings for its answers and for how they are shown."""
 
@@ -51,6 +55,8 @@ class Talk:
         self.as_json = as_json
         self.stop_loops = stop_loops
         self.in_conversation = False  # at a terminal, where settings are changed by /set
+        self.interrupted = False  # whether Ctrl-C ended the last answer
+        self.ends_when_interrupted = False
         self.wordwrap = True
         self.verbose = False
         self.earlier: list[Mapping[str, Any]] | None = None  # the conversation that the next answer continues
@@ -58,7 +64,8 @@ class Talk:
     def answer(self, prompt: str) -> Reply:
         """Generate the answer to `prompt`, print it, and return it.
 
-        The first Ctrl-C ends the answer where it is; a second one raises KeyboardInterrupt and undoes the turn.
+        The first Ctrl-C ends the answer where it is, and raises InterruptedAnswerError if `ends_when_interrupted`. A
+        second one raises KeyboardInterrupt and undoes the turn.
         """
         loops = LoopDetector() if self.stop_loops else None
         wrap = WordWrap() if self.wordwrap and console.is_terminal(sys.stdout) else None
@@ -82,7 +89,10 @@ class Talk:
         reply = self.model.last
         assert reply is not None
         looped = loops is not None and loops.found is not None and reply.finish_reason == "cancelled"
+        self.interrupted = reply.finish_reason == "cancelled" and not looped
         self._conclude(reply, looped)
+        if self.interrupted and self.ends_when_interrupted:
+            raise InterruptedAnswerError
         return reply
 
     def _show(self, piece: str, wrap: WordWrap | None, end: bool = False) -> None:

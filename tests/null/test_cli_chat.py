@@ -425,3 +425,11 @@ def test_a_model_that_is_not_built_is_built_with_run_or_yes(
     assert CliRunner().invoke(cli, ["chat", "tiny", "hi"], input="n\n").exit_code == 1
     assert CliRunner().invoke(cli, ["chat", "tiny", "hi"], input="y\n").exit_code == 0
     assert built[3:] == ["tiny"]
+
+
+def test_ctrl_c_ends_a_single_answer_and_a_pipe_with_its_exit_code(model: FakeModel) -> None:
+    model.interrupts = 1
+    result = invoke("-p", "one")
+    assert result.exit_code == 130 and "(stopped)" in result.stderr
+    result = invoke(stdin="one\ntwo\n")
+    assert result.exit_code == 130 and model.asked == ["one", "one"]
