@@ -56,7 +56,7 @@ def _round(
     requests: dict[int, tuple[list[int], list[int]]] = {}
     for number, prompt in enumerate(prompts):
         room = runner.limits.context_window - len(prompt)
-        sampling = SamplingParams(temperature=1.0, top_p=1.0, seed=round_number * len(prompts) + number)
+        sampling = SamplingParams(temperature=1.0, top_p=1.0, min_p=0.0, seed=round_number * len(prompts) + number)
         request = Request(prompt=prompt, sampling=sampling, max_tokens=max(1, min(at_most, room)), stop_tokens=ends)
         requests[engine.add(request)] = (prompt, [])
     while engine.has_work:
