@@ -59,7 +59,7 @@ def _show_library(metadata: dict[str, object], as_json: bool) -> None:
     if as_json:
         console.data_json(metadata)
         return
-    rows = [(name, _plain(metadata[name])) for name in _SHOWN if name in metadata]
+    rows = [(name, _plain(metadata[name])) for name in (*_SHOWN, "error") if name in metadata]
     params = metadata.get("params")
     if isinstance(params, list):
         rows.append(("params", f"{len(params)} tensors (--json lists them)"))
@@ -74,7 +74,6 @@ def _plain(value: object) -> str:
 
 def _show_artefact(directory: Path, as_json: bool) -> None:
     from argosy import inspection
-    from argosy.dist.library_file import library_metadata
     from argosy.support.errors import ArtefactError
     from argosy.support.text import human_size
 
@@ -84,7 +83,7 @@ def _show_artefact(directory: Path, as_json: bool) -> None:
         hint = "`argosy list artefacts` shows what is built"
         raise ArtefactError(f"`{directory}` holds nothing that argosy has built", hint)
     if as_json:
-        metadata = {path.name: library_metadata(path) for path in libraries}
+        metadata = {path.name: _metadata_or_error(path) for path in libraries}
         console.data_json(
             {"directory": str(directory), "files": [dataclasses.asdict(row) for row in files], "libraries": metadata}
         )
@@ -92,7 +91,18 @@ def _show_artefact(directory: Path, as_json: bool) -> None:
     console.table(("file", "size", "what it is"), ((row.name, human_size(row.nbytes), row.what) for row in files))
     for path in libraries:
         console.data(f"\n{path.name}")
-        _show_library(library_metadata(path), as_json=False)
+        _show_library(_metadata_or_error(path), as_json=False)
+
+
+def _metadata_or_error(path: Path) -> dict[str, object]:
+    """Return the metadata of a library; for one that has none, `error` and the reason."""
+    from argosy.dist.library_file import library_metadata
+    from argosy.support.errors import ArtefactError
+
+    try:
+        return library_metadata(path)
+    except ArtefactError as error:
+        return {"error": error.message}
 
 
 def _show_dump(directory: Path, as_json: bool) -> None:

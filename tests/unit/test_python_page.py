@@ -1,4 +1,4 @@
-"""The examples of docs/python.md and the server of examples/python run as they stand, on a tiny model."""
+"""The examples of docs/python.md and docs/recipes.md, and the server of examples/python, run on a tiny model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import argosy
 from argosy.model_defs.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "python.md").read_text("utf-8")
+PAGE = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("python.md", "recipes.md"))
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -45,7 +45,7 @@ def test_an_example_runs(demo: None, number: int, capsys: pytest.CaptureFixture[
 
 
 def test_there_is_an_example_for_every_section() -> None:
-    assert len(EXAMPLES) >= 7
+    assert len(EXAMPLES) >= 9
 
 
 def ask(application: Any, body: bytes, leave_after: int | None = None) -> tuple[int, list[dict[str, Any]]]:
