@@ -346,6 +346,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             kwargs.pop(name, None)
         budget.spend(CALL + len(args) + len(kwargs))
         if isinstance(function, Undefined | Method | _Function | Joiner):
+            for argument in (*args, *kwargs.values()):
+                budget.size(argument)
             return function(*args, **kwargs)
         if not isinstance(function, Macro | LoopContext):
             raise TypeError(f"a value of type {type(function).__name__} is not a function")

@@ -42,6 +42,12 @@ def _items(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> None:
     budget.iterated(value)
 
 
+def _lazy(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> None:
+    """For filters that begin when their items are read, and give none for what is false, such as None."""
+    if hasattr(value, "__len__"):
+        budget.iterated(value)
+
+
 def _ordered(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> None:
     """For filters that compare all items."""
     if not hasattr(value, "__len__"):
@@ -51,13 +57,13 @@ def _ordered(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _batch(budget: Budget, value: Any, linecount: Any, fill_with: Any = None) -> None:
-    _items(budget, value)
+    _lazy(budget, value)
     if fill_with is not None and isinstance(linecount, int):
         budget.spend(max(linecount, 0))
 
 
 def _slice(budget: Budget, value: Any, slices: Any, fill_with: Any = None) -> None:
-    _items(budget, value)
+    _lazy(budget, value)
     if isinstance(slices, int):
         budget.spend(max(slices, 0))
 
@@ -129,9 +135,9 @@ GUARDS: dict[str, Guard] = {
     "abs": _nothing, "batch": _batch, "capitalize": _text(8), "center": _center, "count": _nothing, "d": _nothing,
     "default": _nothing, "dictsort": _ordered, "e": _text(8), "escape": _text(8), "filesizeformat": _text(8),
     "first": _nothing, "float": _text(8), "forceescape": _text(8), "groupby": _ordered, "indent": _indent, "int": _int,
-    "items": _items, "last": _nothing, "length": _nothing, "list": _items, "lower": _text(8), "map": _items,
-    "max": _ordered, "min": _ordered, "pprint": _text(64), "random": _nothing, "reject": _items, "rejectattr": _items,
-    "replace": _replace, "reverse": _items, "round": _round, "safe": _text(8), "select": _items, "selectattr": _items,
+    "items": _lazy, "last": _nothing, "length": _nothing, "list": _items, "lower": _text(8), "map": _lazy,
+    "max": _ordered, "min": _ordered, "pprint": _text(64), "random": _nothing, "reject": _lazy, "rejectattr": _lazy,
+    "replace": _replace, "reverse": _items, "round": _round, "safe": _text(8), "select": _lazy, "selectattr": _lazy,
     "slice": _slice, "sort": _ordered, "string": _text(1), "striptags": _striptags, "title": _text(32), "trim": _trim,
     "truncate": _truncate, "unique": _ordered, "upper": _text(8), "urlencode": _text(32), "urlize": _urlize,
     "wordcount": _text(32), "wordwrap": _wordwrap, "xmlattr": _text(32),

@@ -50,8 +50,6 @@ class Method:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         environment, owner, name = self._environment, self._owner, self._name
         budget = environment.budget
-        for argument in (*args, *kwargs.values()):
-            budget.size(argument)
         if is_text(owner):
             return budget.admit(_call_text(environment, owner, name, args, kwargs))
         if not isinstance(owner, float) and name not in ("get", "items", "keys", "values"):

@@ -2,7 +2,7 @@
 import { type Budget, characterAt, checkWritable, isContainer, LimitExceeded } from "./budget.js";
 import { jsonOf, type Lookup, percentFormat } from "./formats.js";
 import { CALL, ITEM, LIMITS } from "./limits.js";
-import { arithmetic, capitalize, center, replaced, strip } from "./methods.js";
+import { arithmetic, capitalize, center, replaced, stringOf, strip } from "./methods.js";
 import { applyTest } from "./tests.js";
 import {
   type Arguments,
@@ -101,6 +101,11 @@ function lazy(value: Value, items: Value[]): Lazy {
   return new Lazy(items, depth);
 }
 
+/** Return the items of a value, none for what is false, such as None. */
+function read({ budget }: Sandbox, value: Value): Value[] {
+  return truthy(value) ? budget.iterated(value) : [];
+}
+
 /** Return what an attribute such as `a.b.0` reads of an item. */
 function getter(sandbox: Sandbox, attribute: Value | undefined, other?: Value): (item: Value) => Value {
   if (attribute === undefined || attribute === null) return (item) => item;
@@ -149,7 +154,7 @@ function chosen(keep: boolean, byAttribute: boolean): Filter {
       sandbox.budget.spend(2);
       return name === undefined ? truthy(get(item)) : applyTest(sandbox.budget, textOf(name), get(item), rest);
     };
-    return lazy(value, sandbox.budget.iterated(value).filter((item) => holds(item) === keep));
+    return lazy(value, read(sandbox, value).filter((item) => holds(item) === keep));
   };
 }
 
@@ -202,6 +207,7 @@ function wrapped(line: string, width: number, breakLong: boolean): string[] {
 
 const first: Filter = (sandbox, value) => {
   const items = value instanceof Lazy ? sandbox.budget.iterated(value) : isContainer(value) && !Array.isArray(value) ? [...value.keys()] : value;
+  if (isNumber(items) || items === null) throw new Error(`a value of type ${typeName(items)} has no items`);
   const item = typeof items === "string" ? characterAt(sandbox.budget, items, 0) : Array.isArray(items) ? items[0] : undefined;
   return present(item, "the first item of an empty sequence");
 };
@@ -257,7 +263,8 @@ function toReal(source: string): number | null {
 
 const indent: Filter = (sandbox, value, [width = 4, atFirst = false, blank = false]) => {
   const { budget } = sandbox;
-  const source = text(sandbox, value);
+  const source = stringOf(value);
+  budget.spendCharacters(source.length, 8);
   const lines = `${source}\n`.split(/\r\n|[\r\n]/);
   lines.pop();
   const size = typeof width === "string" ? width.length : Number(width);
@@ -312,7 +319,7 @@ const FILTERS: Record<string, Filter> = {
   escape: onText(8, escaped),
   forceescape: onText(8, escaped),
   filesizeformat: (_, value, [binary = false]) => {
-    const bytes = isNumber(value) ? numberOf(value) : Number(value);
+    const bytes = isNumber(value) ? numberOf(value) : typeof value === "string" && value.trim() ? Number(value) : NaN;
     if (Number.isNaN(bytes)) throw new Error("it has no size");
     const base = truthy(binary) ? 1024 : 1000;
     const units = "kMGTPEZY".split("").map((unit) => (truthy(binary) ? `${unit.toUpperCase()}iB` : `${unit}B`));
@@ -365,7 +372,7 @@ const FILTERS: Record<string, Filter> = {
   lower: onText(8, (source) => source.toLowerCase()),
   map: (sandbox, value, args, named) => {
     const attribute = named.get("attribute");
-    const items = sandbox.budget.iterated(value);
+    const items = read(sandbox, value);
     if (attribute !== undefined) return lazy(value, items.map(getter(sandbox, attribute, named.get("default"))));
     const [name, ...positional] = args;
     if (name === undefined) throw new Error("`map` wants the name of a filter");
@@ -390,6 +397,7 @@ const FILTERS: Record<string, Filter> = {
     replaced(sandbox.budget, text(sandbox, value, 1), textOf(old), textOf(fresh), count === null ? -1 : Number(count)),
   reverse: ({ budget }, value) => {
     const items = [...budget.iterated(value)].reverse();
+    if (value instanceof Lazy) return items;
     return typeof value === "string" ? items.join("") : lazy(value, items);
   },
   round: (_, value, [precision = 0, method = "common"]) => {
@@ -437,7 +445,11 @@ const FILTERS: Record<string, Filter> = {
   tojson,
   trim: (sandbox, value, [chars = null]) => strip(sandbox.budget, text(sandbox, value, 1), chars, true, true),
   truncate: (sandbox, value, [size = 255, kill = false, end = "...", leeway = 5]) => {
-    const source = text(sandbox, value, 1);
+    if (value instanceof Undefined) return "";
+    const items = Array.isArray(value) ? value.length : value instanceof Map ? value.size : Infinity;
+    if (items <= Number(size) + Number(leeway)) return value;
+    const source = stringOf(value);
+    sandbox.budget.spendCharacters(source.length);
     const ending = textOf(end);
     sandbox.budget.checkSize(source.length + ending.length);
     if (lengthOf(source) <= Number(size) + Number(leeway)) return source;
@@ -459,6 +471,7 @@ const FILTERS: Record<string, Filter> = {
       const pairs = value instanceof Map ? [...value] : (value as Value[][]);
       const quote = (part: Value | undefined): string =>
         quotedUrl(text(sandbox, part ?? null, 32), /[^A-Za-z0-9_.~ -]/gu).replaceAll(" ", "+");
+      if (!pairs.every((pair) => Array.isArray(pair) && pair.length === 2)) throw new Error("`urlencode` wants pairs");
       return pairs.map(([key, item]) => `${quote(key)}=${quote(item)}`).join("&");
     }
     return quotedUrl(text(sandbox, value, 32), /[^A-Za-z0-9_.~/-]/gu);
@@ -466,12 +479,13 @@ const FILTERS: Record<string, Filter> = {
   wordcount: onText(32, (source) => (source.match(/[\p{L}\p{N}_]+/gu) ?? []).length),
   wordwrap: (sandbox, value, [width = 79, breakLong = true, between = "\n"]) => {
     const { budget } = sandbox;
-    const source = text(sandbox, value, 64);
+    const source = stringOf(value);
+    budget.spendCharacters(source.length, 64);
     const step = Math.max(1, Number(width));
     const separator = textOf(between ?? "\n");
     budget.spendCharacters((source.length * source.length) / step);
     budget.checkSize(source.length + ((2 * source.length) / step + source.split("\n").length) * separator.length);
-    return source.split("\n").flatMap((line) => wrapped(line, step, truthy(breakLong))).join(separator);
+    return source.replace(/\n$/, "").split("\n").flatMap((line) => wrapped(line, step, truthy(breakLong))).join(separator);
   },
   xmlattr: (sandbox, value, [space = true]) => {
     if (!(value instanceof Map)) throw new Error("only dictionaries are attributes");

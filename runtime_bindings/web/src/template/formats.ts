@@ -1,7 +1,7 @@
 /** Python's two ways to format text, `%` and `str.format`, and its JSON. */
 import { type Budget, checkWritable, isContainer, LimitExceeded } from "./budget.js";
 import { ITEM, LIMITS } from "./limits.js";
-import { type Arguments, isNumber, lengthOf, numberOf, Real, realText, reprOf, textOf, Tuple, typeName, type Value } from "./values.js";
+import { type Arguments, isNumber, lengthOf, numberOf, Real, realText, reprOf, textOf, Tuple, typeName, Undefined, type Value } from "./values.js";
 
 /** Return `text % value`, after a check of its widths, its precisions and the size of its result. */
 export function percentFormat(budget: Budget, text: string, value: Value): string {
@@ -21,7 +21,8 @@ export function percentFormat(budget: Budget, text: string, value: Value): strin
     const item = key === undefined ? values[used++] : (value as Map<Value, Value>).get(key);
     return padded(converted(item ?? null, kind, flags as string, precision), flags as string, width);
   });
-  if (!(value instanceof Map) && used < values.length) throw new Error("its format has too many arguments");
+  const mapping = value instanceof Undefined || (isContainer(value) && !(value instanceof Tuple)); // as Python takes lists for one
+  if (!mapping && used < values.length) throw new Error("its format has too many arguments");
   return written;
 }
 
@@ -39,7 +40,8 @@ function converted(value: Value, kind: string, flags: string, precision?: string
   }
   if (!isNumber(value)) throw new Error(`its format wants a number, not a value of type ${typeName(value)}`);
   const number = numberOf(value);
-  const sign = number < 0 || Object.is(number, -0) ? "-" : flags.includes("+") ? "+" : flags.includes(" ") ? " " : "";
+  const whole = "diuxXo".includes(kind) ? Math.trunc(number) : number;
+  const sign = whole < 0 || (Object.is(whole, -0) && whole === number) ? "-" : flags.includes("+") ? "+" : flags.includes(" ") ? " " : "";
   return sign + digits(Math.abs(number), kind, precision);
 }
 
@@ -57,8 +59,8 @@ function digits(number: number, kind: string, precision?: string): string {
 
 function padded(text: string, flags: string, width?: string): string {
   if (width === undefined) return text;
-  if (flags.includes("-")) return text.padEnd(Number(width));
-  if (!flags.includes("0")) return text.padStart(Number(width));
+  if (flags.includes("-")) return aligned(text, " ", "<", Number(width));
+  if (!flags.includes("0")) return aligned(text, " ", ">", Number(width));
   const sign = /^[+-]/.test(text) ? text.charAt(0) : "";
   return sign + text.slice(sign.length).padStart(Number(width) - sign.length, "0");
 }

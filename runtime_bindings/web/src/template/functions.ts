@@ -12,7 +12,7 @@ export function templateFunctions(budget: Budget): Map<string, Value> {
     return new Map([...pairs.map(([key, item]): [Value, Value] => [keyOf(key ?? null), item ?? null]), ...named]);
   };
   const functions: Record<string, (args: Arguments) => Value> = {
-    range: ({ positional }) => range(positional),
+    range: ({ positional }) => range(budget, positional),
     dict: (args) => {
       const dict = dictOf(args);
       budget.weigh(dict);
@@ -34,7 +34,7 @@ export function templateFunctions(budget: Budget): Map<string, Value> {
 }
 
 /** Python's `range`. */
-function range(args: Value[]): number[] {
+function range(budget: Budget, args: Value[]): number[] {
   if (!args.length || args.length > 3 || !args.every(isInteger)) throw new Error("`range` wants one to three integers");
   const [first = 0, second, third] = args.map(Number);
   const [from, to] = second === undefined ? [0, first] : [first, second];
@@ -42,6 +42,7 @@ function range(args: Value[]): number[] {
   if (step === 0) throw new Error("the step of `range` is zero");
   const count = Math.max(0, Math.ceil((to - from) / step));
   if (!(count <= LIMITS.range)) throw new LimitExceeded(`its range has more than ${LIMITS.range} numbers`);
+  budget.spend(count >> 3);
   return Array.from({ length: count }, (_, i) => from + i * step);
 }
 

@@ -330,7 +330,7 @@ class Interpreter implements Sandbox {
     this.budget.spend(CALL + args.positional.length + args.named.size);
     if (callee instanceof Recursion) return callee.again(args.positional[0] ?? null);
     if (!(callee instanceof Callable)) throw new Error(`a value of type ${typeName(callee)} is not a function`);
-    return callee.call(args);
+    return this.budget.admit(callee.call(args));
   }
 
   /** Return an attribute, or else an item, as Jinja does for `value.name`. */

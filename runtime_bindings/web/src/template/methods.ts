@@ -10,6 +10,7 @@ import {
   isInteger,
   isNumber,
   keyOf,
+  Lazy,
   lengthOf,
   numberOf,
   order,
@@ -23,8 +24,8 @@ import {
 
 export function arithmetic(budget: Budget, operator: string, left: Value, right: Value): Value {
   budget.spend(4);
-  if (left instanceof Undefined || right instanceof Undefined) throw new Error("it computes with an undefined value");
   if (operator === "%" && typeof left === "string") return budget.admit(percentFormat(budget, left, right));
+  if (left instanceof Undefined || right instanceof Undefined) throw new Error("it computes with an undefined value");
   if (isNumber(left) && isNumber(right)) return budget.admit(compute(operator, left, right));
   if (operator === "+") return added(budget, left, right);
   if (operator === "*" && isInteger(right)) return repeated(budget, left, Number(right));
@@ -92,6 +93,7 @@ function contains(container: Value, value: Value): boolean {
   if (container instanceof Map) return container.has(keyOf(value));
   if (Array.isArray(container)) return container.some((item) => equal(item, value));
   if (container instanceof Undefined) return false;
+  if (container instanceof Lazy) return container.take().some((item) => equal(item, value));
   throw new Error(`a value of type ${typeName(container)} has no items`);
 }
 
@@ -160,7 +162,7 @@ const TUPLE: Record<string, Method<Value[]>> = {
 
 const LIST: Record<string, Method<Value[]>> = { ...TUPLE, copy: (budget, list) => (budget.size(list), [...list]) };
 
-function stringOf(value: Value | undefined): string {
+export function stringOf(value: Value | undefined): string {
   if (typeof value !== "string") throw new Error(`it wants text, not a value of type ${typeName(value ?? null)}`);
   return value;
 }
