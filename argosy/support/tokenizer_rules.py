@@ -22,7 +22,8 @@ AFFIX = 64  # characters of what is put before or after a text or a word
 SPECIAL = 64  # special tokens around a text
 WORD = 512  # characters of a word that WordPiece cuts; its usual limit is 100
 PIECE = 512  # characters of a piece of Unigram, and of an added token
-TOKENS = 1 << 20
+TOKENS = 1 << 19
+MERGES = 8  # for each token; the largest vocabulary in use has two
 ADDED = 1 << 15
 ADDED_CHARACTERS = 1 << 20
 NUMBER = 1 << 24  # of a token
@@ -209,6 +210,9 @@ def _check_model(model: object) -> None:
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict | list) or not 0 < len(vocabulary) <= TOKENS:
         raise TokenizerRefused(f"has no vocabulary, or one of more than {TOKENS} tokens")
+    merges = model.get("merges")
+    if isinstance(merges, list) and len(merges) > MERGES * len(vocabulary):
+        raise TokenizerRefused(f"has `{len(merges)}` merges for `{len(vocabulary)}` tokens")
     if isinstance(vocabulary, dict):
         wrong = next((text for text, number in vocabulary.items() if not _between(number, 0, NUMBER)), None)
         if wrong is not None:

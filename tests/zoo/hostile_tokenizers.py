@@ -140,6 +140,7 @@ def hostile_tokenizers() -> Iterator[tuple[str, Json, str]]:
     yield "large number", model(vocab={"a": 0, "b": 2**32 - 1}), "the number `4294967295`"
     yield "number that is none", model(vocab={"a": 0.5}), "the number `0.5`"
     yield "no vocabulary", model(vocab={}), "no vocabulary"
+    yield "many merges", model(merges=["a b"] * 100), "`100` merges for `3` tokens"
     yield "unknown model", model(type="Neural"), "the model `Neural`"
     yield "no model", tokenizer(model=None), "no model"
     unigram: Json = {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["b", -1.0]]}

@@ -14,7 +14,8 @@ const AFFIX = 64;
 const SPECIAL = 64;
 const WORD = 512;
 const PIECE = 512;
-const TOKENS = 1 << 20;
+const TOKENS = 1 << 19;
+const MERGES = 8;
 const ADDED = 1 << 15;
 const ADDED_CHARACTERS = 1 << 20;
 const NUMBER = 1 << 24;
@@ -180,16 +181,21 @@ function checkModel(model: unknown): void {
   if (!between(model["max_input_chars_per_word"] ?? 100, 1, WORD)) {
     throw new Error(`cuts words of \`${shown(model["max_input_chars_per_word"])}\` characters, more than ${WORD}`);
   }
-  checkVocabulary(model["vocab"], model["unk_id"]);
+  const size = checkVocabulary(model["vocab"], model["unk_id"]);
+  const merges = model["merges"];
+  if (Array.isArray(merges) && merges.length > MERGES * size) {
+    throw new Error(`has \`${merges.length}\` merges for \`${size}\` tokens`);
+  }
 }
 
-function checkVocabulary(vocabulary: unknown, unknown: unknown): void {
+/** Check a vocabulary, and return its size. */
+function checkVocabulary(vocabulary: unknown, unknown: unknown): number {
   const size = Array.isArray(vocabulary) ? vocabulary.length : isObject(vocabulary) ? Object.keys(vocabulary).length : 0;
   if (!size || size > TOKENS) throw new Error(`has no vocabulary, or one of more than ${TOKENS} tokens`);
   if (!Array.isArray(vocabulary)) {
     const wrong = Object.entries(vocabulary as Fields).find(([, number]) => !between(number, 0, NUMBER));
     if (wrong) throw new Error(`gives the token \`${oneLine(wrong[0]).slice(0, 60)}\` the number \`${shown(wrong[1])}\``);
-    return;
+    return size;
   }
   for (const piece of vocabulary as unknown[]) {
     const [text, score] = Array.isArray(piece) && piece.length === 2 ? (piece as unknown[]) : [];
@@ -201,6 +207,7 @@ function checkVocabulary(vocabulary: unknown, unknown: unknown): void {
   if (unknown !== undefined && unknown !== null && !between(unknown, 0, size - 1)) {
     throw new Error(`has \`${shown(unknown)}\` as the number of its unknown token`);
   }
+  return size;
 }
 
 function checkAdded(added: unknown): void {
