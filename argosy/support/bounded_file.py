@@ -128,6 +128,10 @@ class Cursor:
 
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
+        if size > BUFFER:  # a buffer would be a second copy
+            self._check(size)
+            self.at += size
+            return self.file.read(self.at - size, size)
         first = self.at - self._start
         if first + size > len(self._buffer):
             self._fill(size)
@@ -137,12 +141,16 @@ class Cursor:
 
     def _fill(self, size: int) -> None:
         """Buffer at least the next `size` bytes."""
+        self._check(size)
+        self._buffer = self.file.read(self.at, min(max(size, BUFFER), self.file.size - self.at))
+        self._start = self.at
+
+    def _check(self, size: int) -> None:
+        """Check that the file and the limit allow the next `size` bytes."""
         if self.at + size > self.file.size:
             raise self.file.truncated(self.at, size)
         if self.at + size > self.limit:
             raise self.file.wrong(f"has a header of more than {self.limit} bytes")
-        self._buffer = self.file.read(self.at, min(max(size, BUFFER), self.file.size - self.at))
-        self._start = self.at
 
     def integer(self, size: int) -> int:
         """Return the next unsigned integer of `size` bytes."""
@@ -169,3 +177,18 @@ class Cursor:
             return self.take(length).decode("utf-8")
         except UnicodeDecodeError:
             raise self.file.wrong(f"has {what} that is not UTF-8 text") from None
+
+    def texts(self, count: int, what: str, limit: int) -> list[str]:
+        """Return the next `count` strings, like `text`."""
+        out: list[str] = []
+        for _ in range(count):
+            first = self.at - self._start + 8
+            length = int.from_bytes(self._buffer[first - 8 : first], "little")
+            whole = first + length <= len(self._buffer)
+            raw = self._buffer[first : first + length] if whole else b""
+            if whole and raw.isascii() and length <= limit:  # the usual case, four times as fast
+                self.at += 8 + length
+                out.append(raw.decode("ascii"))
+            else:
+                out.append(self.text(what, limit))
+        return out

@@ -104,13 +104,14 @@ class GgufCheckpoint(Checkpoint):
 
 def _architecture(file: GgufFile, path: Path) -> str:
     """Return `general.architecture`, refusing files that do not hold a whole model."""
-    if file.metadata.get("split.count", 0) not in (0, 1):
+    parts = file.metadata.get("split.count", 0)
+    if type(parts) is not int or parts not in (0, 1):
         raise UnsupportedModelError(
             f"`{path_line(path)}` is one part of a split GGUF file",
             "join the parts: llama-gguf-split --merge FIRST OUT",
         )
     kind = file.metadata.get("general.type", "model")
-    if kind != "model":
+    if not isinstance(kind, str) or kind != "model":
         raise UnsupportedModelError(
             f"`{path_line(path)}` holds a GGUF `{one_line(kind)}`, not a model", "name the model's file"
         )

@@ -126,6 +126,8 @@ def _rope_scaling(meta: Metadata, shape: Dimensions) -> dict[str, object] | None
     meta.only("rope.scaling.yarn_attn_factor", 1.0)
     yarn = {"beta_fast": meta.number("rope.scaling.yarn_beta_fast", 32.0)}
     yarn["beta_slow"] = meta.number("rope.scaling.yarn_beta_slow", 1.0)
+    if kind is not None and not isinstance(kind, str):
+        raise CheckpointError(f"`rope.scaling.type` is `{one_line(kind)}`, which is not text", "the file is damaged")
     if kind == "linear" or (kind is None and factor != 1.0):
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":

@@ -26,7 +26,8 @@ MetadataValue = int | float | bool | str | np.ndarray | list[str]
 
 VERSIONS = (2, 3)
 STRING_LIMIT = 16 << 20  # bytes; the longest genuine string is a chat template
-TEXTS_LIMIT = 1 << 21  # strings in all arrays; the largest vocabularies have 262144 tokens and twice as many merges
+# Strings in all arrays, and in one of them half of that. The largest vocabularies have 262144 tokens, 514906 merges.
+TEXTS_LIMIT = 1_200_000
 HEADER_LIMIT = 1 << 28  # bytes of metadata and descriptions together
 COUNT_LIMIT = 1 << 16  # tensors, and metadata values; the largest models have a few thousand tensors
 ALIGNMENT_LIMIT = 1 << 20
@@ -150,10 +151,10 @@ def _value(cursor: Cursor, kind: int, key: str, texts: int) -> MetadataValue:
     label = f"a length of `{one_line(key)}`"
     if item == STRING:
         length = cursor.count(label, 8)
-        if length > texts:
-            raise cursor.file.wrong(f"claims {label} of `{length}` strings, more than the {texts} allowed")
+        if length > min(texts, TEXTS_LIMIT // 2):
+            raise cursor.file.wrong(f"claims {label} of `{length}` strings, more than are allowed")
         label = f"an item of `{one_line(key)}`"
-        return [cursor.text(label, STRING_LIMIT) for _ in range(length)]
+        return cursor.texts(length, label, STRING_LIMIT)
     if item not in SCALARS:
         what = "an array of arrays" if item == ARRAY else f"an array of unknown type `{item}`"
         raise cursor.file.wrong(f"has {what} at `{one_line(key)}`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +11,7 @@ from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
 
 LIMIT = 1 << 31
+FLOAT_LIMIT = float(np.finfo(np.float32).max)
 # Keys that do not affect the logits, or repeat what the tensors show.
 SILENT = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned", "pooling_type", "decoder_start_token_id")
 NULL_TOKEN = (-1, (1 << 32) - 1, (1 << 64) - 1)  # llama.cpp's "no token", as signed and unsigned numbers
@@ -69,7 +69,7 @@ class Metadata:
             return default
         if value is None:
             raise CheckpointError(f"the GGUF file lacks `{self.architecture}.{key}`", "convert it again with llama.cpp")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= FLOAT_LIMIT:
             raise self._wrong(key, value, "a finite number")
         # GGUF rounds to 32 bits: 1e-5 reads back as 9.99999974e-06. Recover the shortest decimal that rounds to it.
         return float(str(np.float32(value)))

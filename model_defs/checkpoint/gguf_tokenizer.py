@@ -55,7 +55,7 @@ def tokenizer_files(
     `rows` is the number of rows of the embedding, `positions` the context length.
     """
     model = values.get(PREFIX + "model")
-    if model not in WRITERS:
+    if not isinstance(model, str) or model not in WRITERS:
         what = "has no tokenizer" if model is None else f"has a tokenizer of kind `{one_line(model)}`"
         raise UnsupportedModelError(f"the GGUF file {what}", f"supported: {', '.join(WRITERS)}")
     tokens = _tokens(values, rows)

@@ -14,7 +14,13 @@ import numpy as np
 
 from argosy.model_defs.checkpoint.base import PIECE, sample_ranges
 from argosy.model_defs.checkpoint.storage import open_file
-from argosy.model_defs.checkpoint.torch_pickle import check_archive_storages, check_old_storages
+from argosy.model_defs.checkpoint.torch_pickle import (
+    PICKLE_LIMIT,
+    PickleTooLargeError,
+    check_archive_storages,
+    check_old_pickles,
+    check_old_storages,
+)
 from argosy.support.bounded_file import path_line
 from argosy.support.errors import CheckpointError, UnsupportedModelError
 from argosy.support.text import one_line
@@ -105,11 +111,15 @@ def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
     try:
         if archive:
             _check_archive(path)
+        else:
+            check_old_pickles(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats; the content is checked below
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except CheckpointError:
         raise
+    except PickleTooLargeError:
+        raise CheckpointError(f"`{path_line(path)}` describes more than any model has", AGAIN) from None
     except pickle.UnpicklingError:  # whose text suggests loading the file unsafely
         what = f"`{path_line(path)}` holds more than tensors, or is damaged"
         raise CheckpointError(what, "nothing in it was executed; use a safetensors checkpoint") from None
@@ -140,6 +150,8 @@ def _check_archive(path: Path) -> None:
                 raise CheckpointError(
                     f"`{path_line(path)}` is a damaged archive at `{one_line(member.filename)}`", AGAIN
                 )
+            if member.filename.endswith(".pkl") and member.file_size > PICKLE_LIMIT:
+                raise PickleTooLargeError
 
 
 def _checked(loaded: object, path: Path) -> dict[str, torch.Tensor]:

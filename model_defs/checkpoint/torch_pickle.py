@@ -21,7 +21,12 @@ WIDTHS = {  # bytes of an element
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8, "IntStorage": 4,
     "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1, "UntypedStorage": 1,
 }  # fmt: skip
+PICKLE_LIMIT = 2 << 20  # bytes; 7000 tensors, ten times those of any one file
 HEADERS = 3  # pickles before that of the tensors, in files older than PyTorch 1.6
+
+
+class PickleTooLargeError(Exception):
+    """A pickle is so long that reading it would take seconds."""
 
 
 class StorageError(Exception):
@@ -44,6 +49,23 @@ def check_archive_storages(path: Path) -> None:
         held = sizes.get(name.removesuffix("data.pkl") + "data/" + key)
         if held != size:
             raise StorageError(f"the storage `{key}` has {held or 0} bytes instead of {size}")
+
+
+def check_old_pickles(path: Path) -> None:
+    """Check the length of the pickles in a file of PyTorch before 1.6. Raises PickleTooLargeError."""
+    with open(path, "rb") as file:
+        front = file.read(PICKLE_LIMIT)
+        whole = not file.read(1)
+    try:
+        rest = io.BytesIO(front)
+        for _ in range(HEADERS + 2):
+            _Inspector(rest).load()
+    except EOFError:
+        if not whole:
+            raise PickleTooLargeError from None
+    except Exception as error:  # whatever is wrong with it, `torch.load` says so
+        if not whole and rest.tell() == len(front):
+            raise PickleTooLargeError from error
 
 
 def check_old_storages(path: Path) -> None:

@@ -10,6 +10,7 @@ from argosy.runtime_bindings.engine.bans import Bans
 from argosy.runtime_bindings.engine.params import SamplingParams
 from argosy.runtime_bindings.engine.workspace import Workspace
 
+HIGHEST = np.float32(1e30)  # of an adjusted logit, however extreme the settings: its difference to another is finite
 MANY = 64  # with more new tokens, recounting everything in numpy is faster than counting them one by one
 
 
@@ -20,7 +21,8 @@ class Penalties:
         self._params = params
         bias = params.logit_bias
         self._biased = np.fromiter(bias.keys(), dtype=np.int64, count=len(bias))
-        self._bias = np.fromiter(bias.values(), dtype=np.float64, count=len(bias)).astype(np.float32)
+        with np.errstate(over="ignore"):  # a bias below all float32 bans its token
+            self._bias = np.fromiter(bias.values(), dtype=np.float64, count=len(bias)).astype(np.float32)
         self._bans = Bans(params)
         self._seen = Seen(params.repeat_last_n)
 
@@ -37,12 +39,14 @@ class Penalties:
             return logits, None
         adjusted, changed = space.floats("adjusted", len(logits)), np.concatenate([self._biased, banned])
         np.copyto(adjusted, logits)
-        adjusted[self._biased] += self._bias
+        adjusted[self._biased] = np.minimum(adjusted[self._biased] + self._bias, HIGHEST)
         adjusted[banned] = -np.inf
         if params.penalises:
             ids, counts = self._seen.counts(history)
             values = adjusted[ids]
-            values = np.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                values = np.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
+            values = np.minimum(values, HIGHEST)
             adjusted[ids] = values - counts * params.frequency_penalty - params.presence_penalty
             changed = np.concatenate([changed, ids])
         return adjusted, changed

@@ -25,7 +25,7 @@ from argosy.support.errors import ArgosyError
 from argosy.support.strict_json import JsonError, parse_json
 
 
-def _use_checkpoint(path: Path) -> None:
+def use_checkpoint(path: Path) -> None:
     """Use a checkpoint as a build does."""
     checkpoint = open_checkpoint(path)
     for name in checkpoint.names():
@@ -59,7 +59,7 @@ def _use_safetensors(path: Path) -> None:
 
 
 def _use_gguf(path: Path) -> None:
-    _use_checkpoint(path / "x.gguf")
+    use_checkpoint(path / "x.gguf")
     if _now_and_then(path / "x.gguf", 4):
         _compare_gguf(path / "x.gguf")
 
@@ -286,7 +286,7 @@ CHECKPOINTS = (
     ),
     Target("gguf", 4, _gguf_seeds, _changed_gguf, _gguf_files, _use_gguf),
     Target("config", 3, _config_seeds, changed, _directory_with("config.json"), _use_config),
-    Target("index", 1, _index_seeds, changed, _index_files, _use_checkpoint),
+    Target("index", 1, _index_seeds, changed, _index_files, use_checkpoint),
     Target("small", 2, _small_seeds, changed, _small_files, _use_small_files),
-    Target("torch", 1, _torch_seeds, _changed_torch, _torch_files, _use_checkpoint),
+    Target("torch", 1, _torch_seeds, _changed_torch, _torch_files, use_checkpoint),
 )

@@ -31,7 +31,7 @@ from fuzz.target import Files, Genome, Target
 from argosy.support.errors import ArgosyError
 
 SECONDS = 1.0  # of the processor, for one input
-MEMORY = 200 << 20  # bytes that reading one small input may add
+MEMORY = 200_000_000  # bytes that reading an input may add, or four times its size
 ADDRESSES = 8 << 30  # bytes of address space of a child
 HANG = 60.0  # seconds without a new input
 UNIT = 4000  # inputs of one child
@@ -71,7 +71,8 @@ def judge(target: Target, directory: Path) -> tuple[str, str | None]:
         verdict = fault = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
     if (taken := time.process_time() - start) > SECONDS:
         fault = fault or f"took {taken:.1f} seconds of the processor ({verdict})"
-    if (grown := _peak() - max(peak, 0)) > MEMORY:
+    allowed = max(MEMORY, 4 * sum(path.stat().st_size for path in directory.iterdir() if path.is_file()))
+    if (grown := _peak() - peak) > allowed:
         fault = fault or f"took {grown >> 20} MiB of memory ({verdict})"
     return verdict, fault
 

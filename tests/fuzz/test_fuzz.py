@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from fuzz.all_targets import TARGETS
+from fuzz.bombs import bombs
+from fuzz.checkpoints import use_checkpoint
 from fuzz.engine import Fuzzer, judge, write
 from fuzz.target import Files, Target, expect
 
@@ -95,3 +97,24 @@ def test_every_kind_of_fault_is_found_and_its_input_saved(use: object, tmp_path:
     (fault,) = fuzzer.faults
     assert FAULTS[use] in fault  # type: ignore[index]
     assert [path.read_bytes() for path in tmp_path.glob("*/x")] == [b"x"]
+
+
+BOMBS = bombs()
+
+
+def _use_bomb(path: Path) -> None:
+    file = path / "x.gguf"
+    use_checkpoint(file if file.exists() else path)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_within_the_limits(name: str, tmp_path: Path) -> None:
+    files = BOMBS[name]()
+    if "pytorch_model.bin" in files:
+        pytest.importorskip("torch")
+    target = Target("bomb", 1, lambda: [b""], lambda genome, rng: genome, lambda genome: files, _use_bomb)
+    fuzzer = Fuzzer([target], tmp_path, jobs=1)
+    fuzzer.run(1)
+    assert not fuzzer.faults, fuzzer.faults[0][:2000]
+    tally = fuzzer.tallies["bomb"]
+    assert not tally.accepted, "it was accepted"

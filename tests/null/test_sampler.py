@@ -341,3 +341,26 @@ def test_sampler_parameters_out_of_range_are_refused(field: str, value: object, 
 def test_sampler_parameters_unknown_name_is_refused() -> None:
     with pytest.raises(RequestError, match="`heat` is not a generation setting"):
         SamplingParams().replace(heat=1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logprobs", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "favoured"),
+    [
+        ({"repetition_penalty": 1e-300}, {0, 1}),
+        ({"repetition_penalty": 1e-45}, {0, 1}),
+        ({"repetition_penalty": 1e-38, "frequency_penalty": -2.0, "presence_penalty": -2.0}, {0, 1}),
+        ({"logit_bias": {3: 1e300}}, {3}),
+        ({"logit_bias": {3: 3e38}, "repetition_penalty": 0.5}, {3}),
+        ({"logit_bias": {0: -1e300, 1: -1e39, 2: -1e300, 3: -1e300}}, {4}),
+    ],
+    ids=str,
+)
+def test_absurd_settings_choose_a_token_and_do_not_blame_the_weights(
+    settings: dict, favoured: set[int], temperature: float, logprobs: bool
+) -> None:
+    logits = np.array([5, 4, -1, 2, 3], np.float32)
+    params = SamplingParams(temperature=temperature, seed=1, logprobs=logprobs, **settings)
+    assert Sampler(params).sample(logits, [0, 1, 2, 3]).token in favoured

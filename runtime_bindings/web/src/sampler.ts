@@ -40,6 +40,9 @@ export class Sampler {
   }
 }
 
+/** Of an adjusted logit, however extreme the settings: its difference to another is finite. */
+const HIGHEST = 1e30;
+
 /** Apply steps 1 and 2 of `SamplingParams`; returns `logits` itself if they do nothing. */
 export function adjust(
   logits: Float32Array,
@@ -54,14 +57,15 @@ export function adjust(
   const adjusted = logits.slice();
   for (const [token, bias] of biases) {
     const id = Number(token);
-    adjusted[id] = (adjusted[id] as number) + bias;
+    adjusted[id] = Math.min((adjusted[id] as number) + bias, HIGHEST);
   }
   for (const id of banned) adjusted[id] = -Infinity;
   if (!penalises) return adjusted;
   const seen = params.repeat_last_n < 0 ? history : history.slice(-params.repeat_last_n);
   for (const [token, count] of counts(seen)) {
     const value = adjusted[token] as number;
-    adjusted[token] = (value > 0 ? value / repetition : value * repetition) - count * frequency - presence;
+    const scaled = value > 0 ? value / repetition : value * repetition;
+    adjusted[token] = Math.min(scaled, HIGHEST) - count * frequency - presence;
   }
   return adjusted;
 }

@@ -60,6 +60,19 @@ for (const { name, logits: values, cases } of shapes) {
   });
 }
 
+test("absurd settings choose a token and do not blame the weights", () => {
+  const logits = Float32Array.of(5, 4, -1, 2, 3);
+  for (const [settings, token] of [
+    [{ repetition_penalty: 1e-300 }, 0],
+    [{ repetition_penalty: 1e-45 }, 0],
+    [{ logit_bias: { 3: 1e300 } }, 3],
+    [{ logit_bias: { 3: 3e38 }, repetition_penalty: 0.5 }, 3],
+  ] as const) {
+    const params = { ...DEFAULTS, temperature: 0, ...settings };
+    expect(new Sampler(params).sample(logits, [0, 2, 3]).token).toBe(token);
+  }
+});
+
 test("the heaviest run is the one that sorting everything finds", () => {
   const random = new Random(5);
   for (const size of [1, 3, 511, 513, 5000]) {
