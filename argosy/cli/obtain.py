@@ -39,9 +39,10 @@ def _agrees(error: Exception) -> bool:
 
 def _build(model: str) -> Path:
     from argosy.cli.stages import build_stages
+    from argosy.dist.catalogue import scheme_for
     from argosy.support.text import human_time
 
-    report = build_stages(("weights", "config", "library"), model=model)
+    report = build_stages(("weights", "config", "library"), model=model, quantization=scheme_for(model, "cpu"))
     where = shlex.quote(str(report.directory))
     console.say(f"built {where} in {human_time(report.seconds)}")
     return report.directory

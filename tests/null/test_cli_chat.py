@@ -246,7 +246,7 @@ def test_what_is_not_built_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARGOSY_DIST", "built")
     text = not_built("chat", "smollm2-135m", "--prompt", "hi")
-    assert "hint: argosy build --model smollm2-135m --target cpu --quantization q4f16_1" in text
+    assert "hint: argosy build --model smollm2-135m --target cpu --quantization keep" in text
     assert "`smollm2-135m`" in not_built("chat", "smollm2-13m", "--prompt", "hi")
     assert "`nothing`" in not_built("chat", "./nothing", "--prompt", "hi")
     (tmp_path / "empty").mkdir()
@@ -412,6 +412,7 @@ def test_a_model_that_is_not_built_is_built_with_run_or_yes(
 
     def build(stages: object, **choices: str) -> SimpleNamespace:
         built.append(choices["model"])
+        assert choices["quantization"] == ("keep" if choices["model"] == "smollm2-135m" else "q4f16_1")
         return SimpleNamespace(directory=tmp_path / "artefact", seconds=1.0)
 
     monkeypatch.setattr("argosy.cli.stages.build_stages", build)
