@@ -56,10 +56,12 @@ class LoadedModel:
 
     __reduce__ = not_sent
 
-    def close(self) -> None:
-        """End all answers with the reason "cancelled", and free weights and KV cache."""
-        self.engine.close()
-        self._loaded = None
+    def close(self, unless_shared: bool = False) -> None:
+        """End all answers with the reason "cancelled", and free weights and KV cache; with `unless_shared` only if no
+        conversation is open."""
+        self.engine.close(unless_shared)
+        if self.engine.closed:
+            self._loaded = None
 
     def __enter__(self) -> LoadedModel:
         return self

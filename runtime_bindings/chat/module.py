@@ -227,7 +227,7 @@ class ChatModule:
         if self._release.detach() is not None:
             self.model.engine.close_sequence(self._sequence)
         if self._owns_model:
-            self.model.engine.close(unless_shared=True)
+            self.model.close(unless_shared=True)
 
     def __enter__(self) -> ChatModule:
         return self

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -206,8 +207,10 @@ def test_a_conversation_closes_the_model_that_only_it_uses(artefact: Path) -> No
     second.close()
     assert not first.model.engine.closed, "it was not loaded for the second one"
     with ChatModule(artefact) as alone:
-        pass
+        runner = weakref.ref(alone.model._runner)
     assert alone.model.engine.closed
+    gc.collect()
+    assert runner() is None, "weights and KV cache are freed, although the module is there still"
 
 
 def test_a_question_put_earlier_sees_what_was_said_meanwhile(chat: ChatModule) -> None:
