@@ -73,6 +73,8 @@ def _center(budget: Budget, value: Any, width: Any = 80) -> None:
 
 
 def _indent(budget: Budget, value: Any, width: Any = 4, first: Any = False, blank: Any = False) -> None:
+    if not isinstance(value, str):  # Jinja would append to a list in place: to the messages themselves
+        raise TypeError(f"a value of type {type(value).__name__} cannot be indented")
     step = width if isinstance(width, int) else budget.weigh(width)
     budget.spend_characters(budget.weigh(value), 8)
     lines = len(str(value).splitlines()) + 1

@@ -220,3 +220,11 @@ def test_template_selects_the_default_of_several() -> None:
 def test_template_messages_of_another_form_are_refused(messages: object) -> None:
     with pytest.raises(RequestError):
         check_messages(messages)
+
+
+def test_a_template_cannot_add_to_the_messages() -> None:
+    """Jinja's `indent` adds a line break to its value with `+=`, and so to a list in place."""
+    messages = [{"role": "user", "content": "a"}]
+    with pytest.raises(ArtefactError, match="cannot be indented"):
+        ChatTemplate("{{ messages | indent }}").render(messages)
+    assert messages == [{"role": "user", "content": "a"}]
