@@ -21,11 +21,6 @@ import click
 from argosy.support import env
 from argosy.support.errors import UsageError
 
-_CONTROLS = (*range(32), *range(127, 160))
-# What the text of a model becomes on a terminal: control characters but newline and tab are shown as U+FFFD, and a
-# carriage return, which would write over the line, is left out.
-_ANSWER = {code: "\ufffd" for code in _CONTROLS if chr(code) not in "\n\t"} | {ord("\r"): None}
-
 
 @dataclass(frozen=True, slots=True)
 class Styled:
@@ -73,11 +68,6 @@ def visible(text: str) -> str:
 def one_visible_line(text: str) -> str:
     """Escape like `visible`, newlines and tabs too."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
-
-
-def answer_text(piece: str) -> str:
-    """Return a piece of a model's answer as stdout takes it: without controls on a terminal, as it is elsewhere."""
-    return piece.translate(_ANSWER) if is_terminal(sys.stdout) else piece
 
 
 def _echo(parts: Sequence[str | Styled], stream: TextIO, clean: Any) -> None:

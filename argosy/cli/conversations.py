@@ -31,7 +31,7 @@ class SavedConversation:
 def save(name: str, conversation: SavedConversation) -> bool:
     """Save a conversation, in a file that only this user can read, and return whether it replaced another.
 
-    Raises UsageError for a name that is not plain.
+    Raises UsageError for a name that is not plain, ArgosyError if the file cannot be written.
     """
     path = _path(name)
     before = path.exists()
@@ -41,7 +41,10 @@ def save(name: str, conversation: SavedConversation) -> bool:
         "messages": list(conversation.messages),
         "settings": {key: value for key, value in conversation.settings.items() if key != "logit_bias"},
     }
-    write_private(path, json.dumps(values, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+    try:
+        write_private(path, json.dumps(values, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+    except OSError as error:
+        raise ArgosyError(f"`{path}` cannot be written: {_reason(error)}", "ARGOSY_HOME is another directory") from None
     return before
 
 
@@ -54,6 +57,8 @@ def load(name: str) -> SavedConversation:
         names = saved_names()
         hint = did_you_mean(name, names) if names else "/save NAME saves the present one"
         raise ArgosyError(f"there is no saved conversation `{name}`", hint) from None
+    except OSError as error:
+        raise ArgosyError(f"`{path}` cannot be read: {_reason(error)}") from None
     try:
         values = parse_json(data)
     except JsonError as error:
@@ -85,6 +90,10 @@ def _is_sound(values: Mapping[str, Any]) -> bool:
         and isinstance(messages, list)
         and all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages)
     )
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _folder() -> Path:

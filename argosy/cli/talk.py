@@ -16,6 +16,7 @@ from argosy.cli.logprobs import logprob_records, logprob_rows
 from argosy.cli.waiting import READING_AFTER, WaitingLine
 from argosy.cli.wrap import WordWrap
 from argosy.runtime_bindings.chat.loops import LoopDetector
+from argosy.support.text import shown_by
 
 if TYPE_CHECKING:
     from argosy.runtime_bindings.chat.answer import Reply
@@ -98,7 +99,7 @@ class Talk:
     def _show(self, piece: str, wrap: WordWrap | None, end: bool = False) -> None:
         if self.as_json:
             return
-        text = console.answer_text(piece)
+        text = shown_by(sys.stdout, piece)
         if wrap is not None:
             text = wrap.finish() if end else wrap.add(text)
         sys.stdout.write(text)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Iterable
+from typing import TextIO
 
 
 def human_size(size: int) -> str:
@@ -57,6 +59,25 @@ def one_line(value: object, length: int = 60) -> str:
     line = " ".join(text.strip()[: 16 * length].split()).replace("`", "'")
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
     return line if len(line) <= length else line[: length - 3] + "..."
+
+
+# Control characters but newline and tab are shown as U+FFFD; a carriage return would write over the line.
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"} | {ord("\r"): None}
+
+
+def shown_by(stream: TextIO, text: str) -> str:
+    """Return `text`, from a model, as `stream` takes it.
+
+    A terminal gets no control characters. Characters that the stream's encoding lacks become `?`.
+    """
+    with contextlib.suppress(ValueError):  # a closed stream
+        text = text.translate(_CONTROLS) if stream.isatty() else text
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def _plain(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from argosy.runtime_bindings.chat.answer_stream import AnswerStream
 from argosy.support.errors import RequestError, UsageError
-from argosy.support.text import one_line
+from argosy.support.text import one_line, shown_by
 
 
 class ProgressCallback(Protocol):
@@ -24,7 +24,10 @@ class ProgressCallback(Protocol):
 
 
 class StreamToStdout:
-    """A callback that writes the answer to standard output, with a newline at its end."""
+    """A callback that writes the answer to standard output, with a newline at its end.
+
+    A terminal gets no control characters, and characters that the output's encoding lacks become `?`.
+    """
 
     def __init__(self, callback_interval: int = 2) -> None:
         self.callback_interval = checked_interval(callback_interval)
@@ -33,7 +36,7 @@ class StreamToStdout:
         return f"StreamToStdout(callback_interval={self.callback_interval})"
 
     def __call__(self, delta: str, stopped: bool) -> None:
-        sys.stdout.write(delta + ("\n" if stopped else ""))
+        sys.stdout.write(shown_by(sys.stdout, delta) + ("\n" if stopped else ""))
         sys.stdout.flush()
 
 

@@ -338,6 +338,13 @@ def test_a_conversation_has_a_plain_name(home: Path, name: str, capsys: pytest.C
     assert not home.exists() and "\x1b" not in capsys.readouterr().err
 
 
+def test_a_home_that_cannot_be_written_ends_no_conversation(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.write_text("a file where the directory should be")
+    model = FakeModel()
+    assert converse(model, "/save mine", "/load mine", "one") == 1
+    assert model.asked == ["one"] and "cannot be written" in capsys.readouterr().err
+
+
 def test_a_damaged_conversation_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "conversations").mkdir(parents=True)
     for number, text in enumerate(('{"model": 1}', "no JSON", "[]", '{"a": 1, "a": 2}', "")):

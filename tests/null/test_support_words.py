@@ -9,7 +9,7 @@ import pytest
 
 from argosy.support.layout import weights_layout
 from argosy.support.progress import open_progress
-from argosy.support.text import did_you_mean, human_size, human_time, one_line
+from argosy.support.text import did_you_mean, human_size, human_time, one_line, shown_by
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,22 @@ def test_bars_draw_and_off_is_silent() -> None:
     with open_progress("off", out) as progress:
         progress.report("convert weights", 5, 10)
     assert out.getvalue() == ""
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_no_control_characters() -> None:
+    text = "a\x1b[31mb\x9b2J\x07\tc\r\nd\x7f日本"
+    assert shown_by(Terminal(io.BytesIO(), "utf-8"), text) == "a\ufffd[31mb\ufffd2J\ufffd\tc\nd\ufffd日本"
+    assert shown_by(io.TextIOWrapper(io.BytesIO(), "utf-8"), text) == text == shown_by(io.StringIO(), text)
+
+
+def test_characters_that_an_encoding_lacks_are_replaced() -> None:
+    for encoding, shown in (("ascii", "?a??"), ("latin-1", "\xe9a??"), ("utf-8", "\xe9a日?")):
+        assert shown_by(io.TextIOWrapper(io.BytesIO(), encoding), "\xe9a日\ud800") == shown
+    closed = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    closed.close()
+    assert shown_by(closed, "a") == "a"
