@@ -9,7 +9,7 @@ import { byId, copyButton, element, icon } from "./dom.js";
 const PATIENCE = 4;
 const ENDINGS: Record<Ending, string> = {
   stopped: "Stopped",
-  length: "Reached the length limit for an answer",
+  length: "Reached the limit for an answer",
   loop: "Stopped: it says the same over and over",
   context: "Stopped because the context is full",
   failed: "Interrupted by an error",
@@ -22,6 +22,12 @@ export function statsLine(stats: TurnStats): string {
   if (stats.timeToFirstToken > 0) parts.push(`first token after ${humanTime(stats.timeToFirstToken)}`);
   parts.push(counted(stats.completionTokens, "token"));
   return parts.join(" · ");
+}
+
+/** Say why an answer ended; at the limit, which one, and where it can be changed. */
+export function endingLine(ending: Ending, stats?: TurnStats): string {
+  if (ending !== "length" || !stats) return ENDINGS[ending];
+  return `${ENDINGS.length}, ${counted(stats.completionTokens, "token")}; the settings change it`;
 }
 
 /** An answer in progress. */
@@ -97,7 +103,7 @@ export class Thread {
     actions.append(again);
     yield actions;
     if (turn.ending) {
-      yield element("span", { class: "ending", "data-testid": "ending" }, ENDINGS[turn.ending]);
+      yield element("span", { class: "ending", "data-testid": "ending" }, endingLine(turn.ending, turn.stats));
     }
     if (turn.stats) yield element("span", { class: "stats", "data-testid": "stats" }, statsLine(turn.stats));
   }

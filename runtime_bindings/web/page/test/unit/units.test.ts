@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 
 import { counted, humanRate, humanSize, humanTime, timeLeft } from "../../src/state/units.js";
+import { endingLine } from "../../src/view/thread.js";
 
 it.each([
   [0, "0 B"],
@@ -38,4 +39,11 @@ it.each([
 it("counts", () => {
   expect(counted(1, "token")).toBe("1 token");
   expect(counted(1200, "token")).toBe("1,200 tokens");
+});
+
+it("an answer that is cut says at how many tokens, and where that can be changed", () => {
+  const stats = { completionTokens: 1024, decodeTokensPerSecond: 9, timeToFirstToken: 1 };
+  expect(endingLine("length", stats)).toBe("Reached the limit for an answer, 1,024 tokens; the settings change it");
+  expect(endingLine("length")).toBe("Reached the limit for an answer");
+  expect(endingLine("stopped", stats)).toBe("Stopped");
 });
