@@ -33,6 +33,7 @@ class Tokenizer:
         fast.no_padding()
         self._fast = fast
         self.config = dict(config or {})
+        fast.encode_special_tokens = self.config.get("split_special_tokens") is True  # as transformers does
         added = fast.get_added_tokens_decoder()
         self._special = {i: token.content for i, token in added.items() if token.special}
         self._rule: ByteRule | None = byte_rule(json.loads(fast.decoder.__getstate__()) if fast.decoder else None)

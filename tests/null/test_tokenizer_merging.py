@@ -109,6 +109,7 @@ PLACES: dict[str, Callable[[Files], None]] = {
     "llama": setting("tokenizer_class", "LlamaTokenizerFast"),
     "gpt2": setting("tokenizer_class", "GPT2Tokenizer"),
     "neox": setting("tokenizer_class", "GPTNeoXTokenizerFast"),
+    "split": setting("split_special_tokens", True),
     "flags": lambda files: files["tokenizer_config.json"].update(add_bos_token=True, add_eos_token=True),
 }
 
