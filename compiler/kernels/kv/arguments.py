@@ -72,7 +72,7 @@ class RaggedArguments:
         self.n, self.n_kv, self.batch = size("n"), size("n_kv"), size("batch")
         self.q, self.q_indptr = _queries(kernel, shape, self.n, self.batch + 1)
         self.k, self.v, self.kv_indptr = _new_keys(kernel, shape, self.n_kv, self.batch + 1)
-        kernel.indices("q_positions", (self.n,))
+        self.q_positions = kernel.indices("q_positions", (self.n,))
         kernel.indices("k_start", (self.batch,))
         self.output, self.lse = _result(kernel, shape, self.n)
         self.causal = kernel.scalar("causal", "int32")
@@ -105,7 +105,7 @@ class RaggedTreeArguments:
         self.batch = ends - 1
         self.q, self.q_indptr = _queries(kernel, shape, self.n, ends)
         self.k, self.v, self.kv_indptr = _new_keys(kernel, shape, self.n_kv, ends)
-        kernel.indices("q_positions", (self.n,))
+        self.q_positions = kernel.indices("q_positions", (self.n,))
         self.node_indptr, self.nodes = _nodes(kernel, ends)
         self.output, self.lse = _result(kernel, shape, self.n)
         self.scale = _scale(kernel)

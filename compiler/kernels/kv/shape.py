@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 
 PAGE_SIZE = 16  # tokens in a page of the cache, and lanes of a row of scores: CPU kernels rely on both
+# CPU kernels sum the keys of a sequence in segments of this many pages, each by itself, and add the segments up in
+# order. Where segments start does not depend on the step, so neither do the bits of the result.
+SEGMENT_PAGES = 8
+SEGMENT = SEGMENT_PAGES * PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,12 @@ class AttentionShape:
 
     @property
     def block(self) -> int:
-        """Pages whose keys and values, as float32, stay in the second-level cache while a chunk's tiles read them."""
-        return max(1, min(8, 512 // self.head_dim))
+        """Pages that share a running maximum: 1, 2, 4 or 8.
+
+        Their keys and values, as float32, stay in the second-level cache while a chunk's tiles read them.
+        """
+        fits = max(1, min(SEGMENT_PAGES, 512 // self.head_dim))
+        return 1 << fits.bit_length() - 1
 
     @property
     def decode_rows(self) -> int:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
-from argosy.compiler.kernels.builder import Kernel, flattened, parallel_for, when
+from argosy.compiler.kernels.builder import Kernel, flattened, parallel_for, view, when
+from argosy.compiler.kernels.cpu.attention.step import INDEX_ELEMENTS, NewTokens
 from argosy.compiler.kernels.cpu.lanes import LANES, load, store
 from argosy.compiler.kernels.kv import arguments
 from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
@@ -51,16 +52,18 @@ def store_token(
 
 
 def append(shape: AttentionShape) -> tirx.PrimFunc:
-    """Build the kernel that writes keys and values of new tokens into their slots, except slot -1."""
+    """Build the kernel that writes keys and values of new tokens into their slots, unless they are there already."""
     with Kernel("kv_append") as kernel:
         n, pages, k, v, slots = arguments.append(kernel, shape)
         flat = flattened(pages)
+        new = NewTokens(view(slots, (INDEX_ELEMENTS,)), slots.elem_offset, n)
 
         def append_token(i: tirx.Var) -> None:
-            with when(slots[i] != -1), T.serial(shape.kv_heads) as head:
+            with T.serial(shape.kv_heads) as head:
                 store_token(shape, flat, slots[i] // PAGE_SIZE, slots[i] % PAGE_SIZE, head, k, v, i)
 
-        parallel_for(n, SERIAL_TOKENS, append_token)
+        with when(tirx.Not(new.are_taken())):
+            parallel_for(n, SERIAL_TOKENS, append_token)
     return kernel.function
 
 

@@ -3,8 +3,14 @@
 A row is one query head of one token. The rows of a tile belong to one KV head, so a loaded key or value serves all of
 them. For each block of pages: scores s = q k^T in the log2 domain, hidden ones replaced by NEVER, then the online
 softmax of FlashAttention (Dao et al. 2022): m = running maximum, d = running sum of 2^(s - m), o = running sum of
-2^(s - m) v. The result is o / d, and its weight is LSE = m + log2(d), which the cache's merge kernel expects.
+2^(s - m) v. The result is o / d, and its weight is LSE = m + log2(d).
 All arithmetic is in float32, whatever the pages hold.
+
+The bits of a row's result depend on its query and on the keys and values that it sees, and on nothing else: not on the
+other rows of its tile, the kernel, or the threads. Position p of a sequence is always summed in lane p % 16 of block
+p // (16 * pages) of segment p // SEGMENT. A segment is summed by itself, from zero; segments are added to the totals in
+order (`Totals`). Keys that only other rows see add zeros. Maxima are rounded up to whole numbers, so that m - m' is
+whole and multiplying by 2^(m - m') is exact, whether or not the compiler fuses it with an addition.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ from argosy.compiler.kernels.cpu.lanes import (
 )
 from argosy.compiler.kernels.cpu.vector import exp2, tanh
 from argosy.compiler.kernels.kv.scores import LOG2_E, NEVER
-from argosy.compiler.kernels.kv.shape import PAGE_SIZE, AttentionShape
+from argosy.compiler.kernels.kv.shape import PAGE_SIZE, SEGMENT_PAGES, AttentionShape
 
 # The mask of the 16 keys of page j of a block that row r sees: (r, j) -> a vector of booleans.
 Visible = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
@@ -65,27 +71,98 @@ def copy_page_into(block: KeyBlock, j: tirx.Expr, shape: AttentionShape, flat: t
             store(block.buffer, convert(load(flat, source + x * PAGE_SIZE), "float32"), target + x * PAGE_SIZE)
 
 
+class Totals:
+    """The sums o and d and the maximum m of `rows` (at most 16) rows of each tile, over all segments so far."""
+
+    def __init__(self, shape: AttentionShape, rows: int, many: int = 1) -> None:
+        self.shape = shape
+        self.rows = rows
+        self.o = scratch((many, rows * shape.head_dim), "float32")
+        self.d = scratch((many, rows * PAGE_SIZE), "float32")  # a sum for each lane
+        self.m = scratch((many, PAGE_SIZE), "float32")
+        self.m_new = scratch(PAGE_SIZE, "float32")
+        self.keep = scratch(PAGE_SIZE, "float32")  # the powers of two by which the totals and the segment are scaled
+        self.weight = scratch(PAGE_SIZE, "float32")
+
+    def start(self, tile: tirx.Expr | int) -> None:
+        """Reset the totals of tile number `tile`, which has then seen no key."""
+        lanes = self.shape.lanes
+        store(self.m, constant(NEVER), tile, 0)
+        with T.serial(self.rows) as r:
+            store(self.d, constant(0.0), tile, r * PAGE_SIZE)
+        with T.serial(self.rows * self.shape.head_dim // lanes) as x:
+            store(self.o, constant(0.0, lanes=lanes), tile, x * lanes, lanes=lanes)
+
+    def rescale(self, tile: tirx.Expr | int, m: tirx.Expr) -> None:
+        """Raise the maxima of a tile to those of a segment, `m`, and compute `keep` and `weight`."""
+        store(self.m_new, T.max(load(self.m, tile, 0), m), 0)
+        store(self.keep, exp2(load(self.m, tile, 0) - load(self.m_new, 0)), 0)
+        store(self.weight, exp2(m - load(self.m_new, 0)), 0)
+        store(self.m, load(self.m_new, 0), tile, 0)
+
+    def add_d(self, tile: tirx.Expr | int, r: tirx.Expr | int, d: tirx.Expr) -> None:
+        """Add the sums d of a segment, one for each lane, to those of row r."""
+        kept = load(self.d, tile, r * PAGE_SIZE) * splat(self.keep[r])
+        store(self.d, kept + d * splat(self.weight[r]), tile, r * PAGE_SIZE)
+
+    def add_o(self, tile: tirx.Expr | int, r: tirx.Expr | int, column: tirx.Expr, o: tirx.Expr) -> None:
+        """Add a vector of the sums o of a segment, from `column` on, to those of row r."""
+        lanes, at = self.shape.lanes, r * self.shape.head_dim + column
+        kept = load(self.o, tile, at, lanes=lanes) * splat(self.keep[r], lanes)
+        store(self.o, kept + o * splat(self.weight[r], lanes), tile, at, lanes=lanes)
+
+    def finish(
+        self,
+        tile: tirx.Expr | int,
+        r: tirx.Expr | int,
+        output: tirx.Buffer,
+        lse: tirx.Buffer,
+        token: tirx.Expr,
+        head: tirx.Expr,
+    ) -> None:
+        """Write o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
+        d, lanes = self.shape.head_dim, self.shape.lanes
+        weight = T.bind(T.max(reduce_sum(load(self.d, tile, r * PAGE_SIZE)), T.float32(1e-37)))
+        T.buffer_store(lse, self.m[tile, r] + T.log2(weight), [token, head])
+        with T.serial(d // lanes) as x:
+            value = load(self.o, tile, r * d + x * lanes, lanes=lanes) * splat(T.float32(1) / weight, lanes)
+            store(output, convert(value, str(output.dtype), lanes), token, head, x * lanes, lanes=lanes)
+
+
 class Tiles:
     """The state of up to `many` tiles of `rows` (at most 16) query rows of one KV head, and the steps that update it.
 
-    Create it inside a block; then call `start` for each tile, `load_query` for each row, `attend` for each block of
-    pages, and `finish` for each row. Buffers named `sum_*` are indexed by constants, so LLVM keeps them in registers.
+    Create it inside a block; then call `start` for each tile and `load_query` for each row. For each segment: call
+    `start_segment`, `attend` for each block of pages, `end_segment`. Then `totals.finish` for each row. With `at_once`,
+    sums of a block that is a whole segment go from registers into the totals; without it, they are in `o`, `d` and `m`.
+    Buffers named `sum_*` are indexed by constants, so LLVM keeps them in registers.
     """
 
-    def __init__(self, shape: AttentionShape, rows: int, pages: int, many: int = 1) -> None:
+    def __init__(
+        self,
+        shape: AttentionShape,
+        rows: int,
+        pages: int,
+        totals: Totals,
+        many: int = 1,
+        at_once: bool = True,
+    ) -> None:
         d = shape.head_dim
         self.shape = shape
         self.rows = rows
         self.pages = pages
+        self.totals = totals
+        self.at_once = at_once and pages == SEGMENT_PAGES
         # A few rows do not hide the latency of the products: they take several pages, or vectors of values, at a time.
         self.pages_at_once = _largest_divisor(pages, shape.rows // rows)
         self.vectors_at_once = _largest_divisor(d // shape.lanes, shape.rows // rows)
         self.q = scratch((many, rows * d), "float32")
-        self.o = scratch((many, rows * d), "float32")
-        self.d = scratch((many, rows * PAGE_SIZE), "float32")  # a sum for each lane
-        self.m = scratch((many, PAGE_SIZE), "float32")
+        if not self.at_once:
+            self.o = scratch((many, rows * d), "float32")
+            self.d = scratch((many, rows * PAGE_SIZE), "float32")  # a sum for each lane
+            self.m = scratch((many, PAGE_SIZE), "float32")
+            self.shrink = scratch(PAGE_SIZE, "float32")  # 2^(m - m_new)
         self.m_new = scratch(PAGE_SIZE, "float32")
-        self.shrink = scratch(PAGE_SIZE, "float32")  # 2^(m - m_new)
         self.p = scratch(rows * pages * PAGE_SIZE, "float32")  # scores, then probabilities
         self.sum_m = scratch(PAGE_SIZE, "float32")
         self.sum_d = scratch(PAGE_SIZE, "float32")
@@ -100,19 +177,37 @@ class Tiles:
         self.whole_end = scratch(many, "int32")
         self.end = scratch(many, "int32")
 
-    def start(self, tile: tirx.Expr) -> None:
-        """Reset tile number `tile`, which has then seen no key."""
-        lanes = self.shape.lanes
-        store(self.m, constant(NEVER), tile, 0)
+    def start(self, tile: tirx.Expr | int) -> None:
+        """Reset tile number `tile`, which has then no query and has seen no key."""
         store(self.m_new, constant(NEVER), 0)
-        with T.serial(self.rows) as r:
-            store(self.d, constant(0.0), tile, r * PAGE_SIZE)
-        with T.serial(self.rows * self.shape.head_dim // lanes) as x:
-            store(self.o, constant(0.0, lanes=lanes), tile, x * lanes, lanes=lanes)
+        self.totals.start(tile)
         T.buffer_store(self.first, 2**31 - 1, [tile])
         T.buffer_store(self.whole_first, 0, [tile])
         T.buffer_store(self.whole_end, 2**31 - 1, [tile])
         T.buffer_store(self.end, 0, [tile])
+
+    def start_segment(self, tile: tirx.Expr | int) -> None:
+        """Reset the sums of the segment."""
+        if self.at_once:
+            return
+        lanes = self.shape.lanes
+        store(self.m, constant(NEVER), tile, 0)
+        with T.serial(self.rows) as r:
+            store(self.d, constant(0.0), tile, r * PAGE_SIZE)
+        with T.serial(self.rows * self.shape.head_dim // lanes) as x:
+            store(self.o, constant(0.0, lanes=lanes), tile, x * lanes, lanes=lanes)
+
+    def end_segment(self, tile: tirx.Expr | int) -> None:
+        """Add the segment to the totals."""
+        if self.at_once:
+            return
+        d, lanes = self.shape.head_dim, self.shape.lanes
+        self.totals.rescale(tile, load(self.m, tile, 0))
+        with T.serial(self.rows) as r:
+            self.totals.add_d(tile, r, load(self.d, tile, r * PAGE_SIZE))
+            with T.serial(d // lanes) as x:
+                o = load(self.o, tile, r * d + x * lanes, lanes=lanes)
+                self.totals.add_o(tile, r, x * lanes, o)
 
     def load_query(
         self,
@@ -138,12 +233,16 @@ class Tiles:
         T.buffer_store(self.whole_end, T.min(self.whole_end[tile], high), [tile])
         T.buffer_store(self.end, T.max(self.end[tile], high), [tile])
 
-    def reaches(self, tile: tirx.Expr, slot: tirx.Expr) -> tirx.Expr:
-        """Return whether some row of a tile sees a key of the block that starts at key slot `slot`."""
-        return T.And(self.first[tile] < slot + self.pages * PAGE_SIZE, self.end[tile] > slot)
+    def reaches(self, tile: tirx.Expr | int, slot: tirx.Expr, size: int | None = None) -> tirx.Expr:
+        """Return whether some row of a tile sees one of `size` key slots from `slot` on, by default of a block."""
+        size = self.pages * PAGE_SIZE if size is None else size
+        return T.And(self.first[tile] < slot + size, self.end[tile] > slot)
 
-    def attend_between(self, tile: tirx.Expr, block: KeyBlock, slot: tirx.Expr) -> None:
-        """Attend to the keys that the rows of a tile see, by `low` and `high`, in the block from key slot `slot` on."""
+    def attend(self, tile: tirx.Expr, block: KeyBlock, slot: tirx.Expr) -> None:
+        """Attend to the keys that the rows of a tile see, by `low` and `high`, in the block from key slot `slot` on.
+
+        Some row must see one, and the slots up to the last of them must be written.
+        """
 
         def visible(r: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
             # One unsigned comparison checks both bounds.
@@ -155,22 +254,13 @@ class Tiles:
         size = self.pages * PAGE_SIZE
         used = T.bind(T.min(size, self.end[tile] - slot))
         whole = T.And(self.whole_first[tile] <= slot, self.whole_end[tile] >= slot + size)
-        self.attend(tile, block, used, visible, whole)
-
-    def attend(
-        self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr, visible: Visible, whole: tirx.Expr | None = None
-    ) -> None:
-        """Attend to a block of which the first `used` tokens are written. If `whole`, every row sees all of it."""
         pages = T.bind((used + PAGE_SIZE - 1) // PAGE_SIZE)
         self._score(tile, block, pages)
-        if whole is None:
-            self._soften(tile, pages, visible)
-        else:
-            with T.If(whole):
-                with T.Then():
-                    self._soften(tile, self.pages, None)
-                with T.Else():
-                    self._soften(tile, pages, visible)
+        with T.If(whole):
+            with T.Then():
+                self._soften(tile, self.pages, None)
+            with T.Else():
+                self._soften(tile, pages, visible)
         self._weigh(tile, block, used)
 
     def _score(self, tile: tirx.Expr, block: KeyBlock, pages: tirx.Expr | int) -> None:
@@ -215,28 +305,38 @@ class Tiles:
                     score = T.bind(score)
                     store(self.p, score, r * width + j * PAGE_SIZE)
                 store(self.sum_m, T.max(load(self.sum_m, 0), score), 0)
-            T.buffer_store(self.m_new, T.max(self.m[tile, r], reduce_max(load(self.sum_m, 0))), [r])
-        store(self.shrink, exp2(load(self.m, tile, 0) - load(self.m_new, 0)), 0)
-        store(self.m, load(self.m_new, 0), tile, 0)
+            highest = T.ceil(reduce_max(load(self.sum_m, 0)))
+            T.buffer_store(self.m_new, highest if self.at_once else T.max(self.m[tile, r], highest), [r])
+        if self.at_once:
+            self.totals.rescale(tile, load(self.m_new, 0))
+        else:
+            store(self.shrink, exp2(load(self.m, tile, 0) - load(self.m_new, 0)), 0)
+            store(self.m, load(self.m_new, 0), tile, 0)
         with T.serial(self.rows) as r:
-            m = T.bind(splat(self.m[tile, r]))
-            store(self.sum_d, load(self.d, tile, r * PAGE_SIZE) * splat(self.shrink[r]), 0)
+            m = T.bind(splat(self.m_new[r]))
+            before = constant(0.0) if self.at_once else load(self.d, tile, r * PAGE_SIZE) * splat(self.shrink[r])
+            store(self.sum_d, before, 0)
             with T.serial(pages) as j:
                 weight = T.bind(exp2(load(self.p, r * width + j * PAGE_SIZE) - m))
                 store(self.p, weight, r * width + j * PAGE_SIZE)
                 store(self.sum_d, load(self.sum_d, 0) + weight, 0)
-            store(self.d, load(self.sum_d, 0), tile, r * PAGE_SIZE)
+            if self.at_once:
+                self.totals.add_d(tile, r, load(self.sum_d, 0))
+            else:
+                store(self.d, load(self.sum_d, 0), tile, r * PAGE_SIZE)
 
     def _weigh(self, tile: tirx.Expr, block: KeyBlock, used: tirx.Expr) -> None:
-        """Update o = o * 2^(m - m_new) + p v. Values not yet written may be NaN, so they are left out."""
+        """Add p v to o * 2^(m - m_new), or to the totals. Values not yet written may be NaN, so they are left out."""
         d, lanes, width = self.shape.head_dim, self.shape.lanes, self.pages * PAGE_SIZE
         at_once = range(self.vectors_at_once)
         with T.serial(d // lanes // self.vectors_at_once) as group:
             columns = [T.bind((group * self.vectors_at_once + i) * lanes) for i in at_once]
             for column, total in zip(columns, self.sum_o, strict=True):
                 with T.unroll(self.rows) as r:
-                    shrunk = load(self.o, tile, r * d + column, lanes=lanes) * splat(self.shrink[r], lanes)
-                    store(total, shrunk, r * lanes, lanes=lanes)
+                    before = constant(0.0, lanes=lanes)
+                    if not self.at_once:
+                        before = load(self.o, tile, r * d + column, lanes=lanes) * splat(self.shrink[r], lanes)
+                    store(total, before, r * lanes, lanes=lanes)
             with T.serial((used + PAGE_SIZE - 1) // PAGE_SIZE) as j:
                 start = T.bind(block.values(j))
                 coming = T.bind(block.coming_values(j)) if block.coming_values else None
@@ -255,24 +355,10 @@ class Tiles:
                             store(total, sum_so_far + weight * value, r * lanes, lanes=lanes)
             for column, total in zip(columns, self.sum_o, strict=True):
                 with T.unroll(self.rows) as r:
-                    store(self.o, load(total, r * lanes, lanes=lanes), tile, r * d + column, lanes=lanes)
-
-    def finish(
-        self,
-        tile: tirx.Expr,
-        r: tirx.Var,
-        output: tirx.Buffer,
-        lse: tirx.Buffer,
-        token: tirx.Expr,
-        head: tirx.Expr,
-    ) -> None:
-        """Write o / d and the LSE of row r. A row that saw no key gets a finite o and LSE NEVER: no weight."""
-        d, lanes = self.shape.head_dim, self.shape.lanes
-        weight = T.bind(T.max(reduce_sum(load(self.d, tile, r * PAGE_SIZE)), T.float32(1e-37)))
-        T.buffer_store(lse, self.m[tile, r] + T.log2(weight), [token, head])
-        with T.serial(d // lanes) as x:
-            value = load(self.o, tile, r * d + x * lanes, lanes=lanes) * splat(T.float32(1) / weight, lanes)
-            store(output, convert(value, str(output.dtype), lanes), token, head, x * lanes, lanes=lanes)
+                    if self.at_once:
+                        self.totals.add_o(tile, r, column, load(total, r * lanes, lanes=lanes))
+                    else:
+                        store(self.o, load(total, r * lanes, lanes=lanes), tile, r * d + column, lanes=lanes)
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from argosy.compiler.kernels.builder import scratch
+
+if TYPE_CHECKING:
+    from argosy.compiler.kernels.cpu.attention.step import Indices
 
 
 def tile_capacity(batch: tirx.Expr, tokens: tirx.Expr, rows_per_token: int, tile_rows: tirx.Expr | int) -> tirx.Expr:
@@ -17,22 +22,24 @@ class TileList:
     """The tiles of sequences of indptr[b + 1] - indptr[b] tokens, cut into tiles of `tile_rows` rows.
 
     `tokens` is indptr[batch]; a token has `rows_per_token` rows. The tiles of sequence b start at `first_tile[b]`;
-    `count` is the number of all tiles.
+    `count` is the number of all tiles. Buffers are large enough for `capacity` tiles of `most` sequences, expressions
+    of the kernel's arguments, by default of `batch`.
     """
 
     def __init__(
         self,
-        indptr: tirx.Buffer,
+        indptr: tirx.Buffer | Indices,
         batch: tirx.Expr,
         tokens: tirx.Expr,
         rows_per_token: int,
         tile_rows: tirx.Expr | int,
         capacity: tirx.Expr | None = None,
+        most: tirx.Expr | None = None,
     ) -> None:
         self.capacity = tile_capacity(batch, tokens, rows_per_token, tile_rows) if capacity is None else capacity
         self.owner = scratch(self.capacity, "int32")
         self.first_row = scratch(self.capacity, "int32")
-        self.first_tile = scratch(batch + 1, "int32")
+        self.first_tile = scratch((batch if most is None else most) + 1, "int32")
         self.count = self.first_tile[batch]
         T.buffer_store(self.first_tile, 0, [0])
         with T.serial(batch) as b:
