@@ -20,6 +20,7 @@ import test_dot_kernels as dot_kernels
 from arm64.qemu import Machine, Remote, missing
 from test_cpu_targets import PLAIN, forced_logits, record
 from test_golden import SCALE, golden_ids, transcript
+from test_same_bits import MODELS, check_schedules
 from tiny_checkpoint import save_checkpoint
 from tiny_models import TinyLibrary, build_library, compile_model, hurried, nmse
 
@@ -137,3 +138,13 @@ def test_products_of_bytes_are_those_of_this_cpu(
     logits = forced_logits(made, golden_ids())
     assert nmse(logits, expected) < 1e-5
     assert (logits.argmax(1) == expected.argmax(1)).all()
+
+
+@pytest.mark.parametrize(("activations", "kv", "quantization"), [("int8", "f16", "q4f16_1"), ("f32", "f32", "q0f32")])
+def test_a_token_has_the_same_bits_in_every_schedule(
+    activations: str, kv: str, quantization: str, emulated: Callable[[str], Remote], tmp_path: Path
+) -> None:
+    checkpoint = save_checkpoint(tmp_path, 1, SCALE, MODELS["llama"])
+    check_schedules(
+        library(emulated("arm64"), checkpoint, target_named("arm64", activations, kv), quantization), schedules=10
+    )
