@@ -13,7 +13,7 @@ T = TypeVar("T")
 LIMIT = (1 << 31) - 1  # no number in a config is larger
 # Limits of numbers that decide how long reading a config takes: several times those of any model.
 LIMITS = {
-    "num_hidden_layers": 4096,
+    "num_hidden_layers": 1024,
     "num_attention_heads": 4096,
     "num_key_value_heads": 4096,
     "hidden_size": 1 << 18,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ def main() -> int:
     """Run the fuzzer, print what it did, and return 1 if it found a fault."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=200_000, help="how many inputs (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time (default: never)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="child processes (default: one for each core)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the random numbers (default: the time)")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="fuzz this alone; may be repeated")
@@ -26,7 +28,7 @@ def main() -> int:
     chosen = [TARGETS[name] for name in options.target or TARGETS]
     fuzzer = Fuzzer(chosen, options.saved, options.seed, options.jobs)
     begin = time.monotonic()
-    fuzzer.run(options.inputs)
+    fuzzer.run(options.inputs, 60 * options.minutes)
     print(f"seed {options.seed}, {time.monotonic() - begin:.0f} seconds, {options.jobs} processes")
     print(f"{'target':14} {'inputs':>9} {'accepted':>9} {'verdicts':>9} {'ms each':>8} {'faults':>7}")
     for name, tally in fuzzer.tallies.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.process
@@ -150,14 +151,16 @@ class Fuzzer:
         """All faults found so far."""
         return [fault for tally in self.tallies.values() for fault in tally.faults]
 
-    def run(self, inputs: int) -> None:
-        """Read about `inputs` inputs, or fewer if there are many faults."""
+    def run(self, inputs: int, seconds: float = math.inf) -> None:
+        """Read about `inputs` inputs, or fewer if there are many faults or the time is over."""
+        end = time.monotonic() + seconds
         running: list[_Run] = []
         units = self._units(inputs)
         with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
             try:
                 while True:
-                    while len(running) < self._jobs and len(self.faults) < MOST_FAULTS and (unit := next(units, None)):
+                    goes_on = len(self.faults) < MOST_FAULTS and time.monotonic() < end
+                    while goes_on and len(running) < self._jobs and (unit := next(units, None)):
                         running.append(self._start(*unit, Path(folder)))
                     if not running:
                         return
