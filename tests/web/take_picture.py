@@ -16,7 +16,7 @@ from web.machine import LAVAPIPE_GPU, ROOT, drive, missing_chromium, served
 
 PICTURE = ROOT / "docs" / "web.png"
 # The model is very small: these are questions that it answers well.
-QUESTIONS = ["What is the capital of Italy?", "Name three fruits."]
+QUESTIONS = ["Name three fruits.", "What is the capital of Italy?"]
 
 
 def main() -> None:
