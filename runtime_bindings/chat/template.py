@@ -102,6 +102,7 @@ class ChatTemplate:
             "tools": None, "documents": None, **self._special_tokens, **variables,
             "messages": messages, "add_generation_prompt": add_generation_prompt,
         }  # fmt: skip
+        contents = [message.get("content") for message in messages]
         try:
             return self._environment.render_limited(self._template, values)
         except TemplateRefusal as error:
@@ -110,7 +111,7 @@ class ChatTemplate:
         except (SecurityError, RecursionError, MemoryError) as error:
             raise _forbidden(error) from error
         except Exception as error:  # a template is a program, and may raise anything
-            if any(not isinstance(message.get("content"), str) for message in messages):
+            if not all(isinstance(content, str) for content in contents):
                 reason = one_line(error, 200)
                 raise RequestError(
                     f"the model's chat template does not know messages without text as their content: `{reason}`",

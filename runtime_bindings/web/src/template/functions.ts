@@ -11,8 +11,14 @@ export function templateFunctions(budget: Budget): Map<string, Value> {
     for (const pair of pairs) if (pair.length !== 2) throw new Error("a dictionary is made of pairs");
     return new Map([...pairs.map(([key, item]): [Value, Value] => [keyOf(key ?? null), item ?? null]), ...named]);
   };
+  /** Return the arguments of a function in their places, of which `names` may be given by name. */
+  const placed = ({ positional, named }: Arguments, ...names: string[]): Value[] => {
+    const other = [...named.keys()].find((name) => !names.includes(name));
+    if (other !== undefined) throw new Error(`the function has no argument \`${other}\``);
+    return positional.length ? positional : names.flatMap((name) => named.get(name) ?? []);
+  };
   const functions: Record<string, (args: Arguments) => Value> = {
-    range: ({ positional }) => range(budget, positional),
+    range: (args) => range(budget, placed(args)),
     dict: (args) => {
       const dict = dictOf(args);
       budget.weigh(dict);
@@ -23,12 +29,12 @@ export function templateFunctions(budget: Budget): Map<string, Value> {
       for (const name of attributes.keys()) checkAttribute(name);
       return new Namespace(attributes);
     },
-    cycler: ({ positional }) => cycler(positional),
-    joiner: ({ positional }) => joiner(budget, positional[0] ?? ", "),
-    raise_exception: ({ positional }) => {
-      throw new Refusal(textOf(positional[0] ?? "").slice(0, 1000));
+    cycler: (args) => cycler(placed(args)),
+    joiner: (args) => joiner(budget, placed(args, "sep")[0] ?? ", "),
+    raise_exception: (args) => {
+      throw new Refusal(textOf(placed(args, "message")[0] ?? "").slice(0, 1000));
     },
-    strftime_now: ({ positional }) => strftimeNow(textOf(positional[0] ?? null)),
+    strftime_now: (args) => strftimeNow(textOf(placed(args, "format")[0] ?? null)),
   };
   return new Map(Object.entries(functions).map(([name, call]) => [name, new Callable(call)]));
 }

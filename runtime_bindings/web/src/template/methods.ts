@@ -124,7 +124,7 @@ export function methodOf(budget: Budget, lookup: Lookup, value: Value, name: str
   }
   const methods = value instanceof Map ? DICT : Array.isArray(value) ? (value instanceof Tuple ? TUPLE : LIST) : undefined;
   const method = value instanceof Real && name === "is_integer" ? () => Number.isInteger(value.value) : methods && Object.hasOwn(methods, name) ? methods[name] : undefined;
-  return method && bound((args) => method(budget, value as never, args));
+  return method && bound((args, named) => method(budget, value as never, withNames(name, args, named)));
 }
 
 /** Put the arguments that may be given by name into their places. */
