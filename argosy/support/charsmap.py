@@ -65,4 +65,8 @@ def _text_size(texts: bytes, unit: int) -> int:
     end = texts.find(b"\0", place) if place < len(texts) else -1
     if end < 0:
         raise CharsmapError("names a text that it does not have")
+    try:
+        texts[place:end].decode()
+    except UnicodeDecodeError:
+        raise CharsmapError("names a text that begins or ends inside a character") from None
     return end - place

@@ -155,6 +155,7 @@ def hostile_tokenizers() -> Iterator[tuple[str, Json, str]]:
     yield "many added tokens", tokenizer(added_tokens=[added(f"<{i}>", 3 + i) for i in range(40000)]), "at most 32768"
     yield "added token of no kind", tokenizer(added_tokens=["a"]), "among its added tokens"
     yield "map of characters", tokenizer(normalizer=one_rule(b"a" * 1000)), "`1000` times as long"
+    yield "map into a character", tokenizer(normalizer=one_rule("点".encode()[1:])), "inside a character"
     yield "map outside", tokenizer(normalizer=charsmap([(1 << 20) << 10], b"\0")), "outside of it"
     yield "map that is none", tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "!"}), "not base64"
     yield "empty map", tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": ""}), "no trie"
