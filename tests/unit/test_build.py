@@ -136,7 +136,7 @@ def test_it_talks(built: BuildReport) -> None:
     answers = [json.loads(line) for line in lines.stdout.splitlines()]
     assert answers[0]["text"] == record["text"] and answers[1]["stats"]["answer"]["reused_tokens"] > 0
     refused = argosy("chat", built.directory, "--prompt", "hello", "--top-p", "2")
-    assert refused.returncode == 1 and refused.stderr.startswith("error: `top_p=2.0`"), refused.stderr
+    assert refused.returncode == 2 and refused.stderr.startswith("error: `top_p=2.0`"), refused.stderr
     long = argosy("chat", built.directory, "--prompt", "x" * 1000)
     assert long.returncode == 1 and "1000" not in long.stderr and "context window" in long.stderr
 
