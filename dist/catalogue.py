@@ -74,6 +74,8 @@ def resolve_model(text: str) -> ResolvedModel:
 
     An artefact stands for the checkpoint it was built from. Raises CheckpointError with a suggestion if there is none.
     """
+    if "\0" in text:  # no path holds one
+        raise CheckpointError(f"unknown model `{one_line(text)}`", _ALLOWED)
     if text in CATALOGUE:
         return ResolvedModel(text, _packaged(CATALOGUE[text]), "catalogue")
     path = Path(os.path.expanduser(text))

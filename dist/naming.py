@@ -11,6 +11,7 @@ from pathlib import Path
 
 from argosy.support import env
 from argosy.support.errors import UsageError
+from argosy.support.text import one_line
 from argosy.support.user_files import data_directory
 
 
@@ -106,7 +107,8 @@ def build_command(
 
     `--output` is left out if `directory` is the default one.
     """
-    words = ["argosy", "build", "--model", model, "--target", target, "--quantization", quantization]
+    shown = model if model.isprintable() else one_line(model, 200)  # it may come from a manifest
+    words = ["argosy", "build", "--model", shown, "--target", target, "--quantization", quantization]
     words += option_words(options or {})
     if directory is not None and not _is_usual(directory, model, quantization, options):
         words += ["--output", str(directory)]
