@@ -29,7 +29,7 @@ from argosy.compiler.kernels.kv.shape import PAGE_SIZE
 from argosy.compiler.targets import target_named
 from argosy.model_defs.families import FAMILIES
 
-SCHEDULES = int(os.environ.get("ARGOSY_SCHEDULES", "50"))
+SCHEDULES = int(os.environ.get("ARGOSY_SCHEDULES", "63"))
 LONGEST = 320  # tokens of a sequence: more than two segments of keys
 CAPACITY = 4 * LONGEST + 4 * PAGE_SIZE  # tokens in the cache: of the sequences and of the one they are compared with
 # Three texts; a sequence that forks goes on with another one.
@@ -46,17 +46,14 @@ MODELS: dict[str, Mapping[str, object]] = {
     },
     "gpt2": {**FAMILIES["gpt2"].tiny_config, "n_positions": 512},
     "mistral": {**FAMILIES["mistral"].tiny_config, "max_position_embeddings": 512, "sliding_window": 150},
-    "neox": {**FAMILIES["gpt_neox"].tiny_config, "max_position_embeddings": 512},
 }
 HERE, AVX2 = "cpu", "x86_64-v3"
 LIBRARIES = [
     ("llama", HERE, "q4f16_1", "int8", "f16"),
-    ("llama", HERE, "q3f16_1", "int16", "f16"),
     ("llama", HERE, "q0f32", "f32", "f32"),
     ("gemma3", HERE, "q4f16_1", "int8", "f16"),
     ("gpt2", HERE, "q8f16_1", "int16", "f32"),
     ("mistral", HERE, "q4f16_1", "int8", "f32"),
-    ("neox", HERE, "q4f16_1", "f32", "f16"),
     ("llama", AVX2, "q4f16_1", "int8", "f16"),
     ("gemma3", AVX2, "q8f16_1", "int16", "f16"),
     ("mistral", AVX2, "q0f32", "f32", "f32"),
