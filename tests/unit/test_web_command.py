@@ -153,7 +153,8 @@ def test_an_artefact_for_other_devices(tmp_path: Path) -> None:
     assert hint == f"hint: {BUILD} --output {directory}"
 
 
-def test_a_model_that_is_not_built() -> None:
+def test_a_model_that_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARGOSY_DIST", "nothing/is/built/here")
     _, hint = refused(invoke("web", "smollm2-135m"))
     assert hint == "hint: argosy build --model smollm2-135m --target webgpu --quantization q4f16_1"
 
