@@ -29,14 +29,14 @@ SMALLEST = 2.0**-24  # smallest float16 above zero
 POSITIONS = 8  # rows of a table that are compared; the rounding errors of its angles grow with the position
 
 
-class Tensors(Protocol):
+class BufferSource(Protocol):
     """The tensors of a checkpoint."""
 
     def read(self, name: str) -> np.ndarray: ...
 
 
 def derived_names(
-    names: Iterable[str], buffers: Mapping[str, Buffer], tensors: Tensors, ropes: Iterable[RopeSpec]
+    names: Iterable[str], buffers: Mapping[str, Buffer], tensors: BufferSource, ropes: Iterable[RopeSpec]
 ) -> tuple[str, ...]:
     """Return those of `names` that match a pattern of `buffers` or `COMMON`, after comparing their values.
 

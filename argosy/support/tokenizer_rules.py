@@ -53,7 +53,7 @@ class TokenizerRefused(ValueError):
     """A tokenizer has a step or a size that no model needs. Its text follows "the tokenizer" in a message."""
 
 
-Step = Mapping[str, object]
+TokenizerStep = Mapping[str, object]
 
 
 def check_tokenizer(tokenizer: Mapping[str, object]) -> None:
@@ -76,7 +76,7 @@ def check_tokenizer(tokenizer: Mapping[str, object]) -> None:
     _check_added(tokenizer.get("added_tokens"))
 
 
-def _steps(value: object, part: str, depth: int = 0) -> Iterator[Step]:
+def _steps(value: object, part: str, depth: int = 0) -> Iterator[TokenizerStep]:
     """Yield the steps of a part, which is a single one or sequences of them."""
     if value is None:
         return
@@ -99,7 +99,7 @@ def _steps(value: object, part: str, depth: int = 0) -> Iterator[Step]:
 # -- steps
 
 
-def _check_step(step: Step) -> None:
+def _check_step(step: TokenizerStep) -> None:
     kind = str(step["type"])
     for key in AFFIXES:
         value = step.get(key)
@@ -109,18 +109,18 @@ def _check_step(step: Step) -> None:
         check(step)
 
 
-def _check_strip(step: Step) -> None:
+def _check_strip(step: TokenizerStep) -> None:
     for key in ("start", "stop"):
         if not _between(step.get(key, 0), 0, AFFIX):
             raise TokenizerRefused(f"has a `Strip` with `{one_line(step.get(key))}` characters, more than {AFFIX}")
 
 
-def _check_length(step: Step) -> None:
+def _check_length(step: TokenizerStep) -> None:
     if not _between(step.get("length", 5), 1, NUMBER):
         raise TokenizerRefused(f"cuts texts to `{one_line(step.get('length'))}` characters, which is not a length")
 
 
-def _check_template(step: Step) -> None:
+def _check_template(step: TokenizerStep) -> None:
     """The text once, and few special tokens around it."""
     for name, texts in (("single", 1), ("pair", 2)):
         pieces = step.get(name)
@@ -134,14 +134,14 @@ def _check_template(step: Step) -> None:
         raise TokenizerRefused(f"has a template without its special tokens, or with more than {SPECIAL}")
 
 
-def _check_ends(step: Step) -> None:
+def _check_ends(step: TokenizerStep) -> None:
     for key in ("sep", "cls"):
         pair = step.get(key)
         if not isinstance(pair, list) or len(pair) != 2 or not _between(pair[1], 0, NUMBER):
             raise TokenizerRefused(f"has `{one_line(pair)}` as its `{key}`, which is not a token")
 
 
-_CHECKS: dict[str, Callable[[Step], None]] = {
+_CHECKS: dict[str, Callable[[TokenizerStep], None]] = {
     "Strip": _check_strip,
     "FixedLength": _check_length,
     "TemplateProcessing": _check_template,
@@ -151,7 +151,7 @@ _CHECKS: dict[str, Callable[[Step], None]] = {
 }
 
 
-def _growth(step: Step) -> float:
+def _growth(step: TokenizerStep) -> float:
     """Return how many times the bytes of a text a step may return, apart from what it puts before the whole."""
     kind = step["type"]
     if kind == "ByteLevel":
@@ -171,7 +171,7 @@ def _growth(step: Step) -> float:
     return 1.0
 
 
-def _pattern(step: Step) -> int:
+def _pattern(step: TokenizerStep) -> int:
     """Check the pattern of a step, and return the bytes of its shortest match."""
     pattern = step.get("pattern")
     if not isinstance(pattern, dict) or len(pattern) != 1:

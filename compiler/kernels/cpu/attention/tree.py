@@ -30,7 +30,7 @@ MAX_NODES = 256  # of a tree; the runtime's limit
 PageOf = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 SlotOf = Callable[[tirx.Expr, tirx.Expr], tuple[tirx.Expr, tirx.Expr]]
 # Node and field (0: number, 1: end of its subtree) -> the value.
-Numbers = Callable[[tirx.Expr, int], tirx.Expr]
+NumberAt = Callable[[tirx.Expr, int], tirx.Expr]
 
 
 class Forest:
@@ -44,7 +44,7 @@ class Forest:
         shape: AttentionShape,
         args: RaggedTreeArguments | PagedTreeArguments | PagedArguments,
         flat: tirx.Buffer,
-        numbers: Numbers,
+        numbers: NumberAt,
         first_node: Callable[[tirx.Expr], tirx.Expr],
         past: Callable[[tirx.Expr], tirx.Expr],
         page_of: PageOf,
