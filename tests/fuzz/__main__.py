@@ -32,8 +32,8 @@ def main() -> int:
     print(f"seed {options.seed}, {time.monotonic() - begin:.0f} seconds, {options.jobs} processes")
     print(f"{'target':14} {'inputs':>9} {'accepted':>9} {'verdicts':>9} {'ms each':>8} {'faults':>7}")
     for name, tally in fuzzer.tallies.items():
-        milliseconds = 1000 * tally.seconds / max(tally.inputs, 1)
-        counts = f"{tally.inputs:9} {tally.accepted:9} {len(tally.verdicts):9} {milliseconds:8.2f} {len(tally.faults):7}"
+        cost = 1000 * tally.seconds / max(tally.inputs, 1)
+        counts = f"{tally.inputs:9} {tally.accepted:9} {len(tally.verdicts):9} {cost:8.2f} {len(tally.faults):7}"
         print(f"{name:14} {counts}")
     print(f"{sum(tally.inputs for tally in fuzzer.tallies.values())} inputs, {len(fuzzer.faults)} faults")
     for fault in fuzzer.faults:
