@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,9 @@ DEMO_MODEL = "smollm2-135m"
 # A shell ignores Ctrl-C in what it starts in the background, and programs that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The user's own store, with its models and the history of questions, is neither read nor written.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="argosy-tests-")
+
 # Whatever a test compiles is checked between the phases.
 os.environ.setdefault("ARGOSY_CHECK", "1")
 
@@ -28,6 +33,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         first = next_to(files, changed_files(config.rootpath), config.rootpath)
         place = {path: i for i, path in enumerate(ordered(files, first, config.rootpath))}
         items.sort(key=lambda item: place[item.path])
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -477,7 +477,7 @@ def test_kill_minus_nine_leaves_what_the_next_build_completes(pristine: Path, tm
 
 def test_keys_depend_on_every_part() -> None:
     weights = {"checkpoint_digest": "a", "scheme": "b", "rounding": "c", "spec_digest": "d"}
-    config = {"checkpoint_digest": "a", "scheme": "b", "bounds": {"context": 1}}
+    config = {"checkpoint_digest": "a", "scheme": "b", "bounds": {"context": 1}, "preset": {"top_k": 1}}
     library = {"spec_digest": "d", "formats": {"x": "f16"}, "target": {"name": "cpu"}, "bounds": {"context": 1}}
     for function, parts in ((weights_key, weights), (config_key, config), (library_key, library)):
         keys = {function(**parts)} | {  # type: ignore[operator]
