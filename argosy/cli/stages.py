@@ -204,8 +204,8 @@ def _summarize(report: BuildReport) -> None:
     )
     console.table(("stage", "time", "size", "files"), rows)
     if report.complete:
-        use = "web" if _for_browsers(report) else "chat"
-        then = shlex.join(["argosy", use, shortest_name(report.directory, "webgpu" if use == "web" else "cpu")])
+        use, target = ("web", report.targets[0]) if _for_browsers(report) else ("chat", "cpu")
+        then = shlex.join(["argosy", use, shortest_name(report.directory, target)])
         console.say("\nnext: ", console.styled(then, bold=True))
     else:
         manifest = read_manifest(report.directory)
