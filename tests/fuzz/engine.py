@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -104,6 +105,7 @@ def _child(
     os.dup2(log, 2)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    gc.freeze()  # collecting the garbage of the parent's objects, which may be pytest's, would be an input's time
     rng = random.Random(seed)
     place = directory / "input"
     place.mkdir()
@@ -119,6 +121,8 @@ def _child(
         write(files, place, written)
         beat.value += 1  # type: ignore[attr-defined]
         verdict, fault = judge(target, place)
+        if fault is not None and "seconds of the processor" in fault:  # a busy machine may charge it for others' work
+            verdict, fault = judge(target, place)
         accepted += verdict == "accepted"
         if fault is not None:
             faults.append((fault, dict(files)))
