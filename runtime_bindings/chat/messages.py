@@ -44,7 +44,7 @@ def _checked_message(message: object, roles: Collection[str]) -> Message:
         raise RequestError(f"a message is a mapping with `role` and `content`, not `{one_line(message)}`")
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or role not in roles:
-        raise RequestError(f"`{one_line(role)}` is not a role, it must be one of {', '.join(roles)}")
+        raise RequestError(f"`{one_line(role)}` is not a role, it must be one of {', '.join(sorted(roles))}")
     if content is None and not (role == "assistant" and message.get("tool_calls")):
         raise RequestError(f"a message needs text as its `content`, and `{one_line(message)}` has none")
     if isinstance(content, list | tuple):

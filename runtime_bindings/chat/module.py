@@ -268,6 +268,7 @@ class ChatModule:
             stop_tokens=frozenset() if config.ignore_eos else self.stop_tokens,
             on_context_full=config.on_context_full, protect=protect, sequence=self._sequence,
         )  # fmt: skip
+        self.model.engine.check(request)
         return messages, request
 
 

@@ -81,6 +81,11 @@ class SharedEngine:
         """Return the number of tokens of an open sequence that are in the KV cache."""
         return self._worker.call(lambda: len(self._use().cached_tokens(sequence)))
 
+    def check(self, request: Request) -> None:
+        """Raise RequestError or ContextFullError for a request that the model cannot serve, without waiting for a
+        step."""
+        self._use().check(request)
+
     def add(self, request: Request, ticket: Ticket | None = None) -> Ticket:
         """Queue a request, and return the ticket to read it with. Raises RequestError or ContextFullError if the model
         cannot serve it.

@@ -67,10 +67,14 @@ class Engine:
         """Return the tokens of an open sequence that the store holds."""
         return tuple(self._open[sequence][: self._store.length(sequence)])
 
+    def check(self, request: Request) -> None:
+        """Raise what `add` would raise for a request that the model cannot serve. May be called by any thread."""
+        check_request(request, self._runner.limits, self._store.capacity)
+
     def add(self, request: Request) -> int:
         """Queue a request and return its id. Raises RequestError or ContextFullError if the model cannot do it."""
         with self._exclusive():
-            check_request(request, self._runner.limits, self._store.capacity)
+            self.check(request)
             sampling = self._sampler.begin(request.sampling)
             if request.sequence is None:
                 sequence, tokens, reused = self._new_sequence(), list(request.prompt), 0

@@ -172,7 +172,7 @@ def test_chat_module_full_context_stops_or_slides(chat: ChatModule) -> None:
     assert chat.last.finish_reason == "context"
     assert chat.last.prompt_tokens + len(chat.last.tokens) == WINDOW + 1
     with pytest.raises(ContextFullError, match="context window holds 128"):
-        chat.generate("More", generation_config=endless)
+        chat.stream("More", generation_config=endless)  # at the call, before a server has begun its response
     assert len(chat.messages) == 2, "a refused question leaves no trace"
     sliding = endless.replace(on_context_full="slide", max_tokens=2 * WINDOW)
     chat.generate("More", generation_config=sliding)
