@@ -1,4 +1,4 @@
-"""Compile a language model once, run it on every device: the names that programs import."""
+"""Compile a language model once, run it on your devices: the names that programs import."""
 
 from __future__ import annotations
 

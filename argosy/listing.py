@@ -56,8 +56,9 @@ def _artefact(path: Path) -> ListingRow:
     except ArtefactError as error:
         return row | {"summary": error.message}
     targets = list(manifest.libraries)
+    chosen = "".join(f", {name} {value}" for name, value in (manifest.options or {}).items())
     return row | {
-        "summary": f"{manifest.model} as {manifest.quantization}, for {', '.join(targets) or 'nothing yet'}",
+        "summary": f"{manifest.model} as {manifest.quantization}{chosen}, for {', '.join(targets) or 'nothing yet'}",
         "model": manifest.model, "quantization": manifest.quantization, "targets": targets, "options": manifest.options,
     }  # fmt: skip
 

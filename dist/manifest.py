@@ -232,7 +232,7 @@ def _parse(directory: Path, fields: Fields, hint: str | None) -> Manifest:
     abi = fields.integer("abi")
     if abi != ABI:
         known = f"this version of Argosy reads ABI {ABI}"
-        newer = "pip install --upgrade argosy" if abi > ABI else hint
+        newer = "pip install --upgrade ./argosy-VERSION.whl, with a newer wheel" if abi > ABI else hint
         raise ArtefactError(f"`{directory}` has the artefact ABI {abi}, and {known}", newer)
     manifest = Manifest(
         model=fields.text("model"),

@@ -50,13 +50,15 @@ def read_public_key(word: str) -> PublicKey:
 def read_secret_key(path: Path, ask_password: Callable[[], str]) -> SecretKey:
     """Read a secret key; `ask_password` is called if it is encrypted."""
     minisign = _minisign()
+    hint = "`argosy sign --new-key FILE` makes a key"
+    if not path.exists():
+        raise UsageError(f"there is no key `{path_line(path)}`", hint)
     data = _read(path, UsageError)
     try:
         key = minisign.SecretKey.from_bytes(data)
         if key.is_encrypted():
             key.decrypt(ask_password())
     except minisign.Error as error:
-        hint = "`argosy sign --new-key FILE` makes a key"
         raise UsageError(f"`{path_line(path)}` cannot be used for signing: {one_line(error)}", hint) from None
     return key
 

@@ -83,7 +83,7 @@ def _requantized(types: dict[str, frozenset[str]], scheme: Scheme, keepable: boo
     again = {
         name: kinds for name, kinds in types.items() if not all(k in FLOAT_TYPES or blocks_fit(k, fmt) for k in kinds)
     }
-    way_out = "use --quantization keep to lose nothing" if keepable else "a checkpoint in 16-bit floats loses less"
+    way_out = "for CPUs, --quantization keep loses nothing" if keepable else "a checkpoint in 16-bit floats loses less"
     return tuple(
         f"{_matrices(count)} stored as {kinds}, requantized to {scheme.name}; {way_out}"
         for kinds, count in _by_types(again)

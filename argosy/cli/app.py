@@ -119,7 +119,7 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
 @no_color_option
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Compile a language model once, run it on every device."""
+    """Compile a language model once, run it on your devices."""
     check_environment()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

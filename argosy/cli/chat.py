@@ -66,6 +66,14 @@ _OPTIONS = (
 )  # fmt: skip
 
 
+def _which(command: str | None) -> str:
+    if command == "run":
+        from argosy.cli.obtain import CHECKPOINTS
+
+        return f"argosy run MODEL, which is a name of `argosy ls`, or {CHECKPOINTS}"
+    return f"argosy {command} MODEL; `argosy ls` lists what is built"
+
+
 @argosy_command(
     "chat",
     examples=[
@@ -102,7 +110,7 @@ def chat(
         words = (model, *words) if model is not None else words
         model = named
     if model is None:
-        raise UsageError("a model is missing", f"argosy {ctx.info_name} MODEL; `argosy ls` lists what is built")
+        raise UsageError("a model is missing", _which(ctx.info_name))
     given = given_settings(settings)
     asks = prompt is not None or bool(words)
     if as_json and not asks and console.is_terminal(sys.stdin):

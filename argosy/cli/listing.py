@@ -60,6 +60,7 @@ def _show_artefacts(rows: list[dict[str, object]]) -> None:
 
     if not rows:
         console.data("none yet")
+        console.say("hint: argosy run smollm2-135m builds one and chats with it")
         return
     names = [str(row["name"]) for row in rows]
     lines = [

@@ -11,6 +11,8 @@ import click
 from argosy.cli import console
 from argosy.support.errors import ArtefactError
 
+CHECKPOINTS = "a Hugging Face id such as Qwen/Qwen3-0.6B, a directory, a .gguf file, or one of `argosy list models`"
+
 
 def artefact_for(model: str, builds: bool) -> Path:
     """Return the directory of the artefact that `model` names, and build it if there is none.
@@ -26,6 +28,10 @@ def artefact_for(model: str, builds: bool) -> Path:
             both = shlex.join(["argosy", "run", model])
             raise ArtefactError(error.message, f"{error.hint} builds it; {both} builds it and chats") from None
         return _build(error.model)
+    except ArtefactError as error:
+        if builds and (error.hint or "").startswith("one of: "):
+            raise ArtefactError(error.message, f"to build one, give {CHECKPOINTS}") from None
+        raise
 
 
 def _agrees(error: Exception) -> bool:

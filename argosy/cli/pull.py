@@ -9,6 +9,7 @@ import click
 from argosy.cli import stages
 from argosy.cli.base import ModelName
 from argosy.cli.base import command as argosy_command
+from argosy.cli.obtain import CHECKPOINTS
 from argosy.support.errors import CheckpointError
 
 
@@ -26,5 +27,4 @@ def command(model: str, as_json: bool, **choices: Any) -> None:
     except CheckpointError as error:
         if not error.message.startswith("unknown model"):
             raise
-        where = "a Hugging Face id such as Qwen/Qwen3-0.6B, a directory, a .gguf file, or one of `argosy list models`"
-        raise CheckpointError(error.message, f"there is no registry of built models; give {where}") from None
+        raise CheckpointError(error.message, f"there is no registry of built models; give {CHECKPOINTS}") from None

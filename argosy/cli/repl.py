@@ -17,6 +17,7 @@ from argosy.support.text import did_you_mean
 
 if TYPE_CHECKING:
     from argosy.runtime_bindings.chat.module import ChatModule
+    from argosy.runtime_bindings.chat.stats import ChatStats
 
 HELP = """\
 /help, /?      this list; /help set is about settings
@@ -154,11 +155,18 @@ class Repl:
             ("model", manifest.model if manifest else artefact.name),
             ("family", artefact.config.model_type),
             ("scheme", artefact.config.quantization),
-            ("context", f"{stats.context_tokens} of {stats.context_window} tokens"),
+            ("context", self._context(stats)),
             ("library", f"{stats.target}, {stats.threads} threads"),
             ("directory", str(artefact.directory)),
         ]
         return "\n".join(f"{name:<10} {value}" for name, value in rows)
+
+    def _context(self, stats: ChatStats) -> str:
+        """Describe how full the context is. A conversation that was left stays in the cache until the next answer."""
+        earlier = self._talk.earlier
+        used = stats.context_tokens if earlier is None and self._talk.model.messages else 0
+        unread = f", {len(earlier)} messages to read" if earlier else ""
+        return f"{used} of {stats.context_window} tokens{unread}"
 
     def _spoken(self) -> str:
         messages = self._messages()

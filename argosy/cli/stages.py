@@ -54,7 +54,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="full uses every level of a group; rtn rounds to nearest, like MLC. The layout is the same.",
     ),
     "context_window": click.option(
-        "--context-window", type=_POSITIVE, metavar="N",
+        "--context-window", "-c", type=_POSITIVE, metavar="N",
         help="Longest conversation, in tokens.  [default: the model's limit, at most 8192]",
     ),
     "prefill_chunk": click.option(

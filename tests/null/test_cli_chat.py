@@ -316,6 +316,7 @@ def test_clear_and_help_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().err
     assert model.resets == [None] and text.count("/help") >= 1 and "/set temperature default" in text
     assert "toy-q0f32" in text and "{{ messages }}" in text and "top_k" in text and "no `x` to show" in text
+    assert "context    0 of 8 tokens" in text, "a cache that still holds a forgotten conversation is not its context"
 
 
 def test_a_conversation_is_saved_and_continued(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,10 +327,11 @@ def test_a_conversation_is_saved_and_continued(home: Path, capsys: pytest.Captur
     assert file.stat().st_mode & 0o077 == 0 and json.loads(file.read_text())["model"] == "toy-q0f32"
     assert "in place of the one before" in capsys.readouterr().err
     other = FakeModel()
-    assert converse(other, "/load mine", "/show messages", "more", "again") == 0
+    assert converse(other, "/load mine", "/show messages", "/show", "more", "again") == 0
     turns = [{"role": "system", "content": "be brief"}, *model.messages, {"role": "user", "content": "more"}]
     assert other.asked == [turns, "again"] and other.settings[0] == {"top_k": 3, "seed": 5}
-    assert "user: héllo" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "user: héllo" in shown and "context    0 of 8 tokens, 3 messages to read" in shown
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x\x1b", "a" * 100])
@@ -428,6 +430,9 @@ def test_a_model_that_is_not_built_is_built_with_run_or_yes(
     for words in (["run", "tiny"], ["chat", "./tiny", "-y"], ["run", "smollm2-135m"]):
         assert CliRunner().invoke(cli, [*words, "hi"], input="").exit_code == 0
     assert built == ["tiny", "./tiny", "smollm2-135m"] and model.asked == ["hi"] * 3
+    unknown = CliRunner().invoke(cli, ["run", "llama3", "hi"], input="")
+    assert unknown.exit_code == 1 and "Hugging Face id" in unknown.stderr and ".gguf" in unknown.stderr
+    assert "Hugging Face id" in CliRunner().invoke(cli, ["run"]).stderr
     monkeypatch.setattr("argosy.cli.console.is_terminal", lambda stream: True)
     monkeypatch.setattr("argosy.cli.console.erases", lambda stream: False)
     assert CliRunner().invoke(cli, ["chat", "tiny", "hi"], input="n\n").exit_code == 1

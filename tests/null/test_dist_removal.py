@@ -22,12 +22,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "built"
 
 
-def artefact(path: Path, model: str = "/x/tiny") -> Path:
+def artefact(path: Path, model: str = "/x/tiny", options: dict[str, str] | None = None) -> Path:
     path.mkdir(parents=True)
     (path / "params_shard_0.bin").write_bytes(b"x" * 1000)
     weights = WeightsRecord("key", "0" * 64, "full", ("params_shard_0.bin",))
     files = {"params_shard_0.bin": FileRecord("0" * 64, 1000)}
-    write_manifest(path, Manifest(model, "q4f16_1", "0" * 64, weights=weights, files=files))
+    write_manifest(path, Manifest(model, "q4f16_1", "0" * 64, weights=weights, files=files, options=options))
     return path
 
 
@@ -120,3 +120,16 @@ def test_sizes_are_added_up(store: Path) -> None:
     rows = json.loads(CliRunner().invoke(cli, ["ls", "--json"]).stdout)
     assert [row["name"] for row in rows] == ["other-q4f16_1", "tiny-q4f16_1"]
     assert all(isinstance(row["bytes"], int) and row["model"].startswith("/x/") for row in rows)
+
+
+def test_builds_of_one_model_are_told_apart(store: Path) -> None:
+    artefact(store / "tiny-q4f16_1", options={})
+    artefact(store / "tiny-q4f16_1-ctx64", options={"context-window": "64"})
+    plain, chosen, _ = CliRunner().invoke(cli, ["ls"]).stdout.splitlines()[1:]
+    assert plain.endswith("/x/tiny as q4f16_1, for nothing yet")
+    assert chosen.endswith("/x/tiny as q4f16_1, context-window 64, for nothing yet")
+
+
+def test_without_artefacts_the_first_command_is_said(store: Path) -> None:
+    result = CliRunner().invoke(cli, ["ls"])
+    assert result.stdout == "none yet\n" and "argosy run smollm2-135m" in result.stderr

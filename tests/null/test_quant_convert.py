@@ -261,8 +261,8 @@ def test_a_second_rounding_is_announced() -> None:
     types = {"embed": "Q8_0", "q": "Q4_1", "k": "Q4_1", "v": "Q4_1", "up": "Q4_1", "head": "Q4_0"}
     plan, _ = run(MODEL, SCHEMES["q4f16_1"], FakeCheckpoint(types))
     assert plan.notes == (
-        "2 matrices stored as Q4_1, requantized to q4f16_1; use --quantization keep to lose nothing",
-        "1 matrix stored as Q8_0, requantized to q4f16_1; use --quantization keep to lose nothing",
+        "2 matrices stored as Q4_1, requantized to q4f16_1; for CPUs, --quantization keep loses nothing",
+        "1 matrix stored as Q8_0, requantized to q4f16_1; for CPUs, --quantization keep loses nothing",
     )
     assert choose_formats(MODEL, SCHEMES["q0f16"], FakeCheckpoint(types)).notes == ()
     (note,) = choose_formats(MODEL, SCHEMES["q4f16_1"], FakeCheckpoint({"q": "Q6_K", "k": "Q6_K", "v": "Q6_K"})).notes

@@ -56,6 +56,6 @@ def test_keep_stores_every_weight_exactly(checkpoint: Checkpoint) -> None:
 def test_rounding_again_is_announced(checkpoint: Checkpoint) -> None:
     parameters = read_model(checkpoint).parameters
     assert choose_formats(parameters, SCHEMES["q4f16_1"], checkpoint).notes == (
-        "120 matrices stored as Q4_1, requantized to q4f16_1; use --quantization keep to lose nothing",
-        "1 matrix stored as Q8_0, requantized to q4f16_1; use --quantization keep to lose nothing",
+        "120 matrices stored as Q4_1, requantized to q4f16_1; for CPUs, --quantization keep loses nothing",
+        "1 matrix stored as Q8_0, requantized to q4f16_1; for CPUs, --quantization keep loses nothing",
     )

@@ -131,7 +131,7 @@ def test_a_missing_toolchain_is_one_sentence_with_the_way_out(monkeypatch: pytes
     monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match="`ziglang`") as failure:
         find_toolchain()
-    assert failure.value.hint == "`pip install argosy[web]`"
+    assert failure.value.hint == "`pip install 'argosy[web]'`"
 
 
 class Copier:

@@ -145,7 +145,7 @@ class Zig:
         if not any(pack.glob("lib*-crt1-reactor.o")):
             raise CompileError(
                 f"ziglang {self.version} does not print the libraries that it links with",
-                "install the version that is known to work: `pip install argosy[web]`",
+                "install the version that is known to work: `pip install 'argosy[web]'`",
             )
 
     def link(self, pack: Path, objects: Sequence[Path], output: Path) -> list[str]:
@@ -162,6 +162,6 @@ def find_toolchain() -> Zig:
     found = importlib.util.find_spec("ziglang")
     if found is None or not found.submodule_search_locations:
         raise TargetError(
-            "`ziglang`, which compiles and links WebAssembly, is not installed", "`pip install argosy[web]`"
+            "`ziglang`, which compiles and links WebAssembly, is not installed", "`pip install 'argosy[web]'`"
         )
     return Zig("ziglang", importlib.metadata.version("ziglang"), Path(found.submodule_search_locations[0]))
