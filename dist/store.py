@@ -35,8 +35,8 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
 
     `name` is a directory; or the name of an artefact, or of the model that one was built from (in the catalogue, on the
     Hugging Face hub, or the file or directory of a checkpoint), below one of `artefact_roots`. Of several artefacts of
-    one model, those with a library for `target` are preferred, then those built with default options. A path that is
-    neither is returned as it is, for opening it says what is wrong.
+    one model, those with a library for `target` are preferred, then those built with default options, then the scheme
+    that the catalogue recommends. A path that is neither is returned as it is, for opening it says what is wrong.
 
     Raises NotBuiltError for a model without an artefact, ArtefactError for an unknown name and if there are several.
     """
@@ -55,6 +55,8 @@ def find_artefact(name: str, target: str = "cpu") -> Path:
         of_model = [artefact for artefact in of_model if _serves(artefact, target)] or of_model
     if len(of_model) > 1:
         of_model = [artefact for artefact in of_model if _has_default_name(artefact)] or of_model
+    if len(of_model) > 1 and plain:
+        of_model = [artefact for artefact in of_model if _is_as_recommended(artefact, target)] or of_model
     if len(of_model) == 1:
         return of_model[0]
     if of_model:
@@ -131,6 +133,14 @@ def _has_default_name(artefact: Path) -> bool:
     """Return whether `artefact` has the name of a build with default options."""
     manifest = manifest_of(artefact)
     return manifest is not None and artefact.name == f"{model_slug(manifest.model)}-{manifest.quantization}"
+
+
+def _is_as_recommended(artefact: Path, target: str) -> bool:
+    """Return whether `artefact` is a model of the catalogue in the scheme that this recommends for `target`."""
+    manifest = manifest_of(artefact)
+    if manifest is None or manifest.model not in CATALOGUE:
+        return False
+    return manifest.quantization == scheme_for(manifest.model, target)
 
 
 def _serves(artefact: Path, target: str) -> bool:

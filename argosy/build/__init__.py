@@ -27,6 +27,7 @@ from argosy.build.steps import BuildReport, BuildStep, StageReport, run_step
 from argosy.build.variant import difference, merged_options, refusal
 from argosy.build.weights import WEIGHTS
 from argosy.dist.build_directory import open_build_directory
+from argosy.dist.catalogue import DEFAULT_SCHEME, scheme_for
 from argosy.dist.manifest import sign_manifest
 from argosy.dist.signature import trusted_keys
 from argosy.support.progress import Progress
@@ -89,7 +90,7 @@ def build_model(
     model: str | os.PathLike[str],
     *,
     target: str | Sequence[str] = "cpu",
-    quantization: str = "q4f16_1",
+    quantization: str | None = None,
     output: str | os.PathLike[str] | None = None,
     context_window: int | None = None,
     force: bool = False,
@@ -100,10 +101,14 @@ def build_model(
 
     `model` is a name of the catalogue, a Hugging Face id, or the path of a checkpoint; `target` one target or several.
     `output` is by default a directory in which the artefact is found by name. `options` are the other fields of
-    `BuildRequest`. Progress appears on stderr unless `progress` is false, or goes to an object with a method `report`.
+    `BuildRequest`. Without `quantization` the scheme is q4f16_1, and for the demo model on CPUs keep. Progress appears
+    on stderr unless `progress` is false, or goes to an object with a method `report`.
 
     Raises ArgosyError for what cannot be built.
     """
+    if quantization is None:
+        on_cpu = target in ("cpu", ["cpu"], ("cpu",))
+        quantization = scheme_for(model, "cpu") if isinstance(model, str) and on_cpu else DEFAULT_SCHEME
     request = request_for(
         model, target, output,
         {"quantization": quantization, "context_window": context_window, "force": force, **options},

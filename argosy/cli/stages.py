@@ -46,8 +46,10 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         metavar="T[,T]", help="Compile a library for each of these targets; see `argosy list targets`.",
     ),
     "quantization": click.option(
-        "--quantization", "-q", type=Choice("quantization scheme", _schemes), default="q4f16_1", show_default=True,
-        metavar="Q", help="Store weights in this scheme; see `argosy list schemes`.",
+        "--quantization", "-q", type=Choice("quantization scheme", _schemes), default=None,
+        metavar="Q",
+        help="Store weights in this scheme; see `argosy list schemes`.  [default: q4f16_1; keep for the demo model on "
+        "CPUs]",
     ),
     "rounding": click.option(
         "--rounding", type=click.Choice(["full", "rtn"]), default="full", show_default=True,
@@ -121,13 +123,22 @@ def build_stages(stages: Sequence[Stage], sign: Path | None = None, **choices: A
         from argosy.build import BuildRequest, build
         from argosy.support.progress import open_progress
 
-    request = BuildRequest(**choices)
+    request = BuildRequest(**choices | {"quantization": _scheme(**choices)})
     key = None if sign is None else open_key(sign)
     with stoppable() as signals, open_progress() as progress:
         report = build(request, Stopping(progress, signals), stages, key)
     for note in report.notes:
         console.say(f"note: {note}")
     return report
+
+
+def _scheme(
+    model: str, quantization: str | None = None, targets: Sequence[str] = ("cpu",), **others: object
+) -> str:
+    """Return the scheme that was chosen, or the one to build the model in if none was."""
+    from argosy.dist.catalogue import scheme_for
+
+    return quantization or scheme_for(model, ",".join(targets))
 
 
 @dataclasses.dataclass(slots=True)

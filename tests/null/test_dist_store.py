@@ -105,6 +105,15 @@ def test_of_several_the_one_that_runs_here_or_has_default_options_is_meant(home:
     assert error.value.hint == "choose one: tiny-q4f16_1, tiny-q8f16_1"
 
 
+def test_of_several_builds_of_the_demo_its_recommended_scheme_is_meant(home: Path) -> None:
+    models = home / "models"
+    kept = artefact(models / "smollm2-135m-keep", "smollm2-135m", "keep")
+    rounded = artefact(models / "smollm2-135m-q4f16_1", "smollm2-135m", "q4f16_1", ("cpu", "webgpu"))
+    artefact(models / "smollm2-135m-q8f16_1", "smollm2-135m", "q8f16_1")
+    assert find_artefact("smollm2-135m") == kept and find_artefact("smollm2-135m", "webgpu") == rounded
+    assert find_artefact("smollm2-135m-q4f16_1") == rounded
+
+
 def test_a_path_from_another_directory_is_found_by_its_last_part(home: Path) -> None:
     artefact(home / "models" / "tiny-q4f16_1", "/x/tiny")
     with pytest.raises(ArtefactError, match="there is no artefact directory `dist/out/tiny-q4f16_1`") as error:
