@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from argosy.cli import console
 from argosy.support.errors import ArtefactError
+from argosy.support.text import one_line
 
 CHECKPOINTS = "a Hugging Face id such as Qwen/Qwen3-0.6B, a directory, a .gguf file, or one of `argosy list models`"
 
@@ -22,7 +24,10 @@ def artefact_for(model: str, builds: bool) -> Path:
     from argosy.dist.store import NotBuiltError, find_artefact
 
     try:
-        return find_artefact(model)
+        found = find_artefact(model)
+        if builds and not os.path.lexists(found):
+            raise ArtefactError(f"there is no model `{one_line(model, 200)}`", f"give {CHECKPOINTS}")
+        return found
     except NotBuiltError as error:
         if not builds and not _agrees(error):
             both = shlex.join(["argosy", "run", model])

@@ -430,8 +430,9 @@ def test_a_model_that_is_not_built_is_built_with_run_or_yes(
     for words in (["run", "tiny"], ["chat", "./tiny", "-y"], ["run", "smollm2-135m"]):
         assert CliRunner().invoke(cli, [*words, "hi"], input="").exit_code == 0
     assert built == ["tiny", "./tiny", "smollm2-135m"] and model.asked == ["hi"] * 3
-    unknown = CliRunner().invoke(cli, ["run", "llama3", "hi"], input="")
-    assert unknown.exit_code == 1 and "Hugging Face id" in unknown.stderr and ".gguf" in unknown.stderr
+    for name in ("llama3", "ollama/llama3:8b", "./nothing", "hf.co/org/model"):
+        unknown = CliRunner().invoke(cli, ["run", name, "hi"], input="")
+        assert unknown.exit_code == 1 and "Hugging Face id" in unknown.stderr and ".gguf" in unknown.stderr
     assert "Hugging Face id" in CliRunner().invoke(cli, ["run"]).stderr
     monkeypatch.setattr("argosy.cli.console.is_terminal", lambda stream: True)
     monkeypatch.setattr("argosy.cli.console.erases", lambda stream: False)
