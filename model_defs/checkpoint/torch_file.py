@@ -127,6 +127,8 @@ def _load(path: Path, archive: bool) -> dict[str, torch.Tensor]:
         reason = one_line(str(error).split("\n")[0], 120).rstrip(".") or type(error).__name__
         raise CheckpointError(f"`{path_line(path)}` is not a PyTorch weights file: {reason}", AGAIN) from None
     tensors = _checked(loaded, path)
+    if not tensors:
+        raise CheckpointError(f"`{path_line(path)}` holds no tensor", AGAIN)
     try:
         (check_archive_storages if archive else check_old_storages)(path)
     except Exception as error:  # pickle raises anything on a damaged file

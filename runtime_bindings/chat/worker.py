@@ -72,6 +72,7 @@ class _Line:
 
 
 _threads: dict[threading.Thread, _Line] = {}
+_ending = False  # whether the program is at its end, where only daemon threads are left
 
 
 class Worker:
@@ -120,6 +121,8 @@ class Worker:
         self._ask(_Call(function, replies.put))
         value, error = replies.get(timeout=patience)
         if error is not None:
+            if _ending and threading.current_thread().daemon:
+                threading.Event().wait()  # the interpreter drops this thread; an exception would be printed
             raise error
         return value
 
@@ -171,6 +174,8 @@ def _ignore(outcome: _Outcome) -> None:
 @atexit.register
 def _end_all() -> None:
     """Wait for the calls under way: an interpreter that ends while a thread computes may crash."""
+    global _ending
+    _ending = True
     for thread, line in list(_threads.items()):
         line.add(None)
         thread.join()

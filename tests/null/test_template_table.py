@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -61,11 +60,16 @@ def refuse_all() -> None:
         if outcome:
             raise SystemExit(f"{outcome}: {row['source'][:200]}")
         slowest = max(slowest, (time.process_time() - started, row["source"][:200]))
-    print(json.dumps({"slowest": slowest, "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    print(json.dumps({"slowest": slowest, "kilobytes": peak_kilobytes()}))
+
+
+def peak_kilobytes() -> int:
+    """Return the peak of this process's memory. `ru_maxrss` begins with that of the process that started it."""
+    return int(re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1])  # type: ignore[index]
 
 
 def test_hostile_templates_are_refused_within_a_second_and_200_megabytes() -> None:
-    code = "import resource; from null.test_template_table import refuse_all; refuse_all()"
+    code = "from null.test_template_table import refuse_all; refuse_all()"
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT / "tests"
     )
