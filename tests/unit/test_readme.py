@@ -51,9 +51,10 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def folder(demo_artefact: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like a user's after `make chat`: a writable copy of the demo model in dist/out/."""
+    """A folder like a user's after `make chat` and `make web`: writable copies of the demo model in dist/out/."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(demo_artefact("q4f16_1"), folder / "dist" / "out" / "smollm2-135m-q4f16_1")
+    for scheme in ("keep", "q4f16_1"):
+        shutil.copytree(demo_artefact(scheme), folder / "dist" / "out" / f"smollm2-135m-{scheme}")
     (folder / "text.txt").write_text("Alice was beginning to get very tired of sitting by her sister.\n" * 2)
     return folder
 
@@ -104,7 +105,7 @@ def test_a_command_of_the_readme_does_what_it_says(line: str, folder: Path) -> N
     program, name, *arguments = shlex.split(line)
     assert program == "argosy"
     if name == "eval":
-        arguments += ["--text", "text.txt", "--reference", "smollm2-135m-q4f16_1"]
+        arguments += ["--text", "text.txt", "--reference", "smollm2-135m-keep"]
     if name == "bench":
         arguments += ["--contexts", "4", "--prefill", "8", "--repeats", "1"]
     if name == "web":
